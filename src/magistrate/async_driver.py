@@ -1,0 +1,280 @@
+"""Performs a flow for an asynchronous client.
+
+One background task owns the upstream call and puts what it reads into a mailbox, a few chunks ahead
+of the reader; each judgment is a task that puts its outcome there too. No task group or cancel
+scope stays open across a `yield` to the caller: the caller may close the stream from another task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections import deque
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING, Any
+
+import anthropic
+import anyio
+import httpx2
+from anthropic import AsyncAPIResponse, AsyncCallNext
+
+from magistrate.effects import (
+    Answer,
+    Ask,
+    Cancel,
+    Chunk,
+    End,
+    Failed,
+    Forward,
+    Happening,
+    Heard,
+    Next,
+    Open,
+    Relay,
+    Reraise,
+    Store,
+    Write,
+)
+from magistrate.flow import moderate
+from magistrate.judges.base import ModelReply
+from magistrate.messages import JSON
+from magistrate.responses import AsyncBody, rewritten, synthetic, wrapped
+from magistrate.transfers import GRACE_S, broken, head_of, judging, model_reply, no_answer
+from magistrate.verdicts import Outcome
+
+if TYPE_CHECKING:
+    from magistrate.middleware import Case
+
+_Outward = Relay | Answer | Open | Write
+
+# Chunks that upstream may be ahead of the flow: enough to keep the connection busy.
+_AHEAD = 8
+
+
+class AsyncDriver:
+    """One exchange in the caller's event loop."""
+
+    def __init__(self, case: Case, call_next: AsyncCallNext) -> None:
+        self._case = case
+        self._call_next = call_next
+        self._flow = moderate(case.exchange)
+        self._mailbox: asyncio.Queue[Happening] = asyncio.Queue()
+        self._aside: deque[Happening] = deque()
+        self._waiting: set[str] = set()
+        self._judges: set[asyncio.Task[None]] = set()
+        self._upstream = _Upstream(case, call_next, self._mailbox)
+        self._pump: asyncio.Task[None] | None = None
+
+    async def respond(self) -> AsyncAPIResponse[Any]:
+        """Run the flow until the caller has a response; a stream runs on as it is read."""
+        outward = self._drive()
+        try:
+            match await anext(outward):
+                case Open(public, ours):
+                    body = AsyncBody(self._stream(outward))
+                    # A caller may drop a stream without closing it; the tasks go with the body.
+                    loop = asyncio.get_running_loop()
+                    weakref.finalize(body, _cancel_all, loop, self._pump, self._judges)
+                    return self._rewritten(public, body, ours)
+                case Answer(message, public, ours):
+                    async for _ in outward:
+                        raise AssertionError("nothing follows an answer")
+                    await self._release()
+                    return self._rewritten(public, message, ours)
+                case Relay():
+                    async for _ in outward:
+                        raise AssertionError("nothing follows a relayed response")
+                    response = self._upstream.hand_over()
+                    await self._release()
+                    return response
+                case Write():
+                    raise AssertionError("a stream must be opened first")
+        except BaseException:
+            await outward.aclose()
+            await self._release()
+            raise
+
+    def _rewritten(self, public: JSON, body: JSON | AsyncBody, ours: bool) -> AsyncAPIResponse[Any]:
+        if ours or self._upstream.response is None:
+            return synthetic(self._case.request, AsyncAPIResponse, public, body)
+        return rewritten(self._upstream.response, public, body)
+
+    async def _stream(self, outward: AsyncGenerator[_Outward, None]) -> AsyncGenerator[bytes, None]:
+        try:
+            async for effect in outward:
+                if isinstance(effect, Write):
+                    yield effect.data
+        finally:
+            await outward.aclose()
+            await self._release()
+
+    async def _release(self) -> None:
+        """The one way out: flow, then judges, then upstream; an exchange always has a record."""
+        self._flow.close()
+        self._waiting.clear()
+        self._case.abandon()
+        tasks = [task for task in (*self._judges, self._pump) if task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait(tasks)
+
+    async def _drive(self) -> AsyncGenerator[_Outward, None]:
+        reply: Any = None
+        while True:
+            try:
+                effect = self._flow.send(reply)
+            except StopIteration:
+                return
+            reply = None
+            match effect:
+                case Ask():
+                    self._ask(effect)
+                case Forward(body):
+                    request = self._case.forwarded(body)
+                    self._pump = asyncio.create_task(self._upstream.run(request))
+                case Next(read):
+                    reply = await self._next(read)
+                case Cancel():
+                    reply = await self._cancel()
+                case Reraise(error):
+                    raise error
+                case Relay() | Answer() | Open() | Write():
+                    yield effect
+                case Store():
+                    reply = await asyncio.to_thread(self._case.perform, effect)
+                case _:
+                    reply = self._case.perform(effect)
+
+    # --- judging ----------------------------------------------------------------------------------
+
+    def _ask(self, ask: Ask) -> None:
+        self._waiting.add(ask.ticket)
+        key, verdict = self._case.remembered(ask.subject)
+        if verdict is not None:
+            self._mailbox.put_nowait(Heard(ask.ticket, verdict))
+            return
+        task = asyncio.create_task(self._judge(ask, key))
+        self._judges.add(task)
+        task.add_done_callback(self._judges.discard)
+
+    async def _judge(self, ask: Ask, key: str) -> None:
+        case = self._case
+        deadline_s = case.settings.judge.deadline_s
+        outcome: Outcome
+        try:
+            async with asyncio.timeout(deadline_s + GRACE_S):
+                outcome = await case.moderation.judge.judge_async(
+                    ask.subject, case.settings, self._ask_model, deadline_s
+                )
+        except TimeoutError:
+            outcome = no_answer(case.exchange.judge)
+        except Exception as error:
+            outcome = broken(case.exchange.judge, type(error).__name__)
+        self._mailbox.put_nowait(Heard(ask.ticket, case.heard(key, outcome)))
+
+    async def _ask_model(self, body: JSON, timeout_s: float) -> ModelReply:
+        with judging():
+            try:
+                response: Any = await self._call_next(self._case.judge_request(body, timeout_s))
+                raw = response if isinstance(response, httpx2.Response) else response.http_response
+                await raw.aread()
+            except anthropic.APITimeoutError:
+                return ModelReply(0, failure="timeout")
+            except (anthropic.APIConnectionError, httpx2.HTTPError):
+                return ModelReply(0, failure="error")
+        return model_reply(raw)
+
+    # --- whichever comes first --------------------------------------------------------------------
+
+    async def _next(self, read: bool) -> Happening:
+        if read and self._aside:
+            self._upstream.more()
+            return self._aside.popleft()
+        if read:
+            self._upstream.more()
+        while True:
+            happened = await self._mailbox.get()
+            if isinstance(happened, Heard):
+                if happened.ticket in self._waiting:
+                    self._waiting.discard(happened.ticket)
+                    return happened
+            elif read:
+                return happened
+            else:
+                self._aside.append(happened)
+
+    async def _cancel(self) -> Any:
+        if self._pump is None:
+            return "not_sent"
+        if self._upstream.over:
+            return "completed"
+        self._pump.cancel()
+        await asyncio.wait([self._pump])
+        return "cancelled"
+
+
+class _Upstream:
+    """The upstream call in a task of its own. Holds no reference to the driver."""
+
+    def __init__(
+        self, case: Case, call_next: AsyncCallNext, mailbox: asyncio.Queue[Happening]
+    ) -> None:
+        self._case = case
+        self._call_next = call_next
+        self._mailbox = mailbox
+        self._room = asyncio.Semaphore(0)
+        self._started = False
+        self.response: AsyncAPIResponse[Any] | None = None
+        self.over = False
+        self._kept = True
+
+    def more(self) -> None:
+        """The flow reads on: let the body run ahead by one more chunk."""
+        if self.response is None:
+            return
+        for _ in range(1 if self._started else _AHEAD):
+            self._room.release()
+        self._started = True
+
+    def hand_over(self) -> AsyncAPIResponse[Any]:
+        """Give up the response, unread and open, to the caller."""
+        assert self.response is not None
+        self._kept = False
+        return self.response
+
+    async def run(self, request: Any) -> None:
+        """Send the request; put its head, chunks and end into the mailbox."""
+        try:
+            found: Any = await self._call_next(request)
+            if isinstance(found, httpx2.Response):
+                found = wrapped(found, self._case.request, AsyncAPIResponse)
+            self.response = found
+            raw: httpx2.Response = found.http_response
+            try:
+                self._mailbox.put_nowait(head_of(raw))
+                await self._room.acquire()
+                async for data in raw.aiter_bytes():
+                    self._mailbox.put_nowait(Chunk(data))
+                    await self._room.acquire()
+                self.over = True
+                self._mailbox.put_nowait(End())
+            finally:
+                if self._kept:
+                    with anyio.CancelScope(shield=True):
+                        await raw.aclose()
+        except Exception as error:
+            self.over = True
+            self._mailbox.put_nowait(Failed(error))
+
+
+def _cancel_all(
+    loop: asyncio.AbstractEventLoop,
+    pump: asyncio.Task[None] | None,
+    judges: set[asyncio.Task[None]],
+) -> None:
+    if not loop.is_closed():
+        for task in (pump, *judges):
+            if task is not None:
+                loop.call_soon_threadsafe(task.cancel)

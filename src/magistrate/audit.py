@@ -1,0 +1,66 @@
+"""The audit: one structured event per decision, and every field it may have.
+
+The logger wraps `logging.getLogger("magistrate")`, which has only a `NullHandler`: an application
+that configured no logging finds nothing of ours on its streams. Content is written only where
+`audit.content` asks for it, and never for a clause whose floor is unconditional: what such a clause
+is about must not be retained at all.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import structlog
+
+from magistrate.decisions import Decision
+from magistrate.settings import Settings
+from magistrate.verdicts import SEVERITIES
+
+logging.getLogger("magistrate").addHandler(logging.NullHandler())
+
+
+def _as_line(_logger: object, _method: str, event: Any) -> str:
+    return json.dumps(event, ensure_ascii=False, default=str)
+
+
+# Wrapped with processors of its own: an application's `structlog.configure` must not change what
+# an audit line is, and ours must not change the application's.
+_log = structlog.wrap_logger(
+    logging.getLogger("magistrate"),
+    processors=[
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _as_line,
+    ],
+    wrapper_class=structlog.stdlib.BoundLogger,
+    cache_logger_on_first_use=False,
+)
+
+
+def evidence_allowed(decision: Decision, settings: Settings) -> bool:
+    """Whether quotes of judged content may be retained with this decision."""
+    if settings.audit.content == "none":
+        return False
+    if settings.audit.content == "flagged" and decision.action == "allow":
+        return False
+    return retainable(decision, settings)
+
+
+def retainable(decision: Decision, settings: Settings) -> bool:
+    """Whether content may be kept at all: not where an unconditional floor was touched."""
+    return not any(settings.floor(found.clause) == SEVERITIES[0] for found in decision.findings)
+
+
+def write(decision: Decision, settings: Settings) -> None:
+    """Write the event for one decision. Never raises for what a handler does with it."""
+    record = decision.as_json(evidence=evidence_allowed(decision, settings))
+    mode = {"release": "shadow"} if settings.release == "shadow" else {}
+    level = logging.INFO if decision.action == "allow" and not mode else logging.WARNING
+    _log.log(level, "decision", **record, **mode)
+
+
+def warn(message: str, **fields: object) -> None:
+    """One operational warning (no configuration, no deployment key, ...)."""
+    _log.warning(message, **fields)

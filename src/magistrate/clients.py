@@ -1,0 +1,115 @@
+"""The drop-in clients: real subclasses of the SDK's, with moderation outermost in their chain.
+
+Two things the SDK does only for its exact classes are restored here: finding credentials by itself,
+and keeping them on copies. For the first, the SDK's own constructor runs while the new instance
+counts as one of the base class; nobody else can hold the instance yet. For that, the layouts must
+agree, so the two classes share functions rather than a mixin.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
+
+import anthropic
+from anthropic import NotGiven
+
+from magistrate.middleware import Moderation
+from magistrate.settings import Settings
+
+ModerationSource: TypeAlias = (
+    Moderation | Settings | str | os.PathLike[str] | Mapping[str, Any] | None
+)
+
+_CREDENTIALS = ("api_key", "auth_token", "config", "profile")
+
+
+class Anthropic(anthropic.Anthropic):
+    """`anthropic.Anthropic` with moderation. Every parameter of the SDK's client works.
+
+    One more keyword: `moderation`, a path to a configuration, a mapping, `Settings`, or a
+    `Moderation` to share. Without it: `$MAGISTRATE_CONFIG`, else `./magistrate.yaml`, else the
+    defaults. Raises `SettingsError` for a configuration that does not hold, and `ReviewError` for
+    a review store that cannot be opened.
+    """
+
+    moderation: Moderation
+
+    # For type checkers the SDK's own signatures stand, and `moderation` is stated in the stub part
+    # below; at run time everything is passed through, so that a parameter the SDK adds works too.
+    if TYPE_CHECKING:
+
+        def __init__(self, *, moderation: ModerationSource = None, **options: Any) -> None: ...
+    else:
+
+        def __init__(self, *, moderation=None, middleware=None, **options) -> None:
+            _set_up(self, Anthropic, anthropic.Anthropic, moderation, middleware, options)
+
+        def copy(self, **options) -> Self:
+            return super().copy(**_copy_options(self, options))
+
+        with_options = copy
+
+
+class AsyncAnthropic(anthropic.AsyncAnthropic):
+    """`anthropic.AsyncAnthropic` with moderation; see `Anthropic`."""
+
+    moderation: Moderation
+
+    if TYPE_CHECKING:
+
+        def __init__(self, *, moderation: ModerationSource = None, **options: Any) -> None: ...
+    else:
+
+        def __init__(self, *, moderation=None, middleware=None, **options) -> None:
+            _set_up(self, AsyncAnthropic, anthropic.AsyncAnthropic, moderation, middleware, options)
+
+        def copy(self, **options) -> Self:
+            return super().copy(**_copy_options(self, options))
+
+        with_options = copy
+
+
+def _set_up(
+    client: Any,
+    ours: type,
+    base: Any,
+    source: ModerationSource,
+    middleware: Any,
+    options: dict[str, Any],
+) -> None:
+    chain: tuple[Any, ...] = tuple(middleware or ())
+    placed = next((item for item in chain if isinstance(item, Moderation)), None)
+    if isinstance(source, Moderation):
+        moderation = source
+    elif source is None and placed is not None:
+        moderation = placed
+    else:
+        moderation = Moderation(source)
+    client.moderation = moderation
+    if moderation not in chain:
+        chain = (moderation, *chain)  # outermost
+    cls: Any = type(client)
+    exact = cls is ours  # a user's own subclass is treated as the SDK treats any subclass
+    if exact:
+        client.__class__ = base
+    try:
+        base.__init__(client, middleware=chain, **options)
+    finally:
+        if exact:
+            client.__class__ = cls
+
+
+def _copy_options(client: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """A copy's arguments: the same moderation, and the credentials that the SDK would drop."""
+    extra: dict[str, Any] = {"moderation": client.moderation}
+    inherits = isinstance(options.get("credentials", NotGiven()), NotGiven)
+    replaced = any(options.get(name) is not None for name in _CREDENTIALS)
+    static = client.api_key is not None or client.auth_token is not None
+    if inherits and not replaced and not static and client.credentials is not None:
+        extra["credentials"] = client.credentials
+        host = options.get("base_url")
+        if host is None or str(host).rstrip("/") == str(client.base_url).rstrip("/"):
+            extra["_token_cache"] = client._token_cache
+    return {**options, "_extra_kwargs": {**extra, **(options.get("_extra_kwargs") or {})}}

@@ -1,0 +1,182 @@
+"""A request's turns next to what is on record about them: context, to be judged, or blocked.
+
+Pure. A turn is mere context only if this exact conversation up to it was allowed before. A turn
+that was blocked before is replaced by a placeholder, so that it neither travels upstream nor blocks
+the rest of the conversation; the question being asked now is never treated so, it is judged.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from magistrate.digests import Digests
+from magistrate.messages import (
+    JSON,
+    PLACEHOLDER,
+    is_object,
+    redacted,
+    returned_forms,
+    text_of,
+    turns,
+)
+from magistrate.subjects import Part, Subject, Uninspected, as_context, read_request
+from magistrate.verdicts import Finding
+
+_TURN = re.compile(r"messages\[(\d+)\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """A request, read. `known` is the subset of `keys()` that is on record."""
+
+    body: JSON
+    digests: Digests
+    redact: bool
+    prefixes: tuple[str, ...]
+    places: dict[str, list[Part | Uninspected]]
+    known: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, body: JSON, digests: Digests, *, redact: bool) -> Conversation:
+        """Read a request; nothing is on record yet."""
+        return cls(body, digests, redact, tuple(digests.prefixes(body)), read_request(body))
+
+    def _mark(self, name: str, prefix: str) -> str:
+        return self.digests.of(name, prefix)
+
+    @property
+    def _system_key(self) -> str:
+        return self.digests.of("system", self.body.get("system"))
+
+    @property
+    def _definitions_key(self) -> str:
+        parts = [item for item in self.places["definitions"] if isinstance(item, Part)]
+        return self.digests.of("definitions", [[part.path, part.text] for part in parts])
+
+    def keys(self) -> tuple[str, ...]:
+        """Everything worth looking up about this request."""
+        marks = (self._mark(name, p) for p in self.prefixes for name in ("allowed", "blocked"))
+        floors = (self._mark("floor", p) for p in self.prefixes)
+        return (self._system_key, self._definitions_key, *marks, *floors)
+
+    # --- what is on record ------------------------------------------------------------------------
+
+    @property
+    def question(self) -> int:
+        """The turn being asked now: the last of the user's. What follows it is a prefill."""
+        roles = [m.get("role") if is_object(m) else None for m in turns(self.body)]
+        return max((i for i, role in enumerate(roles) if role == "user"), default=0)
+
+    @property
+    def context_until(self) -> int:
+        """Turns before this one were allowed, as this exact conversation."""
+        allowed = (
+            i + 1 for i, p in enumerate(self.prefixes) if self._mark("allowed", p) in self.known
+        )
+        return max(allowed, default=0)
+
+    @property
+    def blocked_turns(self) -> frozenset[int]:
+        """Earlier turns that were blocked, this conversation having gone on after them."""
+        return frozenset(
+            i
+            for i, p in enumerate(self.prefixes[: self.question])
+            if self._mark("blocked", p) in self.known
+        )
+
+    @property
+    def floor_found(self) -> bool:
+        """Whether a clause that cannot be loosened was found earlier in this conversation."""
+        return any(self._mark("floor", p) in self.known for p in self.prefixes)
+
+    # --- what follows from it ---------------------------------------------------------------------
+
+    def forwarded(self) -> JSON | None:
+        """The body that travels upstream, or None if it is the one that came."""
+        if not self.redact or not self.blocked_turns:
+            return None
+        kept = [
+            redacted(message) if i in self.blocked_turns else message
+            for i, message in enumerate(turns(self.body))
+        ]
+        return {**self.body, "messages": kept}
+
+    def read(self) -> tuple[Subject, tuple[Uninspected, ...]]:
+        """What the input's judge is asked, and what no judge can read."""
+        parts: list[Part] = []
+        unread: list[Uninspected] = []
+        for place in ("system", "definitions"):
+            fresh = (self._system_key if place == "system" else self._definitions_key) not in (
+                self.known
+            )
+            for item in self.places[place]:
+                if isinstance(item, Uninspected):
+                    unread += [item] * fresh
+                elif fresh:
+                    parts.append(item)
+                elif place == "system":
+                    parts.append(as_context(item))
+        until = self.context_until
+        for key, items in self.places.items():
+            if not key.isdigit():
+                continue
+            index = int(key)
+            if index in self.blocked_turns:
+                if self.redact:
+                    path = f"messages[{index}]"
+                    parts.append(Part(path, "user", "text", PLACEHOLDER, judged=False))
+                    continue
+                items = [i for i in items if not isinstance(i, Uninspected)]
+            for item in items:
+                context = index < until or index in self.blocked_turns
+                if isinstance(item, Part):
+                    parts.append(as_context(item) if context else item)
+                elif not context:
+                    unread.append(item)
+        return Subject("input", tuple(parts)), tuple(unread)
+
+    # --- what is put on record --------------------------------------------------------------------
+
+    def allowed_keys(self) -> tuple[str, ...]:
+        """To remember once the input has been heard and allowed.
+
+        The marks of blocked turns are renewed, after the one that allows what follows them, so
+        that a bounded record never forgets the first and keeps the second.
+        """
+        last = [self._mark("allowed", p) for p in self.prefixes[-1:]]
+        blocked = [self._mark("blocked", self.prefixes[i]) for i in sorted(self.blocked_turns)]
+        return (self._system_key, self._definitions_key, *last, *blocked)
+
+    def blocked_keys(self, findings: Iterable[Finding], *, floor: bool) -> tuple[str, ...]:
+        """To remember once the input has been blocked: which turns, as the judge saw it.
+
+        Where it named no turn, everything it had not known counts.
+        """
+        named = {int(at[1]) for f in findings if (at := _TURN.match(f.path))}
+        if not named:
+            named = set(range(self.context_until, len(self.prefixes)))
+        keys = [self._mark("blocked", p) for i, p in enumerate(self.prefixes) if i in named]
+        return (*keys, *([self._mark("floor", p) for p in self.prefixes[-1:]] if floor else []))
+
+    def answered_keys(self, message: JSON) -> tuple[str, ...]:
+        """To remember once an answer has been delivered: the forms it may come back in."""
+        last = self.prefixes[-1] if self.prefixes else self.digests.start(self.body)
+        turn: object = turns(self.body)[-1] if self.prefixes else None
+        forms = returned_forms(message)
+        found = [self._mark("allowed", self.digests.extended(last, form)) for form in forms]
+        if is_object(turn) and turn.get("role") == "assistant":
+            # A prefill: apps store the answer with the prefill in front, as one turn.
+            before = self.prefixes[-2] if len(self.prefixes) > 1 else self.digests.start(self.body)
+            text = text_of(turn.get("content")) + text_of(message.get("content"))
+            joined = self.digests.extended(before, {"role": "assistant", "content": text})
+            found.append(self._mark("allowed", joined))
+        return tuple(found)
+
+    def carries(self, text: str) -> bool:
+        """Whether a returned assistant turn already carries a text."""
+        return any(
+            is_object(m) and m.get("role") == "assistant" and text in text_of(m.get("content"))
+            for m in turns(self.body)
+        )

@@ -1,0 +1,69 @@
+"""Keyed digests: how turns, conversations and subjects are recognised without being kept.
+
+Pure. Always an HMAC with the deployment's key, over length-prefixed canonical JSON: a plain hash of
+a short text can be reversed by trying, and a record of plain hashes would say what users wrote.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from magistrate.messages import JSON, canonical, is_object, turns
+
+
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """Makes digests under one key and one scope.
+
+    `scope` names everything that a remembered verdict depends on besides the content: policy,
+    prompts, judge and settings. A different scope makes every digest a different one.
+    """
+
+    key: bytes
+    scope: str
+
+    def of(self, purpose: str, *values: object) -> str:
+        """The digest of some JSON values for one purpose; hex."""
+        mac = hmac.new(self.key, digestmod=hashlib.sha256)
+        for value in (self.scope, purpose, *values):
+            data = canonical_json(value)
+            mac.update(len(data).to_bytes(8, "big") + data)
+        return mac.hexdigest()
+
+    def prefixes(self, body: JSON) -> list[str]:
+        """One digest per turn: of the whole conversation up to and including that turn.
+
+        The chain starts from the system prompt, so the same turns under another one are another
+        conversation.
+        """
+        chain = [self.of("conversation", body.get("system"))]
+        for message in turns(body):
+            chain.append(self.extended(chain[-1], message if is_object(message) else {}))
+        return chain[1:]
+
+    def start(self, body: JSON) -> str:
+        """The digest of the empty conversation under this request's system prompt."""
+        return self.of("conversation", body.get("system"))
+
+    def extended(self, prefix: str, message: JSON) -> str:
+        """The digest of a conversation continued by one more turn."""
+        return self.of("turn", prefix, canonical(message))
+
+
+def canonical_json(value: object) -> bytes:
+    """One byte string per JSON value; lone surrogates are kept apart from their escapes."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "surrogatepass")
+
+
+def sha256(values: Iterable[object]) -> str:
+    """An unkeyed digest, for things that are not secret: policies, prompts, settings."""
+    digest = hashlib.sha256()
+    for value in values:
+        data = canonical_json(value)
+        digest.update(len(data).to_bytes(8, "big") + data)
+    return digest.hexdigest()

@@ -1,0 +1,143 @@
+"""One request and what has become of it so far: the state a flow carries, and its record.
+
+Pure. The edge makes an `Exchange`; the flow fills it in; `decision()` is its record at any time,
+so an exchange that is abandoned half way has one too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from magistrate.conversation import Conversation
+from magistrate.decisions import (
+    Decision,
+    Disclosed,
+    JudgeFailure,
+    Ruling,
+    Upstream,
+    disclosure_duty,
+    rule,
+    stricter,
+)
+from magistrate.digests import Digests
+from magistrate.messages import JSON, asks_for_structure, text_of
+from magistrate.settings import Settings
+from magistrate.subjects import Uninspected
+from magistrate.verdicts import Finding, JudgeInfo, Outcome, Stage, Unavailable, Usage, Verdict
+
+
+@dataclass(slots=True)
+class Hearing:
+    """One stage: what the judge said, and what nobody could read."""
+
+    outcomes: list[Outcome] = field(default_factory=list[Outcome])
+    uninspected: tuple[Uninspected, ...] = ()
+
+    def findings(self) -> tuple[Finding, ...]:
+        """Every finding, each once."""
+        verdicts = [outcome for outcome in self.outcomes if isinstance(outcome, Verdict)]
+        return tuple(dict.fromkeys(found for verdict in verdicts for found in verdict.findings))
+
+    @property
+    def heard_in_full(self) -> bool:
+        """Whether no judge was missing."""
+        return not any(isinstance(outcome, Unavailable) for outcome in self.outcomes)
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request on its way. `judge` is who would be asked, for a record without a verdict."""
+
+    id: str
+    body: JSON
+    settings: Settings
+    digests: Digests
+    judge: JudgeInfo
+    stream: bool
+    input: Hearing = field(default_factory=Hearing)
+    output: Hearing = field(default_factory=Hearing)
+    ruling: Ruling = field(default_factory=lambda: Ruling("input"))
+    upstream: Upstream = "not_sent"
+    disclosed: Disclosed | None = None
+    review_id: str | None = None
+
+    @property
+    def model(self) -> str:
+        """The model the caller asked for."""
+        return str(self.body.get("model") or "")
+
+    @property
+    def structured(self) -> bool:
+        """Whether the answer will be parsed as JSON, so that no text of ours may join it."""
+        return asks_for_structure(self.body)
+
+    @property
+    def held_whole(self) -> bool:
+        """Whether a streamed answer is released in one piece or not at all."""
+        return self.structured or self.settings.release == "message"
+
+    def rule(self, stage: Stage, *, can_act: bool = False) -> Ruling:
+        """Decide a stage from what is known of it. The strictest stage decides the exchange."""
+        hearing = self.input if stage == "input" else self.output
+        found = rule(self.settings, stage, hearing.outcomes, hearing.uninspected, can_act=can_act)
+        self.ruling = stricter(self.ruling, found)
+        return found
+
+    def disclosure_due(self, talk: Conversation, answer: JSON) -> str | None:
+        """The disclosure text this answer still needs; notes a duty that is met or cannot be.
+
+        `answer` is as much of it as has been judged.
+        """
+        duty = disclosure_duty(self.settings)
+        if not duty.owed:
+            return None
+        if duty.text is None:
+            self.disclosed = "owed"
+            return None
+        said = duty.own_words and any(
+            isinstance(outcome, Verdict) and outcome.discloses_ai
+            for outcome in self.output.outcomes
+        )
+        said = said or duty.text in text_of(answer.get("content"))
+        if said or talk.carries(duty.text):
+            self.disclosed = "present"
+            return None
+        return duty.text
+
+    def disclose_in_notice(self, talk: Conversation) -> str | None:
+        """The disclosure for a refusal or notice of ours, whose own words never count as one."""
+        text = self.disclosure_due(talk, {}) if self.disclosed in (None, "owed") else None
+        if text is not None:
+            self.disclosed = "owed" if self.structured else "added"
+        return None if self.structured else text
+
+    def decision(self) -> Decision:
+        """The record as of now. The edge adds the time it took."""
+        settings = self.settings
+        failures: list[JudgeFailure] = []
+        usage = Usage()
+        judge = self.judge
+        stages: tuple[tuple[Stage, Hearing], ...] = (("input", self.input), ("output", self.output))
+        for stage, hearing in stages:
+            for outcome in hearing.outcomes:
+                usage, judge = usage + outcome.usage, outcome.judge
+                if isinstance(outcome, Unavailable):
+                    failures.append(JudgeFailure(stage, outcome.reason, outcome.detail))
+        return Decision(
+            id=self.id,
+            action=self.ruling.action,
+            disclosure=self.disclosed,
+            stage=self.ruling.stage,
+            policy=settings.policy.ref,
+            policy_hash=settings.policy.hash,
+            settings_hash=settings.hash,
+            app=settings.app.name if settings.app else None,
+            judge=judge,
+            findings=(*self.input.findings(), *self.output.findings()),
+            review_id=self.review_id,
+            uninspected=(*self.input.uninspected, *self.output.uninspected),
+            judge_failures=tuple(failures),
+            upstream=self.upstream,
+            usage=usage,
+            shadow=self.ruling.shadowed,
+        )

@@ -1,0 +1,130 @@
+"""Views over Messages API JSON: turns, blocks, prefixes.
+
+Pure. The JSON itself stays a dict, so fields this version does not know survive untouched; nothing
+here changes what it is given.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeGuard
+
+JSON = dict[str, Any]
+
+# What a turn that moderation blocked becomes before it travels upstream or is shown to a judge.
+PLACEHOLDER = "[This message was removed by content moderation.]"
+
+# Opaque to everyone but the provider; apps commonly drop these when they send an answer back.
+THINKING = frozenset({"thinking", "redacted_thinking"})
+
+# Tools that the caller's own code executes. Any other `type` is run by the provider, or unknown.
+_CLIENT_TOOL_PREFIXES = ("bash_", "text_editor_", "computer_", "memory_", "browser_")
+
+_NOT_CONTENT = frozenset({"cache_control"})
+
+
+def is_object(value: object) -> TypeGuard[JSON]:
+    """Whether `value` is a JSON object."""
+    return isinstance(value, dict)
+
+
+def is_array(value: object) -> TypeGuard[list[Any]]:
+    """Whether `value` is a JSON array."""
+    return isinstance(value, list)
+
+
+def turns(body: JSON) -> list[Any]:
+    """The conversation's turns as sent; empty where `messages` is missing or not an array."""
+    found = body.get("messages")
+    return found if is_array(found) else []
+
+
+def blocks(content: object) -> list[Any]:
+    """The content blocks of a turn; a plain string is one text block."""
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    return content if is_array(content) else []
+
+
+def text_of(content: object) -> str:
+    """All text blocks of a turn, joined."""
+    return "".join(
+        str(block.get("text", ""))
+        for block in blocks(content)
+        if is_object(block) and block.get("type") == "text"
+    )
+
+
+def asks_for_structure(body: JSON) -> bool:
+    """Whether the SDK will parse every text block of the answer as JSON."""
+    config = body.get("output_config")
+    return bool(is_object(config) and config.get("format")) or bool(body.get("output_format"))
+
+
+def acts_on_the_provider(body: JSON) -> bool:
+    """Whether the request can have effects before its answer is read.
+
+    Server tools, MCP servers and containers run at the provider. A tool `type` that is not known
+    to be executed by the caller counts as one of them.
+    """
+    if body.get("mcp_servers") or body.get("container"):
+        return True
+    tools = body.get("tools")
+    for tool in tools if is_array(tools) else []:
+        kind = tool.get("type") if is_object(tool) else None
+        if isinstance(kind, str) and kind != "custom":
+            if kind.startswith(_CLIENT_TOOL_PREFIXES):
+                continue
+            return True
+    return False
+
+
+def canonical(message: JSON) -> JSON:
+    """The form of a turn that identifies it: a string and its text block are the same turn.
+
+    Null fields and cache marks are left out, as the SDK adds and drops them freely.
+    """
+    return {
+        "role": message.get("role"),
+        "content": [_canonical_value(block) for block in blocks(message.get("content"))],
+    }
+
+
+def _canonical_value(value: object) -> Any:
+    if is_object(value):
+        return {
+            key: _canonical_value(item)
+            for key, item in value.items()
+            if item is not None and key not in _NOT_CONTENT
+        }
+    if is_array(value):
+        return [_canonical_value(item) for item in value]
+    return value
+
+
+def returned_forms(message: JSON) -> list[JSON]:
+    """The assistant turns an app may send back for an answer it was given.
+
+    As it was; without thinking; and as one plain string.
+    """
+    content = message.get("content")
+    whole = blocks(content)
+    silent = [b for b in whole if not (is_object(b) and b.get("type") in THINKING)]
+    forms: list[JSON] = []
+    for candidate in (whole, silent, text_of(content)):
+        form = canonical({"role": "assistant", "content": candidate})
+        if form["content"] and candidate and form not in forms:
+            forms.append(form)
+    return forms
+
+
+def redacted(message: JSON) -> JSON:
+    """The turn with its content replaced by a placeholder.
+
+    Tool results keep their ids, since the API pairs them with the calls they answer.
+    """
+    kept = [
+        {"type": "tool_result", "tool_use_id": block.get("tool_use_id"), "content": PLACEHOLDER}
+        for block in blocks(message.get("content"))
+        if is_object(block) and block.get("type") == "tool_result"
+    ]
+    return {"role": message.get("role"), "content": kept or PLACEHOLDER}

@@ -1,0 +1,99 @@
+"""What is wrong with a person's file, in words: one `Problem` each, all in one `SettingsError`.
+
+Pure text. Whatever is quoted from a file is made safe for one line of a terminal here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TypeAlias
+
+Where: TypeAlias = tuple[str | int, ...]  # ("review", "reviewers", 0, "name")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong, and where: line and column count from 1."""
+
+    file: str | None
+    line: int | None
+    column: int | None
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        place = [self.file] if self.file is not None else []
+        if self.line is not None:
+            place += [str(self.line), str(self.column)]
+        parts = [":".join(place), self.path, self.message]
+        return ": ".join(part for part in parts if part)
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """Something that does not fit, at a value of the file or at its key."""
+
+    where: Where
+    message: str
+    on_key: bool = False
+
+
+class SettingsError(ValueError):
+    """A settings or policy file is wrong. `str()` has a paragraph for each of `problems`."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(self.problems)
+
+    def __str__(self) -> str:
+        return "\n\n".join(str(problem) for problem in self.problems)
+
+
+def dotted(where: Where) -> str:
+    """`("reviewers", 0, "name")` as `reviewers[0].name`."""
+    text = ""
+    for part in where:
+        text += f"[{part}]" if isinstance(part, int) else f"{'.' if text else ''}{shown(part)}"
+    return text
+
+
+def shown(text: str, limit: int = 60) -> str:
+    """Text of a stranger's making, safe and short enough for one line of a terminal."""
+    plain = text if text.isprintable() else repr(text)[1:-1]
+    return plain if len(plain) <= limit else plain[: limit - 1] + "…"
+
+
+def nearest(word: object, allowed: Iterable[str]) -> str:
+    """`; did you mean 'x'?`, or nothing if no allowed word is like it."""
+    matches = get_close_matches(str(word).lower(), list(allowed), n=1, cutoff=0.6)
+    return f"; did you mean '{matches[0]}'?" if matches else ""
+
+
+def listed(words: Iterable[str], limit: int = 40) -> str:
+    """`a, b, c`, cut off with a count when there are more than `limit`."""
+    all_words = list(words)
+    more = f" and {len(all_words) - limit} more" if len(all_words) > limit else ""
+    return ", ".join(all_words[:limit]) + more
+
+
+def described(value: object) -> str:
+    """What was found, in a few words, for values that come from Python."""
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return str(value)
+        case str():
+            return f"'{shown(value)}'"
+        case int() if abs(value) >= 10**18:
+            return "a very large number"
+        case int() | float():
+            return str(value)
+        case Mapping():
+            return "a mapping"
+        case list() | tuple() | set() | frozenset():
+            return "a list"
+        case _:
+            return f"a {type(value).__name__}"

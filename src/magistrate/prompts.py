@@ -1,0 +1,25 @@
+"""Where the judge's templates come from. The only place that looks for them.
+
+They stand in `prompts/` at the top of the repository, where people find them, and are shipped
+inside the wheel.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+from magistrate.rubric import Templates
+
+
+@cache
+def templates() -> Templates:
+    """The judge's templates, read once. Raises FileNotFoundError if the installation is broken."""
+    packaged = files("magistrate") / "prompts"
+    # An editable install has no packaged copy: src/magistrate/prompts.py -> the repository's own.
+    folder = packaged if packaged.is_dir() else Path(__file__).resolve().parents[2] / "prompts"
+    return Templates(
+        system=(folder / "judge-system.md.j2").read_text("utf-8"),
+        subject=(folder / "judge-subject.md.j2").read_text("utf-8"),
+    )

@@ -1,0 +1,76 @@
+"""Which requests are judged, which carry no content, and which this version refuses.
+
+Pure. Requests are told apart by the path the server will see, not by the string that was given:
+relative forms, `..`, doubled slashes, percent-encoding and absolute URLs all resolve first.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+from urllib.parse import unquote, urlsplit
+
+from magistrate.messages import JSON, is_object
+
+Route = Literal["judged", "free", "refused", "uninspected"]
+
+# Surfaces whose content is not judged yet. Any request below them that could carry content in
+# either direction is refused; a look at their metadata is not.
+_NOT_YET: dict[str, str] = {
+    "batches": "message batches",
+    "threads": "message threads",
+    "sessions": "agent sessions",
+    "agents": "agents",
+    "deployments": "agent deployments",
+    "dreams": "dreams",
+    "memory_stores": "memory stores",
+    "environments": "environments",
+    "skills": "skills",
+    "complete": "text completions",
+}
+# POSTs that bring no model output and put nothing before a model by themselves.
+_CONTENT_FREE = frozenset(
+    {"count_tokens", "organizations", "user_profiles", "vaults", "webhooks", "models", "cancel"}
+)
+_READS = frozenset({"get", "head", "options", "delete"})
+
+
+def segments(url: str) -> list[str]:
+    """The path's segments as a server resolves them."""
+    path = urlsplit(url).path
+    for _ in range(3):  # a server decodes once; proxies on the way may decode again
+        path = unquote(path)
+    found: list[str] = []
+    for segment in path.replace("\\", "/").split("/"):
+        if segment == "..":
+            del found[-1:]
+        elif segment not in ("", "."):
+            found.append(segment.split(";", 1)[0].lower())
+    return found
+
+
+def route(method: str, url: str, body: JSON | None) -> Route:
+    """What to do with a request.
+
+    `judged`: a Messages API call. `free`: it carries no content. `refused`: a surface this version
+    does not handle. `uninspected`: anything else that may carry content.
+    """
+    path = segments(url)
+    last = path[-1] if path else ""
+    reads = method.lower() in _READS
+    if last == "messages" and not reads:
+        return "refused" if is_object(body) and body.get("thread") else "judged"
+    if unhandled_surface(url) is not None:
+        # What a batch or a session has produced arrives by GET; only bare metadata passes.
+        carries = last in ("results", "stream", "events", "content", "memories", "versions")
+        return "free" if last == "cancel" or (reads and not carries) else "refused"
+    if last in _CONTENT_FREE or any(segment in _CONTENT_FREE for segment in path[:-1]):
+        return "free"
+    if reads:
+        # The content of an uploaded or generated file is bytes the caller asked for by id.
+        return "free"
+    return "uninspected"
+
+
+def unhandled_surface(url: str) -> str | None:
+    """The name of the surface a path belongs to, if this version does not handle it."""
+    return next((_NOT_YET[s] for s in segments(url) if s in _NOT_YET), None)

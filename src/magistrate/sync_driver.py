@@ -1,0 +1,292 @@
+"""Performs a flow for a synchronous client.
+
+Upstream stays on the caller's thread, so that its context variables, and its right to be
+interrupted, are what they are without moderation; judges run on a pool of their own. A thread that
+is blocked reading cannot also wait for a verdict, so a verdict that ends the exchange wakes it by
+shutting the socket down.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import socket
+import threading
+import time
+from collections.abc import Generator, Iterator
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+import anthropic
+import httpx2
+from anthropic import APIResponse, CallNext
+
+from magistrate.effects import (
+    Answer,
+    Ask,
+    Cancel,
+    Chunk,
+    End,
+    Failed,
+    Forward,
+    Head,
+    Heard,
+    Next,
+    Open,
+    Relay,
+    Reraise,
+    Write,
+)
+from magistrate.flow import moderate
+from magistrate.judges.base import ModelReply
+from magistrate.messages import JSON
+from magistrate.responses import SyncBody, rewritten, synthetic, wrapped
+from magistrate.transfers import (
+    GRACE_S,
+    broken,
+    head_of,
+    judging,
+    model_reply,
+    no_answer,
+)
+from magistrate.verdicts import Outcome
+
+if TYPE_CHECKING:
+    from magistrate.middleware import Case
+
+_Outward = Relay | Answer | Open | Write
+
+
+class SyncDriver:
+    """One exchange on the caller's thread."""
+
+    def __init__(self, case: Case, call_next: CallNext) -> None:
+        self._case = case
+        self._call_next = call_next
+        self._flow = moderate(case.exchange)
+        self._mailbox: SimpleQueue[Heard] = SimpleQueue()
+        self._waiting: dict[str, float] = {}  # ticket -> when the driver gives up on it
+        self._request = case.request
+        self._response: APIResponse[Any] | None = None
+        self._chunks: Iterator[bytes] | None = None
+        self._aside: Failed | None = None
+        self._over = False
+        self._guard = threading.Lock()  # held to change, or act on, `_reading`
+        self._reading = False
+        self._doomed = False
+
+    def respond(self) -> APIResponse[Any]:
+        """Run the flow until the caller has a response; a stream runs on as it is read."""
+        outward = self._drive()
+        try:
+            first = next(outward)
+            match first:
+                case Open(public, ours):
+                    return self._rewritten(public, SyncBody(self._stream(outward)), ours)
+                case Answer(message, public, ours):
+                    for _ in outward:
+                        raise AssertionError("nothing follows an answer")
+                    return self._rewritten(public, message, ours)
+                case Relay():
+                    for _ in outward:
+                        raise AssertionError("nothing follows a relayed response")
+                    assert self._response is not None
+                    return self._response
+                case Write():
+                    raise AssertionError("a stream must be opened first")
+        except BaseException:
+            outward.close()
+            self._release()
+            raise
+
+    def _rewritten(self, public: JSON, body: JSON | SyncBody, ours: bool) -> APIResponse[Any]:
+        if ours or self._response is None:
+            return synthetic(self._case.request, APIResponse, public, body)
+        return rewritten(self._response, public, body)
+
+    def _stream(self, outward: Generator[_Outward, None, None]) -> Generator[bytes, None, None]:
+        try:
+            for effect in outward:
+                if isinstance(effect, Write):
+                    yield effect.data
+        finally:
+            outward.close()
+            self._release()
+
+    def _release(self) -> None:
+        """The one way out: flow, then judges, then upstream; an exchange always has a record."""
+        self._flow.close()
+        self._waiting.clear()
+        self._case.abandon()
+        if self._response is not None and not self._response.is_closed:
+            self._response.close()
+
+    def _drive(self) -> Generator[_Outward, None, None]:
+        reply: Any = None
+        while True:
+            try:
+                effect = self._flow.send(reply)
+            except StopIteration:
+                return
+            reply = None
+            match effect:
+                case Ask():
+                    self._ask(effect)
+                case Forward(body):
+                    self._request = self._case.forwarded(body)
+                case Next(read):
+                    reply = self._next(read)
+                case Cancel():
+                    reply = self._cancel()
+                case Reraise(error):
+                    raise error
+                case Relay() | Answer() | Open() | Write():
+                    yield effect
+                case _:
+                    reply = self._case.perform(effect)
+
+    # --- judging, on the pool ---------------------------------------------------------------------
+
+    def _ask(self, ask: Ask) -> None:
+        key, verdict = self._case.remembered(ask.subject)
+        deadline_s = self._case.settings.judge.deadline_s
+        self._waiting[ask.ticket] = time.monotonic() + deadline_s + GRACE_S
+        if verdict is not None:
+            self._mailbox.put(Heard(ask.ticket, verdict))
+            return
+        context = contextvars.copy_context()
+        give_up = time.monotonic() + deadline_s
+        try:
+            self._case.moderation.pool.submit(context.run, self._judge, ask, key, give_up)
+        except RuntimeError:  # the interpreter, or the Moderation, is shutting down
+            self._mailbox.put(Heard(ask.ticket, broken(self._case.exchange.judge, "shutting down")))
+
+    def _judge(self, ask: Ask, key: str, give_up: float) -> None:
+        case = self._case
+        remaining = give_up - time.monotonic()  # a wait for a free thread counts
+        outcome: Outcome
+        try:
+            outcome = (
+                case.moderation.judge.judge(ask.subject, case.settings, self._ask_model, remaining)
+                if remaining > 0
+                else no_answer(case.exchange.judge)
+            )
+        except Exception as error:
+            outcome = broken(case.exchange.judge, type(error).__name__)
+        self._mailbox.put(Heard(ask.ticket, case.heard(key, outcome)))
+        if ask.fatal(outcome):
+            self._interrupt()
+
+    def _ask_model(self, body: JSON, timeout_s: float) -> ModelReply:
+        with judging():
+            try:
+                response: Any = self._call_next(self._case.judge_request(body, timeout_s))
+                raw = response if isinstance(response, httpx2.Response) else response.http_response
+                raw.read()
+            except anthropic.APITimeoutError:
+                return ModelReply(0, failure="timeout")
+            except (anthropic.APIConnectionError, httpx2.HTTPError):
+                return ModelReply(0, failure="error")
+        return model_reply(raw)
+
+    def _interrupt(self) -> None:
+        """Wake the caller's thread if it is reading a body that no longer matters.
+
+        A connection may be back in the pool an instant before the reader says so; shutting it down
+        then costs another request a retry, never a wrong answer.
+        """
+        with self._guard:
+            self._doomed = True
+            if not self._reading or self._response is None:
+                return
+            extensions = self._response.http_response.extensions
+            if extensions.get("http_version") == b"HTTP/2":
+                return  # the socket belongs to other requests too
+            stream = extensions.get("network_stream")
+            sock = stream.get_extra_info("socket") if stream is not None else None
+            if sock is not None:
+                with suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+
+    # --- whichever comes first --------------------------------------------------------------------
+
+    def _next(self, read: bool) -> Head | Chunk | End | Failed | Heard:
+        if (heard := self._poll()) is not None:
+            return heard
+        if self._aside is not None and read:
+            failed, self._aside = self._aside, None
+            return failed
+        if not read or self._over:
+            return self._wait()
+        happened = self._read()
+        if isinstance(happened, Failed) and (heard := self._poll()) is not None:
+            self._aside = happened  # probably our own doing: the verdict explains it
+            return heard
+        return happened
+
+    def _poll(self) -> Heard | None:
+        """A verdict that is there already, or overdue."""
+        while True:
+            try:
+                heard = self._mailbox.get_nowait()
+            except Empty:
+                break
+            if self._waiting.pop(heard.ticket, None) is not None:
+                return heard
+        now = time.monotonic()
+        for ticket, give_up in list(self._waiting.items()):
+            if give_up <= now:
+                del self._waiting[ticket]
+                return Heard(ticket, no_answer(self._case.exchange.judge))
+        return None
+
+    def _wait(self) -> Heard:
+        """The next verdict, or its absence when the deadline has passed."""
+        while True:
+            if (heard := self._poll()) is not None:
+                return heard
+            if not self._waiting:
+                raise AssertionError("waiting for a verdict that nobody was asked for")
+            remaining = min(self._waiting.values()) - time.monotonic()
+            with suppress(Empty):
+                arrived = self._mailbox.get(timeout=max(0.0, remaining))
+                if self._waiting.pop(arrived.ticket, None) is not None:
+                    return arrived
+
+    # --- upstream, on the caller's thread ---------------------------------------------------------
+
+    def _read(self) -> Head | Chunk | End | Failed:
+        try:
+            if self._response is None:
+                response: Any = self._call_next(self._request)
+                if isinstance(response, httpx2.Response):
+                    response = wrapped(response, self._case.request, APIResponse)
+                self._response = response
+                return head_of(response.http_response)
+            if self._chunks is None:
+                self._chunks = self._response.http_response.iter_bytes()
+            with self._guard:
+                if self._doomed:
+                    raise httpx2.ReadError("given up after a verdict")
+                self._reading = True
+            try:
+                data = next(self._chunks, None)
+            finally:
+                with self._guard:
+                    self._reading = False
+        except Exception as error:
+            self._over = True
+            return Failed(error)
+        if data is None:
+            self._over = True
+            return End()
+        return Chunk(data)
+
+    def _cancel(self) -> Any:
+        if self._response is None:
+            # A call that raised was sent; one that was never started was not.
+            return "cancelled" if self._over else "not_sent"
+        if self._response.is_closed or self._over:
+            return "completed"
+        self._response.close()
+        return "cancelled"

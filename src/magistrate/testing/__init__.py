@@ -1,0 +1,101 @@
+"""A simulated Messages API and scripted judges, for tests of applications that use magistrate.
+
+    from anthropic import Anthropic
+    from magistrate.testing import Simulator, text
+
+    sim = Simulator([text("Hello.")])
+    client = Anthropic(api_key="test", http_client=sim.http_client())
+
+Importing this package does not import `anthropic`.
+"""
+
+from __future__ import annotations
+
+from magistrate.testing.judge_script import (
+    Judgement,
+    JudgeReply,
+    JudgeScript,
+    ParsedPrompt,
+    discloses,
+    empty,
+    fails_with,
+    finds,
+    garbage,
+    high_risk,
+    nothing,
+    prose,
+    refuses,
+    says,
+    slow,
+    truncated,
+    when_judging,
+    wrong_clause,
+)
+from magistrate.testing.profile import LatencyProfile
+from magistrate.testing.replies import (
+    Reply,
+    citations,
+    cut,
+    delayed,
+    drop,
+    error,
+    error_event,
+    hang,
+    html_error,
+    not_json,
+    raw_blocks,
+    redacted_thinking,
+    refusal,
+    server_tool,
+    stall,
+    structured,
+    text,
+    thinking,
+    tool_use,
+    when,
+)
+from magistrate.testing.simulator import Recorded, Simulator
+
+__all__ = [
+    "JudgeReply",
+    "JudgeScript",
+    "Judgement",
+    "LatencyProfile",
+    "ParsedPrompt",
+    "Recorded",
+    "Reply",
+    "Simulator",
+    "citations",
+    "cut",
+    "delayed",
+    "discloses",
+    "drop",
+    "empty",
+    "error",
+    "error_event",
+    "fails_with",
+    "finds",
+    "garbage",
+    "hang",
+    "high_risk",
+    "html_error",
+    "not_json",
+    "nothing",
+    "prose",
+    "raw_blocks",
+    "redacted_thinking",
+    "refusal",
+    "refuses",
+    "says",
+    "server_tool",
+    "slow",
+    "stall",
+    "structured",
+    "text",
+    "thinking",
+    "tool_use",
+    "truncated",
+    "when",
+    "when_judging",
+    "wrong_clause",
+]

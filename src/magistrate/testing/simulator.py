@@ -1,0 +1,263 @@
+"""The simulated Messages API: takes requests, chooses what is answered, and records it all.
+
+No I/O and no waiting: `Simulator.receive` maps a request to a planned `Answer`. The transports of
+`transport.py` and the port of `server.py` deliver it and report how delivery ended.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, cast
+
+import httpx2
+
+from magistrate.testing import judge_script
+from magistrate.testing.events import Asked, count_tokens, dump
+from magistrate.testing.judge_script import Judge, Judgement, ParsedPrompt
+from magistrate.testing.profile import LatencyProfile
+from magistrate.testing.replies import JSON, ErrorReply, Replies, Reply, When, checked, error
+from magistrate.testing.validation import complaint, last_user_text
+from magistrate.testing.wire import Answer, answer, compressed, plain
+
+MESSAGES = "/v1/messages"
+COUNT_TOKENS = "/v1/messages/count_tokens"
+LARGEST_BODY = 32 * 1024 * 1024
+
+ParsePrompt: TypeAlias = Callable[[JSON], "ParsedPrompt | None"]
+
+
+@dataclass(slots=True, eq=False)
+class Recorded:
+    """A request as it arrived, and how its answer went.
+
+    `body` is None where the request holds no JSON object. `status` is None where the connection
+    closed without an answer. `closed_early`: the client went away before it had been sent the
+    whole answer. Times are those of `time.monotonic`; `ended` is None while the answer is being
+    sent.
+    """
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: JSON | None
+    is_judge: bool = False
+    closed_early: bool = False
+    status: int | None = None
+    started: float = field(default_factory=time.monotonic)
+    ended: float | None = None
+
+
+class Simulator:
+    """A Messages API for tests: real bytes, no network, no key, no cost.
+
+        sim = Simulator([text("Hello.")])
+        client = Anthropic(api_key="test", http_client=sim.http_client())
+
+    `replies` answers the requests of the application:
+
+    - one reply answers every request;
+    - a list is used up in order, except for its `when(needle, reply)` entries: those answer, as
+      often as they match, the requests whose last user turn holds the needle, and go first;
+    - a callable gets the request's body and returns the reply.
+
+    When a list is used up `default` answers, and without one the request fails with a 500 that
+    says so and is not retried; the same sentence is then in `problems`.
+
+    `judge` answers requests that carry a judge's prompt: a `JudgeScript`, or a callable that gets
+    the parsed prompt. Without one the judge finds nothing. `profile` and `judge_profile` set the
+    pace, `seed` the places where texts are cut into deltas. With `gzip` bodies are compressed for
+    clients that accept it, as those of the API are.
+
+    Raises `TypeError` for replies that are none.
+    """
+
+    def __init__(
+        self,
+        replies: Replies | None = None,
+        *,
+        judge: Judge | None = None,
+        default: Reply | None = None,
+        profile: LatencyProfile | None = None,
+        judge_profile: LatencyProfile | None = None,
+        parse_prompt: ParsePrompt | None = None,
+        seed: int = 0,
+        gzip: bool = False,
+    ) -> None:
+        self.problems: list[str] = []
+        self._default = default
+        self._choose: Callable[[JSON], Reply] | None = None
+        self._whens: list[When] = []
+        self._queue: list[Reply] = []
+        if callable(replies):
+            self._choose = replies
+        elif isinstance(replies, Reply):
+            self._default = replies
+        else:
+            entries = [replies] if isinstance(replies, When) else replies or []
+            self._whens = [each for each in entries if isinstance(each, When)]
+            self._queue = [checked(each) for each in entries if not isinstance(each, When)]
+        self._declared = len(self._queue)
+        self._judge: Judge = judge or (lambda prompt: Judgement())
+        self._profile = profile or LatencyProfile()
+        self._judge_profile = judge_profile or LatencyProfile()
+        self._parse_prompt = parse_prompt or _parse_prompt
+        self._seed = seed
+        self._gzip = gzip
+        self._recorded: list[Recorded] = []
+        self._changed = threading.Condition()
+
+    @property
+    def requests(self) -> list[Recorded]:
+        """All requests, in the order of their arrival."""
+        with self._changed:
+            return list(self._recorded)
+
+    @property
+    def api_requests(self) -> list[Recorded]:
+        """The requests of the application."""
+        return [each for each in self.requests if not each.is_judge]
+
+    @property
+    def judge_requests(self) -> list[Recorded]:
+        """The requests for a judgement."""
+        return [each for each in self.requests if each.is_judge]
+
+    def settle(self, timeout: float = 5.0) -> bool:
+        """Wait until no answer is being sent any more; False if some still is after `timeout`.
+
+        A real port notices a client that went away only a moment later: wait before reading
+        `closed_early`.
+        """
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: all(each.ended is not None for each in self._recorded), timeout
+            )
+
+    def http_client(self) -> httpx2.Client:
+        """A client to give to `Anthropic(http_client=...)`; nothing leaves the process."""
+        from magistrate.testing.transport import SimulatorTransport
+
+        return httpx2.Client(transport=SimulatorTransport(self))
+
+    def async_http_client(self) -> httpx2.AsyncClient:
+        """A client to give to `AsyncAnthropic(http_client=...)`; nothing leaves the process."""
+        from magistrate.testing.transport import SimulatorTransport
+
+        return httpx2.AsyncClient(transport=SimulatorTransport(self))
+
+    @contextmanager
+    def serve(self) -> Generator[str]:
+        """Serve on a free port of 127.0.0.1 and give its URL; ends all connections on leaving."""
+        from magistrate.testing.server import serving
+
+        with serving(self) as url:
+            yield url
+
+    def receive(
+        self, method: str, path: str, headers: Mapping[str, str], content: bytes
+    ) -> tuple[Recorded, Answer]:
+        """Record a request and plan its answer. `headers` has lower-case names.
+
+        Whoever delivers the answer calls `delivered` afterwards.
+        """
+        recorded = Recorded(method, path, headers, _object(content))
+        with self._changed:
+            self._recorded.append(recorded)
+            asked = Asked(recorded.body or {}, len(self._recorded), self._seed)
+        try:
+            planned = self._answer(recorded, asked, content)
+        except Exception as exc:  # whatever a test's callable raises must reach the test
+            planned = answer(self._problem(f"{type(exc).__name__}: {exc}"), asked)
+        recorded.status = planned.status
+        if self._gzip and "gzip" in headers.get("accept-encoding", ""):
+            planned = compressed(planned)
+        return recorded, planned
+
+    def delivered(self, recorded: Recorded, *, closed_early: bool) -> None:
+        """Note that the answer to `recorded` has ended. Only the first call counts."""
+        with self._changed:
+            if recorded.ended is None:
+                recorded.ended = time.monotonic()
+                recorded.closed_early = closed_early
+                self._changed.notify_all()
+
+    def _answer(self, recorded: Recorded, asked: Asked, content: bytes) -> Answer:
+        path = recorded.path.partition("?")[0]
+        refused = _refuse(recorded, path, content)
+        if refused is not None:
+            return answer(refused, asked)
+        if path == COUNT_TOKENS:
+            counted = [asked.body.get(name) for name in ("system", "tools", "messages")]
+            return plain({"input_tokens": count_tokens(counted)}, asked)
+        prompt = self._parse_prompt(asked.body)
+        if prompt is None:
+            return answer(self._reply(asked.body), asked, self._profile)
+        recorded.is_judge = True
+        reply, notes = judge_script.render(self._judge(prompt), prompt)
+        self.problems += notes
+        return answer(reply, asked, self._judge_profile)
+
+    def _reply(self, body: JSON) -> Reply:
+        if self._choose is not None:
+            return checked(self._choose(body))
+        said = last_user_text(body)
+        for kept in self._whens:
+            if kept.needle in said:
+                return kept.reply
+        with self._changed:
+            if self._queue:
+                return self._queue.pop(0)
+        if self._default is not None:
+            return self._default
+        return self._problem(
+            f"no reply left for the last user turn {said[:80]!r}: {self._declared} declared,"
+            f" all used up, no `when` matches, and there is no default"
+        )
+
+    def _problem(self, said: str) -> ErrorReply:
+        """A 500 that the SDK does not retry: the test, not the API, has to change."""
+        said = f"magistrate.testing.Simulator: {said}"
+        self.problems.append(said)
+        return ErrorReply(500, "api_error", said, (("x-should-retry", "false"),))
+
+
+def _refuse(recorded: Recorded, path: str, content: bytes) -> ErrorReply | None:
+    """The error the API answers before any model is asked, if there is one."""
+    headers = recorded.headers
+    bearer = headers.get("authorization", "").partition("Bearer ")[2].strip()
+    if not bearer and not headers.get("x-api-key"):
+        return error(401, message="x-api-key or Authorization header is required")
+    if path not in (MESSAGES, COUNT_TOKENS):
+        return error(404, message=f"Not found: {recorded.method} {path} is not simulated")
+    if recorded.method != "POST":
+        return error(405, message="Method Not Allowed")
+    if not headers.get("anthropic-version"):
+        return error(400, message="anthropic-version: header is required")
+    if len(content) > LARGEST_BODY:
+        return error(413, message="Request exceeds the maximum size")
+    try:
+        body = json.loads(content)
+        dump(body)  # the API takes no halves of surrogate pairs, not even escaped ones
+    except ValueError as exc:
+        return error(400, message=f"The request body is not valid JSON: {exc}")
+    said = complaint(body, counting=path == COUNT_TOKENS)
+    return error(400, message=said) if said is not None else None
+
+
+def _object(content: bytes) -> JSON | None:
+    try:
+        body: Any = json.loads(content)
+    except ValueError:
+        return None
+    return cast(JSON, body) if isinstance(body, dict) else None
+
+
+def _parse_prompt(body: JSON) -> ParsedPrompt | None:
+    from magistrate.rubric import parse_prompt  # here: it reads the prompt's templates
+
+    return parse_prompt(body)

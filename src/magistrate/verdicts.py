@@ -1,0 +1,130 @@
+"""What a judge found: the vocabulary of grades, severities and actions, and the judge's answer.
+
+Pure data. A judge answers with a `Verdict`, or with `Unavailable` when it could not; there is no
+third way, and nothing here ever turns the second into the first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+Stage = Literal["input", "output"]
+Grade = Literal["none", "unlikely", "possible", "likely", "certain"]
+Severity = Literal["low", "medium", "high", "critical"]
+Action = Literal["allow", "warn", "hold", "block"]
+AnswerKind = Literal["general", "advice", "recommendation", "decision", "publication"]
+Failure = Literal[
+    "timeout",
+    "overloaded",
+    "error",
+    "refused",
+    "truncated",
+    "unparseable",
+    "too_long",
+    "unsupported",
+]
+
+STAGES: tuple[Stage, ...] = get_args(Stage)
+GRADES: tuple[Grade, ...] = get_args(Grade)  # ascending: index is the order
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)  # ascending
+ACTIONS: tuple[Action, ...] = get_args(Action)  # ascending
+ANSWER_KINDS: tuple[AnswerKind, ...] = get_args(AnswerKind)
+FAILURES: tuple[Failure, ...] = get_args(Failure)
+
+
+def at_least(value: str, threshold: str, scale: tuple[str, ...]) -> bool:
+    """Whether `value` stands at or above `threshold` on an ascending `scale`."""
+    return scale.index(value) >= scale.index(threshold)
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeInfo:
+    """Which judge spoke: its name, the model it used, and the hash of prompt and rubric."""
+
+    name: str
+    model: str | None = None
+    prompt_hash: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens that judging took. `cost_usd` is None where the price is not known, never zero."""
+
+    judge_calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_read_tokens: int = 0
+    cost_usd: float | None = None
+
+    def __add__(self, other: Usage) -> Usage:
+        if not self.judge_calls or not other.judge_calls:
+            cost = self.cost_usd if self.judge_calls else other.cost_usd
+        elif self.cost_usd is None or other.cost_usd is None:
+            cost = None
+        else:
+            cost = self.cost_usd + other.cost_usd
+        return Usage(
+            self.judge_calls + other.judge_calls,
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cache_write_tokens + other.cache_write_tokens,
+            self.cache_read_tokens + other.cache_read_tokens,
+            cost,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One clause of the policy that the judge sees touched.
+
+    `path` is where (`messages[2].content[0]`, `response.content[1]`); `evidence` a quote that
+    occurs there, or None.
+    """
+
+    clause: str
+    grade: Grade
+    severity: Severity
+    stage: Stage
+    path: str
+    evidence: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HighRiskAnswer:
+    """The judge's view of an answer in a high-risk domain of the policy.
+
+    `individual`: the answer addresses, or decides about, one particular person.
+    """
+
+    domain: str
+    kind: AnswerKind
+    individual: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a judge found in one subject."""
+
+    judge: JudgeInfo
+    findings: tuple[Finding, ...] = ()
+    high_risk: tuple[HighRiskAnswer, ...] = ()
+    discloses_ai: bool = False
+    usage: Usage = Usage()
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """A judge that could not answer, and why. Never to be read as "safe".
+
+    `detail` is for operators; it never carries judged content.
+    """
+
+    reason: Failure
+    judge: JudgeInfo
+    detail: str = ""
+    usage: Usage = Usage()
+
+
+Outcome: TypeAlias = Verdict | Unavailable

@@ -1,0 +1,177 @@
+"""What of a stream is held back, and what may go: the two facts behind zero-leak streaming.
+
+Pure. Events queue up in order. A window is a stretch at the front of the queue that one verdict
+will cover; nothing in it leaves before that verdict, and nothing behind it overtakes it. Events
+that carry no content pass as soon as nothing is held in front of them; pings pass at once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from itertools import islice
+
+from magistrate.messages import is_object
+from magistrate.sse import Event, MessageBuilder
+from magistrate.subjects import Uninspected
+
+# Sizes in tokens, estimated at four bytes each. The first window is small, so that a reader sees
+# text early; later ones are larger, since every verdict reads the answer so far again. Their sum
+# bounds what is held beyond one judge call to about 150 tokens.
+FIRST_WINDOW = 40
+WINDOW = 120
+# Past this much unjudged text the upstream body is no longer read until a verdict arrives.
+FULL = 2_000
+_BYTES_PER_TOKEN = 4
+
+_CONTENT_FREE = frozenset({"content_block_stop", "message_delta", "message_stop", "error"})
+_WHOLE_BLOCKS = frozenset({"text", "thinking"})  # every other block is judged in one piece
+
+
+def tokens(data: str) -> int:
+    """About how many tokens a text has."""
+    return -(-len(data.encode("utf-8", "surrogatepass")) // _BYTES_PER_TOKEN)
+
+
+@dataclass(slots=True)
+class Holdback:
+    """The queue between upstream and caller. `whole`: one window for the entire message.
+
+    Events are counted from the start of the stream. Those before `_heard_to` are released or out
+    for judgment; a block that is judged in one piece and still open begins at `_block_at`.
+    """
+
+    whole: bool
+    answer: MessageBuilder = field(default_factory=MessageBuilder)  # as far as windows were cut
+    unknown: list[Uninspected] = field(default_factory=list[Uninspected])
+    ended: bool = False
+    _queue: deque[tuple[Event, int]] = field(default_factory=deque[tuple[Event, int]])
+    _first: int = 0  # number of the event at the front of the queue
+    _heard_to: int = 0
+    _block_at: int | None = None
+    _block_tokens: int = 0
+    _ready_tokens: int = 0
+    _windows: int = 0
+
+    @property
+    def _next(self) -> int:
+        return self._first + len(self._queue)
+
+    @property
+    def _boundary(self) -> int:
+        """Events before this one can be judged now.
+
+        A block that is judged whole has to be complete; and no block begins to show before some of
+        its content can, since a block left empty would make the message invalid as history.
+        """
+        if self._block_at is not None:
+            return self._block_at
+        starting = bool(self._queue) and self._queue[-1][0].type == "content_block_start"
+        return self._next - 1 if starting and not self.ended else self._next
+
+    def feed(self, event: Event) -> list[Event]:
+        """Take one event from upstream. Returns it if it may pass at once."""
+        if event.type == "ping" or _is_comment(event):
+            return [event]
+        weight = self._weigh(event)
+        starts = event.type == "content_block_start"
+        if not self._queue and not weight and not self.whole and not starts:
+            self.answer.feed(event)
+            self._first += 1
+            self._heard_to = self._first
+            return [event]
+        self._queue.append((event, weight))
+        if self._block_at is None:
+            self._ready_tokens += weight
+        else:
+            self._block_tokens += weight
+        if event.type == "content_block_stop":
+            self._close_block()
+        return []
+
+    def _weigh(self, event: Event) -> int:
+        """Tokens of content in an event; 0 only for an event that carries none."""
+        data = event.data
+        match event.type:
+            case "message_start":
+                start = data.get("message")
+                content = start.get("content") if is_object(start) else None
+                return tokens(str(content)) if content else 0
+            case "content_block_start":
+                block = data.get("content_block")
+                kind = block.get("type") if is_object(block) else None
+                if is_object(block) and kind in _WHOLE_BLOCKS:
+                    return tokens(str(block.get(str(kind)) or ""))
+                self._block_at = self._next
+                return tokens(str(block))
+            case "content_block_delta":
+                delta = data.get("delta")
+                if not is_object(delta) or delta.get("type") == "signature_delta":
+                    return 0
+                return tokens("".join(str(v) for k, v in delta.items() if k != "type"))
+            case name if name in _CONTENT_FREE:
+                return 0
+            case _:
+                self.unknown.append(Uninspected(f"event[{self._next}]", "unknown_event"))
+                return max(1, tokens(event.raw.decode("utf-8", "replace")))
+
+    def _close_block(self) -> None:
+        self._ready_tokens += self._block_tokens
+        self._block_at, self._block_tokens = None, 0
+
+    def end(self) -> None:
+        """No more events will come: what is left is the last window, complete or not."""
+        self.ended = True
+        self._close_block()
+
+    @property
+    def out(self) -> bool:
+        """Whether a window is out for judgment."""
+        return self._heard_to > self._first
+
+    @property
+    def due(self) -> bool:
+        """Whether there is enough for a verdict, none being out."""
+        if self.out or self._boundary <= self._heard_to:
+            return False
+        size = WINDOW if self._windows else FIRST_WINDOW
+        return self.ended or (not self.whole and self._ready_tokens >= size)
+
+    def take(self) -> None:
+        """Cut the next window; `answer` then holds the message up to its end."""
+        for event, _ in islice(self._queue, self._boundary - self._first):
+            self.answer.feed(event)
+        self._heard_to = self._boundary
+        self._ready_tokens = 0
+        self._windows += 1
+
+    def release(self) -> list[Event]:
+        """The window's verdict allows it: its events, and what may follow it at once."""
+        out = [self._pop() for _ in range(self._heard_to - self._first)]
+        while self._queue and not self._queue[0][1] and self._first < self._boundary:
+            if self._queue[0][0].type == "content_block_start":
+                break
+            event = self._pop()
+            self.answer.feed(event)
+            self._heard_to = self._first
+            out.append(event)
+        return out
+
+    def _pop(self) -> Event:
+        self._first += 1
+        return self._queue.popleft()[0]
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether to go on reading upstream."""
+        return not self.ended and (self.whole or self._ready_tokens < FULL)
+
+    @property
+    def empty(self) -> bool:
+        """Nothing is held."""
+        return not self._queue
+
+
+def _is_comment(event: Event) -> bool:
+    lines = event.raw.replace(b"\r", b"\n").split(b"\n")
+    return all(line.startswith(b":") for line in lines if line)
