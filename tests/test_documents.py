@@ -135,7 +135,7 @@ def test_a_problem_points_at_the_value_its_key_or_what_is_around(
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="none.yaml: there is no such file"):
+    with pytest.raises(SettingsError, match=r"none\.yaml: there is no such file"):
         read(tmp_path / "none.yaml")
 
 
@@ -180,7 +180,7 @@ def test_a_python_mapping_becomes_plain_data_without_places() -> None:
 def test_a_python_mapping_that_holds_itself_is_refused() -> None:
     data: dict[str, object] = {}
     data["self"] = [data, data]
-    with pytest.raises(SettingsError, match="refers to itself|unfolds"):
+    with pytest.raises(SettingsError, match=r"refers to itself|unfolds"):
         given(data)
 
 

@@ -90,7 +90,7 @@ def _set_up(
     client.moderation = moderation
     if moderation not in chain:
         chain = (moderation, *chain)  # outermost
-    cls: Any = type(client)
+    cls: Any = client.__class__
     exact = cls is ours  # a user's own subclass is treated as the SDK treats any subclass
     if exact:
         client.__class__ = base

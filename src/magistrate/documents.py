@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.reader import ReaderError
 from ruamel.yaml.tokens import DirectiveToken
 
@@ -113,7 +113,7 @@ def parse(text: str, file: str | None = None) -> Document:
         _refuse_marked(file, error)
     except RecursionError:
         _refuse(file, "is nested too deeply")
-    except (YAMLError, Exception) as error:  # whatever the parser trips over is a wrong file
+    except Exception as error:  # whatever the parser trips over is a wrong file
         _refuse(file, f"cannot be read as YAML ({type(error).__name__})")
     if directive is not None:
         _refuse(

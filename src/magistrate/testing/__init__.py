@@ -31,6 +31,7 @@ from magistrate.testing.judge_script import (
     when_judging,
     wrong_clause,
 )
+from magistrate.testing.judges import ScriptedJudge
 from magistrate.testing.profile import LatencyProfile
 from magistrate.testing.replies import (
     Reply,
@@ -64,6 +65,7 @@ __all__ = [
     "ParsedPrompt",
     "Recorded",
     "Reply",
+    "ScriptedJudge",
     "Simulator",
     "citations",
     "cut",
