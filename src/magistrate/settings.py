@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -222,7 +223,7 @@ class Settings(Strict):
         floor = self.floor(clause_id)
         return floor is not None and at_least(severity, floor, SEVERITIES)
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """SHA-256 of everything here that shapes decisions or what people read."""
         shape = self.model_dump(

@@ -213,7 +213,7 @@ class JudgeScript:
 
     @staticmethod
     def _occurs(needle: str, prompt: ParsedPrompt) -> bool:
-        return any(part.judged and _holds(part, needle) for part in prompt.parts)
+        return bool(judged_parts_with(needle, prompt.parts))
 
 
 def render(reply: JudgeReply, prompt: ParsedPrompt) -> tuple[Reply, list[str]]:
@@ -270,13 +270,12 @@ def _not_on_offer(what: str, name: str, prompt: ParsedPrompt) -> str:
 
 def _place(quote: str, prompt: ParsedPrompt) -> tuple[str, str]:
     """The label of the judged part that holds `quote`, and the words to quote from it."""
-    labelled = zip(prompt.labels, prompt.parts, strict=True)
-    places = [(label, part) for label, part in labelled if part.judged]
-    for label, part in places:
-        if _holds(part, quote):
-            words = quote or part.text[:QUOTE]
-            return label, words.encode(errors="replace").decode()  # no halves of surrogate pairs
-    return (places[0][0] if places else ""), quote
+    labels = dict(zip(map(id, prompt.parts), prompt.labels, strict=True))
+    for part in judged_parts_with(quote, prompt.parts):
+        words = quote or part.text[:QUOTE]
+        return labels[id(part)], words.encode(errors="replace").decode()  # no lone surrogates
+    judged = [labels[id(part)] for part in prompt.parts if part.judged]
+    return (judged[0] if judged else ""), quote
 
 
 def _quoting(judgement: Judgement, needle: str) -> Judgement:
@@ -287,5 +286,17 @@ def _quoting(judgement: Judgement, needle: str) -> Judgement:
     return replace(judgement, findings=findings)
 
 
-def _holds(part: Part, words: str) -> bool:
-    return any(words in said for said in (part.text, *part.labels.values()))
+def judged_parts_with(words: str, parts: Sequence[Part]) -> list[Part]:
+    """The judged parts in whose text or labels `words` occur.
+
+    A text that is judged in windows comes as context and then something to judge, under one path:
+    words that only end in the second piece count, as a reader would see them.
+    """
+    found: list[Part] = []
+    before: dict[str, str] = {}
+    for part in parts:
+        tail = before.get(part.path, "")[-(len(words) - 1) :] if len(words) > 1 else ""
+        if part.judged and any(words in said for said in (tail + part.text, *part.labels.values())):
+            found.append(part)
+        before[part.path] = before.get(part.path, "") + part.text
+    return found

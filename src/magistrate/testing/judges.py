@@ -19,6 +19,7 @@ import anyio
 from magistrate.judges.base import AskModel, AskModelAsync
 from magistrate.settings import Settings
 from magistrate.subjects import Subject
+from magistrate.testing.judge_script import judged_parts_with
 from magistrate.verdicts import (
     Failure,
     Finding,
@@ -42,7 +43,7 @@ class ScriptedJudge:
 
     def __init__(self, script: Script | None = None, *, delay_s: float = 0.0) -> None:
         self.subjects: list[Subject] = []
-        self._script = script or (lambda _: self.verdict())
+        self._script: Script = script if script is not None else _finds_nothing
         self._delay_s = delay_s
         self._lock = threading.Lock()
 
@@ -89,11 +90,13 @@ class ScriptedJudge:
         """A script that reports one clause wherever a judged part contains the words."""
 
         def script(subject: Subject) -> Outcome:
-            found = (
-                Finding(clause, grade, severity, subject.stage, part.path, words)
-                for part in subject.parts
-                if part.judged and words in part.text
+            places = judged_parts_with(words, subject.parts)[:1]
+            return cls.verdict(
+                *(Finding(clause, grade, severity, subject.stage, p.path, words) for p in places)
             )
-            return cls.verdict(*list(found)[:1])
 
         return script
+
+
+def _finds_nothing(_: Subject) -> Outcome:
+    return ScriptedJudge.verdict()

@@ -1,0 +1,5 @@
+"""`python -m magistrate`."""
+
+from magistrate.cli import main
+
+main()
