@@ -113,7 +113,8 @@ class Conversation:
             )
             for item in self.places[place]:
                 if isinstance(item, Uninspected):
-                    unread += [item] * fresh
+                    # The key of the definitions covers what was read, not what could not be.
+                    unread += [item] * (fresh or place == "definitions")
                 elif fresh:
                     parts.append(item)
                 elif place == "system":
@@ -126,7 +127,8 @@ class Conversation:
             if index in self.blocked_turns:
                 if self.redact:
                     path = f"messages[{index}]"
-                    parts.append(Part(path, "user", "text", PLACEHOLDER, judged=False))
+                    role = next((i.role for i in items if isinstance(i, Part)), "user")
+                    parts.append(Part(path, role, "text", PLACEHOLDER, judged=False))
                     continue
                 items = [i for i in items if not isinstance(i, Uninspected)]
             for item in items:
@@ -152,11 +154,10 @@ class Conversation:
     def blocked_keys(self, findings: Iterable[Finding], *, floor: bool) -> tuple[str, ...]:
         """To remember once the input has been blocked: which turns, as the judge saw it.
 
-        Where it named no turn, everything it had not known counts.
+        Where it named none of those it had to judge, all of them count.
         """
-        named = {int(at[1]) for f in findings if (at := _TURN.match(f.path))}
-        if not named:
-            named = set(range(self.context_until, len(self.prefixes)))
+        judged = set(range(self.context_until, len(self.prefixes)))
+        named = judged & {int(at[1]) for f in findings if (at := _TURN.match(f.path))} or judged
         keys = [self._mark("blocked", p) for i, p in enumerate(self.prefixes) if i in named]
         return (*keys, *([self._mark("floor", p) for p in self.prefixes[-1:]] if floor else []))
 

@@ -7,7 +7,7 @@ decided here and nowhere else. Disclosure is a duty of its own, beside any actio
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from magistrate.settings import Settings
@@ -175,9 +175,14 @@ def is_blocking(settings: Settings, stage: Stage, outcome: Outcome) -> bool:
 
 
 def stricter(earlier: Ruling, later: Ruling) -> Ruling:
-    """Of two stages' rulings, the one that decides the exchange: the later one where equal."""
+    """Of two stages' rulings, the one that decides the exchange: the later one where equal.
+
+    What shadow mode suppressed in either stays on record.
+    """
     order = ACTIONS.index
-    return later if order(later.action) >= order(earlier.action) else earlier
+    decides = later if order(later.action) >= order(earlier.action) else earlier
+    shadowed: list[Action] = [each.shadowed for each in (earlier, later) if each.shadowed]
+    return replace(decides, shadowed=max(shadowed, key=order, default=None))
 
 
 def _strictest(stage: Stage, causes: list[Ruling]) -> Ruling:

@@ -42,7 +42,8 @@ class Digests:
         """
         chain = [self.of("conversation", body.get("system"))]
         for message in turns(body):
-            chain.append(self.extended(chain[-1], message if is_object(message) else {}))
+            turn = message if is_object(message) else {"role": None, "content": {"not": message}}
+            chain.append(self.extended(chain[-1], turn))
         return chain[1:]
 
     def start(self, body: JSON) -> str:

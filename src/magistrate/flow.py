@@ -275,9 +275,9 @@ def _answer_stream(
                 exchange.upstream = "completed"
                 yield from _hold(exchange, talk, ruling, held.answer.message, opened=True)
                 return
-            yield from _write(
-                exchange, talk, outlet, held.release(), held.answer.message, final=held.ended
-            )
+            released = held.release()
+            last = held.ended and held.empty
+            yield from _write(exchange, talk, outlet, released, held.answer.message, final=last)
             continue
         if held.ended and held.empty:
             break

@@ -81,18 +81,21 @@ def acts_on_the_provider(body: JSON) -> bool:
 def canonical(message: JSON) -> JSON:
     """The form of a turn that identifies it: a string and its text block are the same turn.
 
-    Null fields and cache marks are left out, as the SDK adds and drops them freely.
+    Null fields and cache marks are left out, as the SDK adds and drops them freely; not inside the
+    input of a tool call, where every key is content. Content of no known shape stays as it is.
     """
+    content = message.get("content")
+    known = content is None or isinstance(content, str | list)
     return {
         "role": message.get("role"),
-        "content": [_canonical_value(block) for block in blocks(message.get("content"))],
+        "content": [_canonical_value(block) for block in blocks(content)] if known else content,
     }
 
 
 def _canonical_value(value: object) -> Any:
     if is_object(value):
         return {
-            key: _canonical_value(item)
+            key: item if key == "input" else _canonical_value(item)
             for key, item in value.items()
             if item is not None and key not in _NOT_CONTENT
         }

@@ -6,6 +6,7 @@ input: an unknown clause, a missing field or prose around the JSON makes it unus
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -88,9 +89,12 @@ def read_reply(
     ]
     try:
         report = _Report.model_validate_json("".join(texts))
+        json.loads("".join(texts), object_pairs_hook=_each_once)
     except ValidationError as error:
         # The kind of error only: its text quotes the reply, and the reply quotes the subject.
         return Unavailable("unparseable", judge, error.errors()[0]["type"], usage)
+    except ValueError:
+        return Unavailable("unparseable", judge, "a key that stands twice", usage)
     known, fields = set(clauses), set(domains)
     if any(found.clause not in known for found in report.findings):
         return Unavailable("unparseable", judge, "a clause that was not on offer", usage)
@@ -103,6 +107,14 @@ def read_reply(
         report.discloses_ai,
         usage,
     )
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> JSON:
+    """A JSON object; of two values for one key, no reader could say which the judge meant."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError
+    return found
 
 
 def _finding(found: _Finding, stage: Stage, parts: Mapping[str, Part]) -> Finding:

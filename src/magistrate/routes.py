@@ -32,6 +32,10 @@ _CONTENT_FREE = frozenset(
     {"count_tokens", "organizations", "user_profiles", "vaults", "webhooks", "models", "cancel"}
 )
 _READS = frozenset({"get", "head", "options", "delete"})
+# Segments of unhandled surfaces at or below which a GET brings content.
+_PRODUCTS = frozenset(
+    {"results", "stream", "events", "content", "memories", "memory_versions", "versions"}
+)
 
 
 def segments(url: str) -> list[str]:
@@ -41,10 +45,11 @@ def segments(url: str) -> list[str]:
         path = unquote(path)
     found: list[str] = []
     for segment in path.replace("\\", "/").split("/"):
+        segment = segment.split(";", 1)[0]
         if segment == "..":
             del found[-1:]
         elif segment not in ("", "."):
-            found.append(segment.split(";", 1)[0].lower())
+            found.append(segment.lower())
     return found
 
 
@@ -61,7 +66,7 @@ def route(method: str, url: str, body: JSON | None) -> Route:
         return "refused" if is_object(body) and body.get("thread") else "judged"
     if unhandled_surface(url) is not None:
         # What a batch or a session has produced arrives by GET; only bare metadata passes.
-        carries = last in ("results", "stream", "events", "content", "memories", "versions")
+        carries = method.lower() == "get" and not _PRODUCTS.isdisjoint(path)
         return "free" if last == "cancel" or (reads and not carries) else "refused"
     if last in _CONTENT_FREE or any(segment in _CONTENT_FREE for segment in path[:-1]):
         return "free"

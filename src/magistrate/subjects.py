@@ -82,7 +82,6 @@ _SETTINGS_FIELDS = frozenset(
         "betas",
         "cache_control",
         "container",
-        "context_management",
         "effort",
         "inference_geo",
         "max_tokens",
@@ -190,6 +189,8 @@ def _piece(part: Part, text: str, *, judged: bool) -> Part:
 
 def _definitions(body: JSON) -> Extract:
     tools = body.get("tools")
+    if tools is not None and not is_array(tools):
+        yield Uninspected("tools", "unknown_block")
     for index, tool in enumerate(tools if is_array(tools) else []):
         name = str(tool.get("name") or "") if is_object(tool) else ""
         yield Part(f"tools[{index}]", "app", "definition", _dump(tool), labels={"tool_name": name})
@@ -244,8 +245,18 @@ def _block(block: object, path: str, role: Role, kind: Kind = "text") -> Extract
             yield Uninspected(path, "file")
         case "compaction":
             yield Part(path, role, "text", str(block.get("content") or ""))
+            if block.get("encrypted_content"):
+                yield Uninspected(path, "encrypted")
+            if block.get("tool_changes"):
+                yield Part(f"{path}.tool_changes", "app", "definition", _dump(block["tool_changes"]))
         case name if name in _CALL_BLOCKS:
-            labels = _labels(block, tool_name="name", tool_use_id="id", server="server_name")
+            labels = _labels(
+                block,
+                tool_name="name",
+                tool_use_id="id",
+                server="server_name",
+                toolset="toolset_name",
+            )
             yield Part(path, role, "tool_use", _dump(block.get("input", {})), labels=labels)
         case name if name in _THIRD_PARTY_BLOCKS:
             yield from _third_party(block, path, role)
@@ -276,6 +287,8 @@ def _document(block: JSON, path: str, role: Role) -> Extract:
         case "content" if is_object(source):
             inner = source.get("content")
             yield Part(path, role, "third_party", "", labels=labels)
+            if not isinstance(inner, str | list):
+                yield Uninspected(f"{path}.source", "unknown_block")
             for index, item in enumerate(blocks(inner)):
                 yield from _block(item, f"{path}.source.content[{index}]", role, "third_party")
         case _:
@@ -286,7 +299,14 @@ def _document(block: JSON, path: str, role: Role) -> Extract:
 
 def _third_party(block: JSON, path: str, role: Role) -> Extract:
     labels = _labels(
-        block, kind="type", tool_use_id="tool_use_id", title="title", source="source", url="url"
+        block,
+        kind="type",
+        tool_use_id="tool_use_id",
+        tool_name="tool_name",
+        toolset="toolset_name",
+        title="title",
+        source="source",
+        url="url",
     )
     content = block.get("content")
     if isinstance(content, str) or content is None:

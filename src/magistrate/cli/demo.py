@@ -173,14 +173,16 @@ def _send(scene: Scene, moderation: Moderation, url: str, call: JSON) -> Any:
             if scene.how == "JSON":
                 return client.messages.create(**call)
             with client.messages.stream(**call) as stream:
-                return with_id(stream.get_final_message(), stream.response.headers)
+                whole: object = stream.get_final_message()
+                return with_id(whole, stream.response.headers)
 
     async def send() -> Any:
         async with AsyncAnthropic(api_key="demo", base_url=url, moderation=moderation) as client:
             if scene.how == "async JSON":
                 return await client.messages.create(**call)
             async with client.messages.stream(**call) as stream:
-                return with_id(await stream.get_final_message(), stream.response.headers)
+                whole: object = await stream.get_final_message()
+                return with_id(whole, stream.response.headers)
 
     return asyncio.run(send())
 
