@@ -8,7 +8,6 @@ scope stays open across a `yield` to the caller: the caller may close the stream
 from __future__ import annotations
 
 import asyncio
-import weakref
 from collections import deque
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
@@ -71,27 +70,21 @@ class AsyncDriver:
         try:
             match await anext(outward):
                 case Open(public, ours):
-                    body = AsyncBody(self._stream(outward))
-                    # A caller may drop a stream without closing it; the tasks go with the body.
-                    loop = asyncio.get_running_loop()
-                    weakref.finalize(body, _cancel_all, loop, self._pump, self._judges)
+                    body = AsyncBody(self._stream(outward), outward.aclose)
                     return self._rewritten(public, body, ours)
                 case Answer(message, public, ours):
                     async for _ in outward:
                         raise AssertionError("nothing follows an answer")
-                    await self._release()
                     return self._rewritten(public, message, ours)
                 case Relay():
+                    response = self._upstream.hand_over()
                     async for _ in outward:
                         raise AssertionError("nothing follows a relayed response")
-                    response = self._upstream.hand_over()
-                    await self._release()
                     return response
                 case Write():
                     raise AssertionError("a stream must be opened first")
         except BaseException:
             await outward.aclose()
-            await self._release()
             raise
 
     def _rewritten(self, public: JSON, body: JSON | AsyncBody, ours: bool) -> AsyncAPIResponse[Any]:
@@ -106,7 +99,6 @@ class AsyncDriver:
                     yield effect.data
         finally:
             await outward.aclose()
-            await self._release()
 
     async def _release(self) -> None:
         """The one way out: flow, then judges, then upstream; an exchange always has a record."""
@@ -121,31 +113,35 @@ class AsyncDriver:
                 await asyncio.wait(tasks)
 
     async def _drive(self) -> AsyncGenerator[_Outward, None]:
+        # A stream that its caller drops unclosed gets here too: the event loop closes generators.
         reply: Any = None
-        while True:
-            try:
-                effect = self._flow.send(reply)
-            except StopIteration:
-                return
-            reply = None
-            match effect:
-                case Ask():
-                    self._ask(effect)
-                case Forward(body):
-                    request = self._case.forwarded(body)
-                    self._pump = asyncio.create_task(self._upstream.run(request))
-                case Next(read):
-                    reply = await self._next(read)
-                case Cancel():
-                    reply = await self._cancel()
-                case Reraise(error):
-                    raise error
-                case Relay() | Answer() | Open() | Write():
-                    yield effect
-                case Store():
-                    reply = await asyncio.to_thread(self._case.perform, effect)
-                case _:
-                    reply = self._case.perform(effect)
+        try:
+            while True:
+                try:
+                    effect = self._flow.send(reply)
+                except StopIteration:
+                    return
+                reply = None
+                match effect:
+                    case Ask():
+                        self._ask(effect)
+                    case Forward(body):
+                        request = self._case.forwarded(body)
+                        self._pump = asyncio.create_task(self._upstream.run(request))
+                    case Next(read):
+                        reply = await self._next(read)
+                    case Cancel():
+                        reply = await self._cancel()
+                    case Reraise(error):
+                        raise error
+                    case Relay() | Answer() | Open() | Write():
+                        yield effect
+                    case Store():
+                        reply = await asyncio.to_thread(self._case.perform, effect)
+                    case _:
+                        reply = self._case.perform(effect)
+        finally:
+            await self._release()
 
     # --- judging ----------------------------------------------------------------------------------
 
@@ -172,7 +168,11 @@ class AsyncDriver:
             outcome = no_answer(case.exchange.judge)
         except Exception as error:
             outcome = broken(case.exchange.judge, type(error).__name__)
-        self._mailbox.put_nowait(Heard(ask.ticket, case.heard(key, outcome)))
+        except BaseException as error:  # not only ours: nobody may wait for this verdict for ever
+            outcome = broken(case.exchange.judge, type(error).__name__)
+            self._mailbox.put_nowait(Heard(ask.ticket, outcome))
+            raise
+        self._mailbox.put_nowait(Heard(ask.ticket, case.heard(ask.subject, key, outcome)))
 
     async def _ask_model(self, body: JSON, timeout_s: float) -> ModelReply:
         with judging():
@@ -212,7 +212,7 @@ class AsyncDriver:
             return "completed"
         self._pump.cancel()
         await asyncio.wait([self._pump])
-        return "cancelled"
+        return "cancelled" if self._upstream.sent else "not_sent"
 
 
 class _Upstream:
@@ -227,6 +227,7 @@ class _Upstream:
         self._room = asyncio.Semaphore(0)
         self._started = False
         self.response: AsyncAPIResponse[Any] | None = None
+        self.sent = False  # a task that is cancelled before its first step has sent nothing
         self.over = False
         self._kept = True
 
@@ -246,6 +247,7 @@ class _Upstream:
 
     async def run(self, request: Any) -> None:
         """Send the request; put its head, chunks and end into the mailbox."""
+        self.sent = True
         try:
             found: Any = await self._call_next(request)
             if isinstance(found, httpx2.Response):
@@ -267,14 +269,6 @@ class _Upstream:
         except Exception as error:
             self.over = True
             self._mailbox.put_nowait(Failed(error))
-
-
-def _cancel_all(
-    loop: asyncio.AbstractEventLoop,
-    pump: asyncio.Task[None] | None,
-    judges: set[asyncio.Task[None]],
-) -> None:
-    if not loop.is_closed():
-        for task in (pump, *judges):
-            if task is not None:
-                loop.call_soon_threadsafe(task.cancel)
+        except BaseException as error:  # a cancellation that is not ours must not hang the caller
+            self._mailbox.put_nowait(Failed(error))
+            raise

@@ -52,7 +52,7 @@ class End:
 class Failed:
     """The upstream call failed with an exception, before or within the body."""
 
-    error: Exception
+    error: BaseException
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,7 @@ class Refuse(Effect[None]):
 class Reraise(Effect[None]):
     """End by raising what upstream raised, unchanged."""
 
-    error: Exception
+    error: BaseException
 
 
 Flow: TypeAlias = Generator[Effect[Any], Any, T]

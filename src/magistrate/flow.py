@@ -248,7 +248,7 @@ def _answer_stream(
     exchange.upstream = "streamed"
     held = Holdback(whole=exchange.held_whole)
     decoder, outlet = Decoder(), _Outlet()
-    failed: Exception | None = None
+    failed: BaseException | None = None
     asked: str | None = None
     seen: dict[int, int] = {}
     yield from perform(Open({"id": exchange.id}, ours=False))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from functools import cache
 from typing import Any, TypeVar
 
@@ -26,23 +26,31 @@ _DROPPED = frozenset({"content-encoding", "content-length", "transfer-encoding"}
 
 
 class SyncBody(httpx2.SyncByteStream):
-    """A body produced by a generator; closing it closes the generator first."""
+    """A body produced by a generator. Closing it closes the generator, then what feeds it.
 
-    def __init__(self, chunks: Generator[bytes, None, None]) -> None:
+    Both, because a body that nobody began to read has a generator whose `finally` does not run.
+    """
+
+    def __init__(self, chunks: Generator[bytes, None, None], close: Callable[[], None]) -> None:
         self._chunks = chunks
+        self._close = close
 
     def __iter__(self) -> Generator[bytes, None, None]:
         yield from self._chunks
 
     def close(self) -> None:
         self._chunks.close()
+        self._close()
 
 
 class AsyncBody(httpx2.AsyncByteStream):
     """The same, asynchronous."""
 
-    def __init__(self, chunks: AsyncGenerator[bytes, None]) -> None:
+    def __init__(
+        self, chunks: AsyncGenerator[bytes, None], close: Callable[[], Awaitable[None]]
+    ) -> None:
         self._chunks = chunks
+        self._close = close
 
     async def __aiter__(self) -> AsyncGenerator[bytes, None]:
         async for chunk in self._chunks:
@@ -50,6 +58,7 @@ class AsyncBody(httpx2.AsyncByteStream):
 
     async def aclose(self) -> None:
         await self._chunks.aclose()
+        await self._close()
 
 
 def rewritten(response: R, public: JSON, body: JSON | SyncBody | AsyncBody) -> R:

@@ -6,10 +6,17 @@ Pure push parsing. An event that nobody changed keeps the exact bytes it arrived
 from __future__ import annotations
 
 import json
+import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from magistrate.messages import JSON, is_object
+from magistrate.messages import JSON, blocks, is_object
+
+
+_BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
+# Blocks whose input arrives in fragments of JSON.
+CALLS = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +63,11 @@ class Decoder:
         return found
 
     def _frame_end(self) -> int | None:
-        start = max(0, self._scanned - 3)
-        ends = [
-            at + len(mark)
-            for mark in (b"\n\n", b"\r\n\r\n", b"\r\r")
-            if (at := self._rest.find(mark, start)) >= 0
-        ]
-        if not ends:
+        found = _BLANK_LINE.search(self._rest, max(0, self._scanned - 3))
+        if found is None or (found.end() == len(self._rest) and found[0].endswith(b"\r")):
             self._scanned = len(self._rest)
-            return None
-        return min(ends)
+            return None  # a \r at the end may be half a line break
+        return found.end()
 
     def flush(self) -> list[Event]:
         """What is left when the stream ends: an unfinished event, kept as it came."""
@@ -84,7 +86,7 @@ def _parse(raw: bytes) -> Event:
             lines.append(value)
     try:
         data: object = json.loads(b"\n".join(lines)) if lines else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         data = {}
     return Event(raw, name, data if is_object(data) else {})
 
@@ -98,12 +100,12 @@ class MessageBuilder:
     """
 
     message: JSON = field(default_factory=dict[str, Any])
-    _at: dict[Any, int] = field(default_factory=dict[Any, int])  # block index -> position
-    _json: dict[int, str] = field(default_factory=dict[int, str])  # position -> fragments
+    _at: dict[str, int] = field(default_factory=dict[str, int])  # block index -> position
+    _json: dict[int, str] = field(default_factory=dict[int, str])  # position -> fragments, open
 
     @property
     def content(self) -> list[Any]:
-        """The content blocks so far. A tool call has input {} until its block is closed."""
+        """The content blocks so far. The input of a call still open is under `unparseable`."""
         return self.message.setdefault("content", [])
 
     def feed(self, item: Event) -> None:
@@ -112,53 +114,63 @@ class MessageBuilder:
         match item.type:
             case "message_start" if is_object(data.get("message")):
                 start: JSON = data["message"]
-                self.message = {**start, "content": list(start.get("content") or [])}
-            case "content_block_start" if is_object(data.get("content_block")):
-                self._at[data.get("index")] = len(self.content)
-                self.content.append(dict(data["content_block"]))
-            case "content_block_delta" if is_object(data.get("delta")):
-                self._delta(self._position(data.get("index")), data["delta"])
+                content = start.get("content") or []
+                self.message = {**start, "content": list(blocks(content) or [content])}
+                if not content:
+                    self.message["content"] = []
+            case "content_block_start":
+                self._start(str(data.get("index")), data.get("content_block"))
+            case "content_block_delta":
+                self._delta(self._position(str(data.get("index"))), data.get("delta"))
             case "content_block_stop":
-                self._close(self._position(data.get("index")))
+                self._close(self._position(str(data.get("index"))))
             case "message_delta":
-                change: JSON = data.get("delta") or {}
-                usage: JSON = data.get("usage") or {}
-                known = {key: value for key, value in usage.items() if value is not None}
-                self.message.update(change)
-                self.message["usage"] = {**(self.message.get("usage") or {}), **known}
+                change, usage = data.get("delta"), data.get("usage")
+                if is_object(change):
+                    self.message.update({k: v for k, v in change.items() if k != "content"})
+                if is_object(usage):
+                    before = self.message.get("usage")
+                    known = {key: value for key, value in usage.items() if value is not None}
+                    self.message["usage"] = {**(before if is_object(before) else {}), **known}
             case _:
                 pass
 
-    def _position(self, index: object) -> int:
+    def _start(self, index: str, block: object) -> None:
+        at = self._at[index] = len(self.content)
+        self.content.append(dict(block) if is_object(block) else block)
+        if is_object(block) and block.get("type") in CALLS:
+            self._json[at] = ""
+
+    def _position(self, index: str) -> int:
         if index not in self._at:
             self._at[index] = len(self.content)
             self.content.append({"type": "unknown"})
         return self._at[index]
 
-    def _delta(self, at: int, delta: JSON) -> None:
+    def _delta(self, at: int, delta: object) -> None:
         block = self.content[at]
-        match (block.get("type"), delta.get("type")):
-            case ("text", "text_delta"):
-                block["text"] = str(block.get("text") or "") + str(delta.get("text") or "")
-            case ("thinking", "thinking_delta"):
-                grown = str(block.get("thinking") or "") + str(delta.get("thinking") or "")
-                block["thinking"] = grown
-            case ("thinking", "signature_delta"):
-                block["signature"] = delta.get("signature")
-            case ("text", "citations_delta"):
-                block["citations"] = [*(block.get("citations") or []), delta.get("citation")]
-            case (_, "input_json_delta"):
-                self._json[at] = self._json.get(at, "") + str(delta.get("partial_json") or "")
-            case ("compaction", "compaction_delta"):
-                block["content"] = str(block.get("content") or "") + str(delta.get("content") or "")
+        if not is_object(block):
+            block = self.content[at] = {"type": "unknown", "start": block}
+        kind = delta.get("type") if is_object(delta) else None
+        match (block.get("type"), kind, delta):
+            case ("text", "text_delta", {"text": said}):
+                block["text"] = str(block.get("text") or "") + str(said or "")
+            case ("thinking", "thinking_delta", {"thinking": said}):
+                block["thinking"] = str(block.get("thinking") or "") + str(said or "")
+            case ("thinking", "signature_delta", {"signature": signature}):
+                block["signature"] = signature
+            case ("text", "citations_delta", {"citation": citation}):
+                block["citations"] = [*(block.get("citations") or []), citation]
+            case (_, "input_json_delta", {"partial_json": fragment}) if at in self._json:
+                self._json[at] += str(fragment or "")
+                block["input"] = {"unparseable": self._json[at]} if self._json[at] else {}
+            case ("compaction", "compaction_delta", {"content": said}):
+                block["content"] = str(block.get("content") or "") + str(said or "")
             case _:
-                block.setdefault("unknown_deltas", []).append(delta)
+                block["unknown_deltas"] = [*(block.get("unknown_deltas") or []), delta]
 
     def _close(self, at: int) -> None:
-        if at not in self._json:
-            return
-        fragment = self._json.pop(at)
-        try:
-            self.content[at]["input"] = json.loads(fragment) if fragment.strip() else {}
-        except ValueError:
-            self.content[at]["input"] = {"unparseable": fragment}
+        fragments = self._json.pop(at, "")
+        if fragments:
+            with suppress(ValueError, RecursionError):  # else it stays `unparseable`
+                self.content[at]["input"] = json.loads(fragments)

@@ -248,7 +248,9 @@ def _block(block: object, path: str, role: Role, kind: Kind = "text") -> Extract
             if block.get("encrypted_content"):
                 yield Uninspected(path, "encrypted")
             if block.get("tool_changes"):
-                yield Part(f"{path}.tool_changes", "app", "definition", _dump(block["tool_changes"]))
+                yield Part(
+                    f"{path}.tool_changes", "app", "definition", _dump(block["tool_changes"])
+                )
         case name if name in _CALL_BLOCKS:
             labels = _labels(
                 block,

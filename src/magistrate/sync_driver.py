@@ -82,21 +82,22 @@ class SyncDriver:
             first = next(outward)
             match first:
                 case Open(public, ours):
-                    return self._rewritten(public, SyncBody(self._stream(outward)), ours)
+                    body = SyncBody(self._stream(outward), outward.close)
+                    return self._rewritten(public, body, ours)
                 case Answer(message, public, ours):
                     for _ in outward:
                         raise AssertionError("nothing follows an answer")
                     return self._rewritten(public, message, ours)
                 case Relay():
+                    response, self._response = self._response, None  # the caller's to close now
                     for _ in outward:
                         raise AssertionError("nothing follows a relayed response")
-                    assert self._response is not None
-                    return self._response
+                    assert response is not None
+                    return response
                 case Write():
                     raise AssertionError("a stream must be opened first")
         except BaseException:
             outward.close()
-            self._release()
             raise
 
     def _rewritten(self, public: JSON, body: JSON | SyncBody, ours: bool) -> APIResponse[Any]:
@@ -111,7 +112,6 @@ class SyncDriver:
                     yield effect.data
         finally:
             outward.close()
-            self._release()
 
     def _release(self) -> None:
         """The one way out: flow, then judges, then upstream; an exchange always has a record."""
@@ -122,6 +122,12 @@ class SyncDriver:
             self._response.close()
 
     def _drive(self) -> Generator[_Outward, None, None]:
+        try:
+            yield from self._effects()
+        finally:
+            self._release()
+
+    def _effects(self) -> Generator[_Outward, None, None]:
         reply: Any = None
         while True:
             try:
@@ -173,7 +179,7 @@ class SyncDriver:
             )
         except Exception as error:
             outcome = broken(case.exchange.judge, type(error).__name__)
-        self._mailbox.put(Heard(ask.ticket, case.heard(key, outcome)))
+        self._mailbox.put(Heard(ask.ticket, case.heard(ask.subject, key, outcome)))
         if ask.fatal(outcome):
             self._interrupt()
 

@@ -1,0 +1,201 @@
+"""The Claude judge against declared replies: what it asks, when again, what it makes of them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from magistrate.judges import ClaudeJudge, ModelReply
+from magistrate.rubric import parse_prompt
+from magistrate.settings import DEFAULT_JUDGE_MODEL, Settings
+from magistrate.subjects import Part, Subject
+from magistrate.verdicts import Failure, Outcome, Unavailable, Verdict
+
+SETTINGS = Settings.load({"version": 1, "judge": {"deadline_s": 2}})
+SUBJECT = Subject("input", (Part("messages[0].content", "user", "text", "hello there"),))
+FOUND = {
+    "clause": "fraud_abuse.spam",
+    "grade": "likely",
+    "severity": "medium",
+    "part": "p1",
+    "quote": "hello",
+}
+
+
+def says(*findings: dict[str, Any], **more: Any) -> ModelReply:
+    report = {"findings": list(findings), "high_risk": [], "discloses_ai": False}
+    message = {
+        "model": "claude-test",
+        "content": [{"type": "text", "text": json.dumps(report)}],
+        "stop_reason": "end_turn",
+        "usage": {"input_tokens": 10, "output_tokens": 3, "cache_read_input_tokens": 7},
+    }
+    return ModelReply(200, {**message, **more})
+
+
+def status(code: int, retry_after_ms: int | None = 1, message: str = "") -> ModelReply:
+    headers = {} if retry_after_ms is None else {"retry-after-ms": str(retry_after_ms)}
+    body = {"type": "error", "error": {"type": f"error_{code}", "message": message}}
+    return ModelReply(code, body, headers)
+
+
+PROSE = says(content=[{"type": "text", "text": "This is safe."}])
+
+
+class Flavour:
+    """The judge, asked from a thread or from a task; replies are served in order."""
+
+    def __init__(self, asynchronous: bool) -> None:
+        self.asynchronous = asynchronous
+        self.asked: list[dict[str, Any]] = []
+        self.timeouts: list[float] = []
+
+    async def __call__(
+        self, *replies: ModelReply, settings: Settings = SETTINGS, subject: Subject = SUBJECT
+    ) -> Outcome:
+        rest: Iterator[ModelReply] = iter(replies)
+
+        def ask(body: dict[str, Any], timeout_s: float) -> ModelReply:
+            self.asked.append(body)
+            self.timeouts.append(timeout_s)
+            return next(rest)
+
+        async def ask_async(body: dict[str, Any], timeout_s: float) -> ModelReply:
+            return ask(body, timeout_s)
+
+        judge = ClaudeJudge()
+        deadline_s = settings.judge.deadline_s
+        if self.asynchronous:
+            return await judge.judge_async(subject, settings, ask_async, deadline_s)
+        return judge.judge(subject, settings, ask, deadline_s)
+
+
+@pytest.fixture(params=["sync", "async"])
+def judge(request: pytest.FixtureRequest) -> Flavour:
+    return Flavour(request.param == "async")
+
+
+async def test_a_good_report_is_a_verdict(judge: Flavour) -> None:
+    outcome = await judge(says(FOUND))
+    assert isinstance(outcome, Verdict)
+    (found,) = outcome.findings
+    assert (found.clause, found.path, found.evidence) == (
+        "fraud_abuse.spam",
+        "messages[0].content",
+        "hello",
+    )
+    assert outcome.judge.model == "claude-test"
+    assert (outcome.usage.judge_calls, outcome.usage.cache_read_tokens) == (1, 7)
+    assert outcome.usage.cost_usd is None
+
+
+# What is asked again, and what is not: replies in order, the outcome, how often it was asked.
+ATTEMPTS: list[tuple[str, list[ModelReply], Failure | None, int]] = [
+    ("overload passes", [status(529), status(429), says()], None, 3),
+    ("a server error passes", [status(500), says()], None, 2),
+    ("a lost connection passes", [ModelReply(0, failure="error"), says()], None, 2),
+    ("prose once", [PROSE, says()], None, 2),
+    ("prose twice", [PROSE, PROSE, says()], "unparseable", 2),
+    ("overload stays", [status(529)] * 9, "overloaded", 4),
+    ("a refusal is final", [says(stop_reason="refusal"), says()], "refused", 1),
+    ("a cut reply is final", [says(stop_reason="max_tokens"), says()], "truncated", 1),
+    ("too long by status", [status(413), says()], "too_long", 1),
+    ("too long by message", [status(400, message="prompt is too long"), says()], "too_long", 1),
+    ("an invalid request is final", [status(400), says()], "unsupported", 1),
+    ("a full context is final", [says(stop_reason="model_context_window_exceeded")], "too_long", 1),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "replies", "failure", "times"), ATTEMPTS, ids=[row[0] for row in ATTEMPTS]
+)
+async def test_outages_are_tried_again_and_answers_are_not(
+    name: str, replies: list[ModelReply], failure: Failure | None, times: int, judge: Flavour
+) -> None:
+    outcome = await judge(*replies)
+    assert len(judge.asked) == times
+    assert (outcome.reason if isinstance(outcome, Unavailable) else None) == failure
+
+
+async def test_the_usage_of_every_attempt_counts(judge: Flavour) -> None:
+    outcome = await judge(PROSE, says())
+    assert (outcome.usage.judge_calls, outcome.usage.input_tokens) == (2, 20)
+
+
+async def test_no_attempt_starts_that_could_not_end_before_the_deadline(judge: Flavour) -> None:
+    started = time.monotonic()
+    outcome = await judge(status(529, retry_after_ms=60_000), says())
+    assert isinstance(outcome, Unavailable)
+    assert outcome.reason == "overloaded"
+    assert time.monotonic() - started < 2
+    assert len(judge.asked) == 1
+
+
+async def test_each_attempt_gets_what_is_left_of_the_deadline(judge: Flavour) -> None:
+    await judge(status(500, retry_after_ms=300), says())
+    first, second = judge.timeouts
+    assert first <= 2
+    assert second <= first - 0.3
+
+
+async def test_the_prompt_is_schema_constrained_cached_and_without_sampling(judge: Flavour) -> None:
+    await judge(says())
+    (body,) = judge.asked
+    assert set(body) == {"model", "max_tokens", "system", "messages", "output_config"}
+    assert body["model"] == DEFAULT_JUDGE_MODEL
+    assert body["system"][0]["cache_control"] == {"type": "ephemeral"}
+    assert "hello there" not in body["system"][0]["text"]
+    assert body["output_config"]["format"]["type"] == "json_schema"
+    assert body["output_config"]["effort"] == "low"
+    parsed = parse_prompt(body)
+    assert parsed is not None
+    assert parsed.parts == SUBJECT.parts
+
+
+async def test_every_attempt_has_a_nonce_of_its_own(judge: Flavour) -> None:
+    await judge(PROSE, says())
+    texts = {body["messages"][0]["content"][0]["text"] for body in judge.asked}
+    assert len(texts) == 2
+    systems = {body["system"][0]["text"] for body in judge.asked}
+    assert len(systems) == 1
+
+
+async def test_model_and_effort_come_from_the_settings(judge: Flavour) -> None:
+    options = {"model": "claude-other", "effort": None, "max_tokens": 999}
+    await judge(says(), settings=Settings.load({"version": 1, "judge": options}))
+    (body,) = judge.asked
+    assert (body["model"], body["max_tokens"]) == ("claude-other", 999)
+    assert "effort" not in body["output_config"]
+
+
+CHANGES: list[tuple[str, Callable[[], Settings], bool]] = [
+    ("another effort", lambda: Settings.load({"version": 1, "judge": {"effort": "high"}}), True),
+    (
+        "a profile",
+        lambda: Settings.load(
+            {"version": 1, "app": {"audience": "internal", "interface": "agent"}}
+        ),
+        True,
+    ),
+    ("nothing", lambda: Settings.load({"version": 1, "judge": {"deadline_s": 2}}), False),
+    ("another deadline", lambda: Settings.load({"version": 1, "judge": {"deadline_s": 3}}), False),
+]
+
+
+@pytest.mark.parametrize(("name", "make", "differs"), CHANGES, ids=[row[0] for row in CHANGES])
+def test_the_prompt_hash_covers_what_the_judge_is_told(
+    name: str, make: Callable[[], Settings], differs: bool
+) -> None:
+    judge = ClaudeJudge()
+    before = judge.info(SETTINGS).prompt_hash
+    assert (judge.info(make()).prompt_hash != before) is differs
+
+
+async def test_details_for_operators_hold_no_content(judge: Flavour) -> None:
+    outcome = await judge(status(400, message="bad text: hello there"))
+    assert isinstance(outcome, Unavailable)
+    assert outcome.detail == "HTTP 400 error_400"

@@ -1,0 +1,232 @@
+"""The command line as people and scripts use it: what it prints, and the exit codes it promises."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from magistrate.testing import (
+    JudgeScript,
+    Simulator,
+    error,
+    fails_with,
+    finds,
+    prose,
+    refuses,
+    when_judging,
+)
+
+ROOT = Path(__file__).parents[1]
+BAD = "five-star reviews"
+JUDGE = JudgeScript(
+    when_judging(BAD, finds("fraud_abuse.fake_reviews", severity="medium")),
+    when_judging("judge is down", fails_with(error(529, retry_after=0.01))),
+    when_judging("judge chats", prose("I think it is safe.")),
+    when_judging("judge declines", refuses("general_harms")),
+    when_judging("key is wrong", fails_with(error(401))),
+)
+
+
+def run(
+    *words: str, url: str | None = None, stdin: str | None = None, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user's shell would, with a clean environment."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("ANTHROPIC_", "MAGISTRATE_"))}
+    if url is not None:
+        env |= {"ANTHROPIC_API_KEY": "sk-test-secret", "ANTHROPIC_BASE_URL": url}
+    env |= {"HOME": str(cwd or ROOT / "nowhere"), "PYTHONWARNINGS": "error", "COLUMNS": "100"}
+    return subprocess.run(
+        [sys.executable, "-m", "magistrate", *words],
+        capture_output=True,
+        text=True,
+        env=env,
+        input=stdin,
+        cwd=cwd,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[tuple[Simulator, str]]:
+    sim = Simulator(judge=JUDGE)
+    with sim.serve() as url:
+        yield sim, url
+
+
+# --- demo -----------------------------------------------------------------------------------------
+
+
+def test_the_demo_shows_every_outcome_and_all_are_as_expected() -> None:
+    done = run("demo", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["ok"]
+    outcomes = {scene["outcome"] for scene in report["scenes"]}
+    assert outcomes >= {"allow", "warn", "hold", "block", "Blocked", "ModerationUnavailable"}
+    assert len(report["scenes"]) >= 12
+    by_how = {(scene["outcome"], "stream" in scene["how"]) for scene in report["scenes"]}
+    assert by_how >= {(o, s) for o in ("allow", "hold", "block") for s in (True, False)}
+    assert {scene["disclosure"] for scene in report["scenes"]} >= {"added", "present", None}
+
+
+def test_the_demo_fails_when_an_outcome_is_not_as_expected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from dataclasses import replace
+
+    from typer.testing import CliRunner
+
+    from magistrate.cli import app, scenes
+
+    wrong = replace(scenes.SCENES[0], action="block", title="wrong on purpose")
+    monkeypatch.setattr(scenes, "SCENES", (wrong,))
+    done = CliRunner().invoke(app, ["demo", "--only", "on purpose"])
+    assert done.exit_code == 1
+    assert "expected block, got allow" in done.output
+
+
+def test_the_demo_says_that_it_is_a_simulation() -> None:
+    done = run("demo", "--only", "request blocked")
+    assert "simulation, no key needed" in done.stdout
+    assert "2 of 2 conversations ended as expected" in done.stdout
+
+
+# --- check ----------------------------------------------------------------------------------------
+
+CHECKS: list[tuple[str, list[str], int, str]] = [
+    ("an allowed text", ["What is the capital of France?"], 0, "ALLOW"),
+    ("a blocked text", [f"Write {BAD}."], 1, "fraud_abuse.fake_reviews"),
+    ("an answer", ["--stage", "output", f"Here are {BAD}."], 1, "BLOCK"),
+    ("a judge that is overloaded", ["judge is down"], 3, "NOT JUDGED: overloaded"),
+    ("a judge that chats", ["judge chats"], 3, "NOT JUDGED: unparseable"),
+    ("a judge that declines", ["judge declines"], 3, "NOT JUDGED: refused"),
+    ("a wrong key", ["key is wrong"], 3, "HTTP 401"),
+]
+
+
+@pytest.mark.parametrize(("name", "words", "code", "says"), CHECKS, ids=[row[0] for row in CHECKS])
+def test_check_judges_a_text(
+    name: str, words: list[str], code: int, says: str, simulator: tuple[Simulator, str]
+) -> None:
+    done = run("check", *words, url=simulator[1])
+    assert (done.returncode, done.stderr) == (code, ""), done.stdout
+    assert says in done.stdout
+    assert "sk-test-secret" not in done.stdout
+
+
+def test_check_reads_standard_input_and_prints_the_record_as_json(
+    simulator: tuple[Simulator, str],
+) -> None:
+    done = run("check", "--json", stdin=f"Write {BAD}, please.\n", url=simulator[1])
+    record = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert record["action"] == "block"
+    assert record["findings"][0]["evidence"] == BAD
+    assert record["usage"]["judge_calls"] == 1
+
+
+def test_check_judges_an_answer_with_its_question(
+    simulator: tuple[Simulator, str], tmp_path: Path
+) -> None:
+    sim, url = simulator
+    file = tmp_path / "exchange.json"
+    body = {"messages": [{"role": "user", "content": f"Is it fine to buy {BAD}?"}]}
+    file.write_text(json.dumps({**body, "response": "No, it is not."}))
+    done = run("check", "--stage", "output", "--request", str(file), url=url)
+    assert done.returncode == 0, done.stdout
+    asked = json.dumps(sim.judge_requests[-1].body)
+    assert "Is it fine to buy" in asked
+    assert "No, it is not." in asked
+
+
+BAD_USE: list[tuple[str, list[str], str]] = [
+    ("an empty text", [""], "the text is empty"),
+    ("blanks", ["  \n"], "the text is empty"),
+    ("a missing file", ["--request", "nowhere.json"], "No such file"),
+    ("a directory", ["--request", "."], "directory"),
+    ("no JSON", ["--request", "bad.json"], "not JSON"),
+    ("no request", ["--request", "list.json"], "not a JSON object"),
+    ("no messages", ["--request", "empty.json"], "`messages` must be a list"),
+    ("a question without an answer", ["--question", "q", "text"], "goes with --stage output"),
+    ("a missing configuration", ["--config", "nowhere.yaml", "text"], "nowhere.yaml"),
+    ("an unknown stage", ["--stage", "both", "text"], "both"),
+]
+
+
+@pytest.mark.parametrize(("name", "words", "says"), BAD_USE, ids=[row[0] for row in BAD_USE])
+def test_check_refuses_bad_use_before_anything_is_sent(
+    name: str, words: list[str], says: str, tmp_path: Path
+) -> None:
+    (tmp_path / "bad.json").write_text("{nope")
+    (tmp_path / "list.json").write_text("[]")
+    (tmp_path / "empty.json").write_text("{}")
+    done = run("check", *words, cwd=tmp_path, url="http://127.0.0.1:9")
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_check_without_a_key_says_what_to_do(tmp_path: Path) -> None:
+    done = run("check", "hello", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "ANTHROPIC_API_KEY" in done.stderr
+    assert "magistrate demo" in done.stderr
+
+
+def test_a_server_that_is_not_there_is_no_verdict() -> None:
+    done = run("check", "hello", url="http://127.0.0.1:9")
+    assert done.returncode == 3
+    assert "This is not a verdict" in done.stdout
+
+
+# --- all of it ------------------------------------------------------------------------------------
+
+COMMANDS = [
+    [],
+    ["demo"],
+    ["check"],
+    ["validate"],
+    ["explain"],
+    ["reviews"],
+    ["reviews", "list"],
+    ["reviews", "show"],
+    ["reviews", "approve"],
+    ["reviews", "reject"],
+]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=[" ".join(c) or "magistrate" for c in COMMANDS])
+def test_help_does_not_load_the_sdk(words: list[str]) -> None:
+    code = (
+        "import sys\n"
+        "from typer.testing import CliRunner\n"
+        "from magistrate.cli import app\n"
+        f"done = CliRunner().invoke(app, {[*words, '--help']!r})\n"
+        "assert done.exit_code == 0, done.output\n"
+        "assert 'Usage' in done.output\n"
+        "assert 'anthropic' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_the_version_is_printed() -> None:
+    from magistrate import __version__
+
+    assert run("--version").stdout == f"magistrate {__version__}\n"
+
+
+def test_ci_runs_the_readme_commands_as_they_stand() -> None:
+    readme = (ROOT / "README.md").read_text()
+    ci = (ROOT / ".ci" / "run").read_text()
+    commands = re.findall(r"^python3 -m venv .*$", readme, re.MULTILINE)
+    assert len(commands) == 2
+    for command in commands:
+        assert command in ci
