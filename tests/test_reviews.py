@@ -214,7 +214,7 @@ def test_a_process_killed_right_after_hold_has_lost_nothing(path: Path) -> None:
 
 
 def test_every_connection_asks_for_full_durability(store: ReviewStore) -> None:
-    connection = store._connect()
+    connection = store._file._connect()
     extra = 3  # FULL is 2
     assert connection.execute("PRAGMA synchronous").fetchone() == (extra,)
     connection.close()
@@ -625,7 +625,7 @@ def test_a_store_deleted_underneath_is_an_error_not_a_new_store(
 def test_a_connection_never_creates_the_file(store: ReviewStore, path: Path) -> None:
     path.unlink()
     with pytest.raises(sqlite3.OperationalError):
-        store._connect()
+        store._file._connect()
     assert not path.exists()
 
 
