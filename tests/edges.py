@@ -207,7 +207,9 @@ def edge(
 
 
 @contextmanager
-def plain(flavour: str, sim: Simulator, *, url: str | None = None, **options: Any) -> Iterator[Edge]:
+def plain(
+    flavour: str, sim: Simulator, *, url: str | None = None, **options: Any
+) -> Iterator[Edge]:
     """The SDK's own client, for comparison."""
     options = {"api_key": "test-key", "max_retries": 0, "timeout": 30.0, **options}
     if url is not None:
@@ -320,9 +322,7 @@ def _streaming_bytes(at: Edge, got: Got, call: Call) -> None:
 
 
 def _post(at: Edge, got: Got, call: Call) -> None:
-    got.message(
-        at.run(at.client.post("/v1/messages", body=call, cast_to=anthropic.types.Message))
-    )
+    got.message(at.run(at.client.post("/v1/messages", body=call, cast_to=anthropic.types.Message)))
 
 
 def _post_http(at: Edge, got: Got, call: Call) -> None:

@@ -1,4 +1,4 @@
-"""Every way to ask through the SDK, and every outcome: what the application gets, and what it costs.
+"""Every way to ask through the SDK, and every outcome: what the application gets.
 
 One table of surfaces times one table of outcomes, over the sync and the async client.
 """
@@ -14,6 +14,8 @@ from typing import Any
 import anthropic
 import httpx2
 import pytest
+
+import magistrate
 from edges import (
     CLAUSE,
     HEADERS,
@@ -26,8 +28,6 @@ from edges import (
     both,
     edge,
 )
-
-import magistrate
 from magistrate import Blocked, HeldForReview, ModerationUnavailable
 from magistrate.enforcement import HEADER
 from magistrate.settings import (
@@ -40,9 +40,9 @@ from magistrate.testing import (
     Reply,
     Simulator,
     error,
-    fails_with,
     finds,
     high_risk,
+    refuses,
     structured,
     text,
     tool_use,
@@ -93,17 +93,14 @@ class Outcome:
 BAD_INPUT = JudgeScript(when_judging(BAD, finds(CLAUSE), stage="input"))
 BAD_OUTPUT = JudgeScript(when_judging(SECRET, finds(CLAUSE), stage="output"))
 IN_HEALTHCARE = JudgeScript(when_judging("", high_risk("healthcare"), stage="output"))
-INPUT_DOWN = JudgeScript(when_judging("", fails_with(error(403)), stage="input"))
-OUTPUT_DOWN = JudgeScript(when_judging("", fails_with(error(403)), stage="output"))
-QUICK = {"judge": {"deadline_s": 0.4}}
+INPUT_DOWN = JudgeScript(when_judging("", refuses(), stage="input"))
+OUTPUT_DOWN = JudgeScript(when_judging("", refuses(), stage="output"))
 BESIDE = {"sent": (0, 1), "upstream": ("not_sent", "cancelled", "completed")}
 BEFORE = {"sent": (0,), "upstream": ("not_sent",)}
 
 OUTCOMES: dict[str, Outcome] = {
     "allowed": Outcome(JudgeScript(), "allow", "output"),
-    "warned": Outcome(
-        BAD_OUTPUT, "warn", "output", {"actions": {"default": {"output": "warn"}}}
-    ),
+    "warned": Outcome(BAD_OUTPUT, "warn", "output", {"actions": {"default": {"output": "warn"}}}),
     "input blocked beside": Outcome(BAD_INPUT, "block", "input", said=BAD, **BESIDE),
     "input blocked before": Outcome(
         BAD_INPUT, "block", "input", {"input_check": "before"}, BAD, **BEFORE
@@ -131,25 +128,23 @@ OUTCOMES: dict[str, Outcome] = {
         {"app": {**CHATBOT, "high_risk": ["healthcare"]}, "on_hold": "raise"},
         raises=HeldForReview,
     ),
-    "disclosed": Outcome(
-        JudgeScript(), "allow", "output", {"app": CHATBOT}, disclosure="added"
-    ),
+    "disclosed": Outcome(JudgeScript(), "allow", "output", {"app": CHATBOT}, disclosure="added"),
     "blocked and disclosed": Outcome(
         BAD_OUTPUT, "block", "output", {"app": CHATBOT}, disclosure="added"
     ),
     "no judge for the input": Outcome(
-        INPUT_DOWN, "block", "input", QUICK, raises=ModerationUnavailable, **BESIDE
+        INPUT_DOWN, "block", "input", raises=ModerationUnavailable, **BESIDE
     ),
     "no judge for the input, before": Outcome(
         INPUT_DOWN,
         "block",
         "input",
-        {**QUICK, "input_check": "before"},
+        {"input_check": "before"},
         raises=ModerationUnavailable,
         **BEFORE,
     ),
     "no judge for the output": Outcome(
-        OUTPUT_DOWN, "block", "output", QUICK, raises=ModerationUnavailable
+        OUTPUT_DOWN, "block", "output", raises=ModerationUnavailable
     ),
 }
 

@@ -37,7 +37,7 @@ from magistrate.effects import (
 from magistrate.flow import moderate
 from magistrate.judges.base import ModelReply
 from magistrate.messages import JSON
-from magistrate.responses import AsyncBody, rewritten, synthetic, wrapped
+from magistrate.responses import AsyncBody, received, rewritten, synthetic
 from magistrate.transfers import GRACE_S, broken, head_of, judging, model_reply, no_answer
 from magistrate.verdicts import Outcome
 
@@ -177,8 +177,9 @@ class AsyncDriver:
     async def _ask_model(self, body: JSON, timeout_s: float) -> ModelReply:
         with judging():
             try:
-                response: Any = await self._call_next(self._case.judge_request(body, timeout_s))
-                raw = response if isinstance(response, httpx2.Response) else response.http_response
+                request = self._case.judge_request(body, timeout_s)
+                found = await self._call_next(request)
+                raw = received(found, request, AsyncAPIResponse).http_response
                 await raw.aread()
             except anthropic.APITimeoutError:
                 return ModelReply(0, failure="timeout")
@@ -208,7 +209,7 @@ class AsyncDriver:
     async def _cancel(self) -> Any:
         if self._pump is None:
             return "not_sent"
-        if self._upstream.over:
+        if self._upstream.complete:
             return "completed"
         self._pump.cancel()
         await asyncio.wait([self._pump])
@@ -228,7 +229,7 @@ class _Upstream:
         self._started = False
         self.response: AsyncAPIResponse[Any] | None = None
         self.sent = False  # a task that is cancelled before its first step has sent nothing
-        self.over = False
+        self.complete = False
         self._kept = True
 
     def more(self) -> None:
@@ -249,25 +250,22 @@ class _Upstream:
         """Send the request; put its head, chunks and end into the mailbox."""
         self.sent = True
         try:
-            found: Any = await self._call_next(request)
-            if isinstance(found, httpx2.Response):
-                found = wrapped(found, self._case.request, AsyncAPIResponse)
-            self.response = found
-            raw: httpx2.Response = found.http_response
+            found = await self._call_next(request)
+            self.response = received(found, self._case.request, AsyncAPIResponse)
+            raw = self.response.http_response
             try:
                 self._mailbox.put_nowait(head_of(raw))
                 await self._room.acquire()
                 async for data in raw.aiter_bytes():
                     self._mailbox.put_nowait(Chunk(data))
                     await self._room.acquire()
-                self.over = True
+                self.complete = True
                 self._mailbox.put_nowait(End())
             finally:
                 if self._kept:
                     with anyio.CancelScope(shield=True):
                         await raw.aclose()
         except Exception as error:
-            self.over = True
             self._mailbox.put_nowait(Failed(error))
         except BaseException as error:  # a cancellation that is not ours must not hang the caller
             self._mailbox.put_nowait(Failed(error))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -58,7 +59,8 @@ def write(decision: Decision, settings: Settings) -> None:
     record = decision.as_json(evidence=evidence_allowed(decision, settings))
     mode = {"release": "shadow"} if settings.release == "shadow" else {}
     level = logging.INFO if decision.action == "allow" and not mode else logging.WARNING
-    _log.log(level, "decision", **record, **mode)
+    with suppress(Exception):  # a broken handler must neither open nor close the gate
+        _log.log(level, "decision", **record, **mode)
 
 
 def warn(message: str, **fields: object) -> None:

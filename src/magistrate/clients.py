@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import wraps
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import anthropic
@@ -43,9 +44,11 @@ class Anthropic(anthropic.Anthropic):
         def __init__(self, *, moderation: ModerationSource = None, **options: Any) -> None: ...
     else:
 
+        @wraps(anthropic.Anthropic.__init__)
         def __init__(self, *, moderation=None, middleware=None, **options) -> None:
-            _set_up(self, Anthropic, anthropic.Anthropic, moderation, middleware, options)
+            _set_up(self, Anthropic, moderation, middleware, options)
 
+        @wraps(anthropic.Anthropic.copy)
         def copy(self, **options) -> Self:
             return super().copy(**_copy_options(self, options))
 
@@ -62,9 +65,11 @@ class AsyncAnthropic(anthropic.AsyncAnthropic):
         def __init__(self, *, moderation: ModerationSource = None, **options: Any) -> None: ...
     else:
 
+        @wraps(anthropic.AsyncAnthropic.__init__)
         def __init__(self, *, moderation=None, middleware=None, **options) -> None:
-            _set_up(self, AsyncAnthropic, anthropic.AsyncAnthropic, moderation, middleware, options)
+            _set_up(self, AsyncAnthropic, moderation, middleware, options)
 
+        @wraps(anthropic.AsyncAnthropic.copy)
         def copy(self, **options) -> Self:
             return super().copy(**_copy_options(self, options))
 
@@ -74,7 +79,6 @@ class AsyncAnthropic(anthropic.AsyncAnthropic):
 def _set_up(
     client: Any,
     ours: type,
-    base: Any,
     source: ModerationSource,
     middleware: Any,
     options: dict[str, Any],
@@ -90,6 +94,8 @@ def _set_up(
     client.moderation = moderation
     if moderation not in chain:
         chain = (moderation, *chain)  # outermost
+    # Not looked up in the SDK's module, where an application may have put ours in its place.
+    base: Any = ours.__base__
     cls: Any = client.__class__
     exact = cls is ours  # a user's own subclass is treated as the SDK treats any subclass
     if exact:

@@ -21,7 +21,7 @@ from magistrate.messages import (
     text_of,
     turns,
 )
-from magistrate.subjects import Part, Subject, Uninspected, as_context, read_request
+from magistrate.subjects import Part, Role, Subject, Uninspected, as_context, read_request
 from magistrate.verdicts import Finding
 
 _TURN = re.compile(r"messages\[(\d+)\]")
@@ -127,8 +127,8 @@ class Conversation:
             if index in self.blocked_turns:
                 if self.redact:
                     path = f"messages[{index}]"
-                    role = next((i.role for i in items if isinstance(i, Part)), "user")
-                    parts.append(Part(path, role, "text", PLACEHOLDER, judged=False))
+                    roles: list[Role] = [i.role for i in items if isinstance(i, Part)]
+                    parts.append(Part(path, (*roles, "user")[0], "text", PLACEHOLDER, judged=False))
                     continue
                 items = [i for i in items if not isinstance(i, Uninspected)]
             for item in items:

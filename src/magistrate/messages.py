@@ -84,8 +84,8 @@ def canonical(message: JSON) -> JSON:
     Null fields and cache marks are left out, as the SDK adds and drops them freely; not inside the
     input of a tool call, where every key is content. Content of no known shape stays as it is.
     """
-    content = message.get("content")
-    known = content is None or isinstance(content, str | list)
+    content: object = message.get("content")
+    known = content is None or isinstance(content, str) or is_array(content)
     return {
         "role": message.get("role"),
         "content": [_canonical_value(block) for block in blocks(content)] if known else content,
@@ -111,7 +111,7 @@ def returned_forms(message: JSON) -> list[JSON]:
     """
     content = message.get("content")
     whole = blocks(content)
-    silent = [b for b in whole if not (is_object(b) and b.get("type") in THINKING)]
+    silent = [b for b in whole if not (is_object(b) and str(b.get("type")) in THINKING)]
     forms: list[JSON] = []
     for candidate in (whole, silent, text_of(content)):
         form = canonical({"role": "assistant", "content": candidate})

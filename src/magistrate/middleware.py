@@ -25,7 +25,7 @@ from cachetools import LRUCache
 
 from magistrate import audit
 from magistrate.async_driver import AsyncDriver
-from magistrate.decisions import Decision
+from magistrate.decisions import Decision, is_blocking
 from magistrate.digests import Digests, sha256
 from magistrate.effects import Recall, Refuse, Remember, Settle, Store
 from magistrate.errors import Blocked, HeldForReview, ModerationError, ModerationUnavailable
@@ -39,8 +39,8 @@ from magistrate.routes import route, unhandled_surface
 from magistrate.settings import Settings
 from magistrate.subjects import Subject
 from magistrate.sync_driver import SyncDriver
-from magistrate.transfers import is_judging
-from magistrate.verdicts import JudgeInfo, Outcome, Verdict
+from magistrate.transfers import broken, is_judging
+from magistrate.verdicts import JudgeInfo, Outcome, Unavailable, Verdict
 
 SettingsSource = Settings | str | os.PathLike[str] | Mapping[str, Any] | None
 
@@ -66,7 +66,10 @@ class Moderation(anthropic.Middleware):
         self.judge: Judge = judge or ClaudeJudge()
         self.record = Record()
         self._decisions: LRUCache[str, Decision] = LRUCache(_DECISIONS_KEPT)
-        self._lock = threading.Lock()
+        # Re-entrant: the garbage collector may end a dropped stream while this thread holds it.
+        self._lock = threading.RLock()
+        # Threads that synchronous clients judge on; never shared with upstream calls.
+        self.pool = ThreadPoolExecutor(self.settings.judge.concurrency, "magistrate-judge")
         self._key = os.environ.get(self.settings.digest_key_env, "").encode()
         if not self._key:
             self._key = secrets.token_bytes(32)
@@ -87,8 +90,7 @@ class Moderation(anthropic.Middleware):
 
     def close(self) -> None:
         """Release the judging threads and the review store. The instance must not be used after."""
-        if "pool" in self.__dict__:
-            self.pool.shutdown(wait=False, cancel_futures=True)
+        self.pool.shutdown(wait=False, cancel_futures=True)
         if self.reviews is not None:
             self.reviews.close()
 
@@ -156,11 +158,6 @@ class Moderation(anthropic.Middleware):
     # --- shared by the drivers --------------------------------------------------------------------
 
     @cached_property
-    def pool(self) -> ThreadPoolExecutor:
-        """Threads that synchronous clients judge on; never shared with upstream calls."""
-        return ThreadPoolExecutor(self.settings.judge.concurrency, "magistrate-judge")
-
-    @cached_property
     def judge_info(self) -> JudgeInfo:
         """Who judges, and everything its verdicts depend on."""
         return self.judge.info(self.settings)
@@ -187,7 +184,7 @@ class Case:
         self.request = request
         self.settings = moderation.settings
         self.started = time.monotonic()
-        self.settled = False
+        self.settled: Decision | None = None
         self.exchange = Exchange(
             id=f"dec_{secrets.token_urlsafe(12)}",
             body=body,
@@ -210,7 +207,7 @@ class Case:
             case Store():
                 return self._store(effect)
             case Refuse(kind, decision):
-                raise self._refusal(kind, decision)
+                raise self._refusal(kind, self.settled or decision)
             case _:
                 raise AssertionError(f"no driver performs {effect!r}")
 
@@ -218,9 +215,9 @@ class Case:
         """Make a decision final, once."""
         if self.settled:
             return
-        self.settled = True
         took = round((time.monotonic() - self.started) * 1000, 3)
-        self.moderation.settle(replace(decision, latency_ms=took))
+        self.settled = replace(decision, latency_ms=took)
+        self.moderation.settle(self.settled)
 
     def abandon(self) -> None:
         """The caller went away, or an exception ends the exchange: record how far it got."""
@@ -263,8 +260,14 @@ class Case:
         key = self.exchange.digests.of("verdict", subject.as_json())
         return key, self.moderation.record.verdict(key)
 
-    def heard(self, key: str, outcome: Outcome) -> Outcome:
-        """Remember a fresh outcome, if it is one to remember."""
+    def heard(self, subject: Subject, key: str, outcome: Outcome) -> Outcome:
+        """Remember a fresh outcome, if it is one to remember. What is none counts as a failure."""
+        try:
+            if not isinstance(outcome, Verdict | Unavailable):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise TypeError
+            is_blocking(self.settings, subject.stage, outcome)
+        except Exception as error:  # a judge of the user's own named a clause that is none, or such
+            return broken(self.exchange.judge, f"unusable verdict: {type(error).__name__}")
         self.moderation.record.keep(key, outcome)
         return outcome
 
@@ -291,11 +294,19 @@ def _body_of(request: APIRequest) -> JSON | None:
     raw = request.options.content
     if isinstance(raw, bytes | bytearray):
         try:
-            parsed: object = json.loads(raw)
-        except ValueError:
+            parsed: object = json.loads(raw, object_pairs_hook=_unambiguous)
+        except (ValueError, RecursionError):
             return None
         return parsed if is_object(parsed) else None
     return None
+
+
+def _unambiguous(pairs: list[tuple[str, Any]]) -> JSON:
+    """An object whose names are distinct: of two equal ones, a server may read the other."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name occurs twice")
+    return found
 
 
 def _warn_about_defaults() -> None:

@@ -11,11 +11,18 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from functools import cache
 from typing import Any, TypeVar
 
-import anthropic
 import httpx2
-from anthropic import APIRequest, APIResponse, AsyncAPIResponse
+from anthropic import (
+    Anthropic,
+    APIRequest,
+    APIResponse,
+    AsyncAnthropic,
+    AsyncAPIResponse,
+    BaseModel,
+)
 
 from magistrate.enforcement import HEADER
+from magistrate.errors import ModerationError
 from magistrate.messages import JSON
 
 AnyResponse = APIResponse[Any] | AsyncAPIResponse[Any]
@@ -84,9 +91,26 @@ def synthetic(
     """A response of our own, for a request that has no (usable) upstream response."""
     kind = "application/json" if isinstance(body, dict) else "text/event-stream; charset=utf-8"
     headers = {HEADER: _header(public), "content-type": kind}
-    raw = httpx2.Response(200, headers=headers, **_body(body))
-    raw.request = httpx2.Request(request.method.upper(), "https://magistrate.invalid/v1/messages")
-    return wrapped(raw, request, cls)
+    return wrapped(_raw(request, headers, body), request, cls)
+
+
+def received(found: object, request: APIRequest, cls: type[R]) -> R:
+    """What the rest of the chain returned, in the SDK's wrapper.
+
+    A middleware further in may answer with a finished message of its own, which is judged like any
+    other. Raises ModerationError for what cannot be read.
+    """
+    if isinstance(found, httpx2.Response):
+        return wrapped(found, request, cls)
+    if isinstance(found, BaseModel):
+        kind = {"content-type": "application/json"}
+        return wrapped(_raw(request, kind, found.to_dict(mode="json")), request, cls)
+    if not isinstance(found, cls):
+        raise ModerationError(
+            f"a middleware inside magistrate's returned {type(found).__name__}, which cannot be "
+            f"judged; return {cls.__name__}, or place it before the Moderation"
+        )
+    return found
 
 
 def wrapped(raw: httpx2.Response, request: APIRequest, cls: type[R]) -> R:
@@ -104,6 +128,14 @@ def wrapped(raw: httpx2.Response, request: APIRequest, cls: type[R]) -> R:
         options=request.options,
         retries_taken=request.retries_taken,
     )
+
+
+def _raw(
+    request: APIRequest, headers: dict[str, str], body: JSON | SyncBody | AsyncBody
+) -> httpx2.Response:
+    raw = httpx2.Response(200, headers=headers, **_body(body))
+    raw.request = httpx2.Request(request.method.upper(), "https://magistrate.invalid/v1/messages")
+    return raw
 
 
 def _header(public: JSON) -> str:
@@ -124,7 +156,5 @@ def _parser(asynchronous: bool) -> Any:
 
     transport = httpx2.MockTransport(unreachable)
     if asynchronous:
-        return anthropic.AsyncAnthropic(
-            api_key="unused", http_client=httpx2.AsyncClient(transport=transport)
-        )
-    return anthropic.Anthropic(api_key="unused", http_client=httpx2.Client(transport=transport))
+        return AsyncAnthropic(api_key="unused", http_client=httpx2.AsyncClient(transport=transport))
+    return Anthropic(api_key="unused", http_client=httpx2.Client(transport=transport))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import jinja2
@@ -24,6 +25,11 @@ _MARK = "magistrate judge · "
 _ENVIRONMENT = jinja2.Environment(  # prompts are plain text, so no autoescape; JSON fences them
     undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False
 )
+
+
+@cache
+def _compiled(source: str) -> jinja2.Template:
+    return _ENVIRONMENT.from_string(source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +85,7 @@ def make_rubric(settings: Settings, stage: Stage, templates: Templates) -> Rubri
     integrity = shown(policy.integrity)
     domains = policy.high_risk if stage == "output" and settings.app is not None else ()
     clauses = tuple(c.id for c in policy.clauses.values() if stage in c.stages)
-    system = _ENVIRONMENT.from_string(templates.system).render(
+    system = _compiled(templates.system).render(
         stage=stage,
         policy=policy,
         sections=sections,
@@ -150,7 +156,7 @@ def make_prompt(
             attachments += [{"type": "text", "text": f"Attachment of {label}:"}, part.attachment]
             line["attached"] = True
         lines.append(_one_line(line))
-    text = _ENVIRONMENT.from_string(rubric.templates.subject).render(
+    text = _compiled(rubric.templates.subject).render(
         nonce=nonce, lines=lines, stage=subject.stage, final=subject.final
     )
     config: JSON = {"format": {"type": "json_schema", "schema": rubric.schema}}

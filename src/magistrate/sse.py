@@ -13,7 +13,6 @@ from typing import Any
 
 from magistrate.messages import JSON, blocks, is_object
 
-
 _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
 # Blocks whose input arrives in fragments of JSON.
 CALLS = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
@@ -114,10 +113,9 @@ class MessageBuilder:
         match item.type:
             case "message_start" if is_object(data.get("message")):
                 start: JSON = data["message"]
-                content = start.get("content") or []
-                self.message = {**start, "content": list(blocks(content) or [content])}
-                if not content:
-                    self.message["content"] = []
+                content: object = start.get("content")
+                begun = blocks(content) or ([content] if content else [])
+                self.message = {**start, "content": [*self.content, *begun]}
             case "content_block_start":
                 self._start(str(data.get("index")), data.get("content_block"))
             case "content_block_delta":
@@ -138,7 +136,7 @@ class MessageBuilder:
     def _start(self, index: str, block: object) -> None:
         at = self._at[index] = len(self.content)
         self.content.append(dict(block) if is_object(block) else block)
-        if is_object(block) and block.get("type") in CALLS:
+        if is_object(block) and str(block.get("type")) in CALLS:
             self._json[at] = ""
 
     def _position(self, index: str) -> int:
@@ -151,21 +149,22 @@ class MessageBuilder:
         block = self.content[at]
         if not is_object(block):
             block = self.content[at] = {"type": "unknown", "start": block}
-        kind = delta.get("type") if is_object(delta) else None
-        match (block.get("type"), kind, delta):
-            case ("text", "text_delta", {"text": said}):
-                block["text"] = str(block.get("text") or "") + str(said or "")
-            case ("thinking", "thinking_delta", {"thinking": said}):
-                block["thinking"] = str(block.get("thinking") or "") + str(said or "")
-            case ("thinking", "signature_delta", {"signature": signature}):
-                block["signature"] = signature
-            case ("text", "citations_delta", {"citation": citation}):
-                block["citations"] = [*(block.get("citations") or []), citation]
-            case (_, "input_json_delta", {"partial_json": fragment}) if at in self._json:
-                self._json[at] += str(fragment or "")
+        known = delta if is_object(delta) else {}
+        match (block.get("type"), known.get("type")):
+            case ("text", "text_delta"):
+                block["text"] = str(block.get("text") or "") + str(known.get("text") or "")
+            case ("thinking", "thinking_delta"):
+                grown = str(block.get("thinking") or "") + str(known.get("thinking") or "")
+                block["thinking"] = grown
+            case ("thinking", "signature_delta"):
+                block["signature"] = known.get("signature")
+            case ("text", "citations_delta"):
+                block["citations"] = [*(block.get("citations") or []), known.get("citation")]
+            case (_, "input_json_delta") if at in self._json:
+                self._json[at] += str(known.get("partial_json") or "")
                 block["input"] = {"unparseable": self._json[at]} if self._json[at] else {}
-            case ("compaction", "compaction_delta", {"content": said}):
-                block["content"] = str(block.get("content") or "") + str(said or "")
+            case ("compaction", "compaction_delta"):
+                block["content"] = str(block.get("content") or "") + str(known.get("content") or "")
             case _:
                 block["unknown_deltas"] = [*(block.get("unknown_deltas") or []), delta]
 

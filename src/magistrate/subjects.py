@@ -247,11 +247,9 @@ def _block(block: object, path: str, role: Role, kind: Kind = "text") -> Extract
             yield Part(path, role, "text", str(block.get("content") or ""))
             if block.get("encrypted_content"):
                 yield Uninspected(path, "encrypted")
-            if block.get("tool_changes"):
-                yield Part(
-                    f"{path}.tool_changes", "app", "definition", _dump(block["tool_changes"])
-                )
-        case name if name in _CALL_BLOCKS:
+            if changes := block.get("tool_changes"):
+                yield Part(f"{path}.tool_changes", role, "definition", _dump(changes))
+        case str(name) if name in _CALL_BLOCKS:
             labels = _labels(
                 block,
                 tool_name="name",
@@ -260,7 +258,7 @@ def _block(block: object, path: str, role: Role, kind: Kind = "text") -> Extract
                 toolset="toolset_name",
             )
             yield Part(path, role, "tool_use", _dump(block.get("input", {})), labels=labels)
-        case name if name in _THIRD_PARTY_BLOCKS:
+        case str(name) if name in _THIRD_PARTY_BLOCKS:
             yield from _third_party(block, path, role)
         case _:
             yield Uninspected(path, "unknown_block")
@@ -287,9 +285,9 @@ def _document(block: JSON, path: str, role: Role) -> Extract:
             text = str(source.get("data") or "")
             yield Part(f"{path}.source", role, "third_party", text, labels=labels)
         case "content" if is_object(source):
-            inner = source.get("content")
+            inner: object = source.get("content")
             yield Part(path, role, "third_party", "", labels=labels)
-            if not isinstance(inner, str | list):
+            if not isinstance(inner, str) and not is_array(inner):
                 yield Uninspected(f"{path}.source", "unknown_block")
             for index, item in enumerate(blocks(inner)):
                 yield from _block(item, f"{path}.source.content[{index}]", role, "third_party")

@@ -40,7 +40,7 @@ from magistrate.effects import (
 from magistrate.flow import moderate
 from magistrate.judges.base import ModelReply
 from magistrate.messages import JSON
-from magistrate.responses import SyncBody, rewritten, synthetic, wrapped
+from magistrate.responses import SyncBody, received, rewritten, synthetic
 from magistrate.transfers import (
     GRACE_S,
     broken,
@@ -70,7 +70,8 @@ class SyncDriver:
         self._response: APIResponse[Any] | None = None
         self._chunks: Iterator[bytes] | None = None
         self._aside: Failed | None = None
-        self._over = False
+        self._over = False  # nothing more can be read
+        self._complete = False
         self._guard = threading.Lock()  # held to change, or act on, `_reading`
         self._reading = False
         self._doomed = False
@@ -179,15 +180,16 @@ class SyncDriver:
             )
         except Exception as error:
             outcome = broken(case.exchange.judge, type(error).__name__)
-        self._mailbox.put(Heard(ask.ticket, case.heard(ask.subject, key, outcome)))
+        outcome = case.heard(ask.subject, key, outcome)
+        self._mailbox.put(Heard(ask.ticket, outcome))
         if ask.fatal(outcome):
             self._interrupt()
 
     def _ask_model(self, body: JSON, timeout_s: float) -> ModelReply:
         with judging():
             try:
-                response: Any = self._call_next(self._case.judge_request(body, timeout_s))
-                raw = response if isinstance(response, httpx2.Response) else response.http_response
+                request = self._case.judge_request(body, timeout_s)
+                raw = received(self._call_next(request), request, APIResponse).http_response
                 raw.read()
             except anthropic.APITimeoutError:
                 return ModelReply(0, failure="timeout")
@@ -264,11 +266,9 @@ class SyncDriver:
     def _read(self) -> Head | Chunk | End | Failed:
         try:
             if self._response is None:
-                response: Any = self._call_next(self._request)
-                if isinstance(response, httpx2.Response):
-                    response = wrapped(response, self._case.request, APIResponse)
-                self._response = response
-                return head_of(response.http_response)
+                found = self._call_next(self._request)
+                self._response = received(found, self._case.request, APIResponse)
+                return head_of(self._response.http_response)
             if self._chunks is None:
                 self._chunks = self._response.http_response.iter_bytes()
             with self._guard:
@@ -284,7 +284,7 @@ class SyncDriver:
             self._over = True
             return Failed(error)
         if data is None:
-            self._over = True
+            self._over = self._complete = True
             return End()
         return Chunk(data)
 
@@ -292,7 +292,7 @@ class SyncDriver:
         if self._response is None:
             # A call that raised was sent; one that was never started was not.
             return "cancelled" if self._over else "not_sent"
-        if self._response.is_closed or self._over:
+        if self._complete:
             return "completed"
         self._response.close()
         return "cancelled"

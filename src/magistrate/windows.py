@@ -38,7 +38,8 @@ class Holdback:
     """The queue between upstream and caller. `whole`: one window for the entire message.
 
     Events are counted from the start of the stream. Those before `_heard_to` are released or out
-    for judgment; a block that is judged in one piece and still open begins at `_block_at`.
+    for judgment. A block that is judged in one piece and still open begins at `_block_at`; `_bare`
+    is where others begin of which there is no content yet.
     """
 
     whole: bool
@@ -49,6 +50,8 @@ class Holdback:
     _first: int = 0  # number of the event at the front of the queue
     _heard_to: int = 0
     _block_at: int | None = None
+    _open: set[str] = field(default_factory=set[str])  # indices of the open blocks behind it
+    _bare: dict[str, int] = field(default_factory=dict[str, int])
     _block_tokens: int = 0
     _ready_tokens: int = 0
     _windows: int = 0
@@ -64,10 +67,8 @@ class Holdback:
         A block that is judged whole has to be complete; and no block begins to show before some of
         its content can, since a block left empty would make the message invalid as history.
         """
-        if self._block_at is not None:
-            return self._block_at
-        starting = bool(self._queue) and self._queue[-1][0].type == "content_block_start"
-        return self._next - 1 if starting and not self.ended else self._next
+        block = self._next if self._block_at is None else self._block_at
+        return min(block, *self._bare.values()) if self._bare else block
 
     def feed(self, event: Event) -> list[Event]:
         """Take one event from upstream. Returns it if it may pass at once."""
@@ -85,28 +86,36 @@ class Holdback:
             self._ready_tokens += weight
         else:
             self._block_tokens += weight
-        if event.type == "content_block_stop":
-            self._close_block()
+        index = str(event.data.get("index"))
+        ends = event.type == "content_block_stop"
+        if starts and not weight:
+            self._bare.setdefault(index, self._next - 1)
+        elif weight or ends:
+            self._bare.pop(index, None)
+        if ends:
+            self._open.discard(index)
+            if not self._open:
+                self._close_block()
         return []
 
     def _weigh(self, event: Event) -> int:
         """Tokens of content in an event; 0 only for an event that carries none."""
         data = event.data
         match event.type:
-            case "message_start":
-                start = data.get("message")
-                content = start.get("content") if is_object(start) else None
+            case "message_start" if is_object(start := data.get("message")):
+                content = start.get("content")
                 return tokens(str(content)) if content else 0
             case "content_block_start":
                 block = data.get("content_block")
                 kind = block.get("type") if is_object(block) else None
-                if is_object(block) and kind in _WHOLE_BLOCKS:
+                if is_object(block) and str(kind) in _WHOLE_BLOCKS:
                     return tokens(str(block.get(str(kind)) or ""))
-                self._block_at = self._next
+                if self._block_at is None:
+                    self._block_at = self._next
+                self._open.add(str(data.get("index")))
                 return tokens(str(block))
-            case "content_block_delta":
-                delta = data.get("delta")
-                if not is_object(delta) or delta.get("type") == "signature_delta":
+            case "content_block_delta" if is_object(delta := data.get("delta")):
+                if delta.get("type") == "signature_delta":
                     return 0
                 return tokens("".join(str(v) for k, v in delta.items() if k != "type"))
             case name if name in _CONTENT_FREE:
@@ -118,10 +127,12 @@ class Holdback:
     def _close_block(self) -> None:
         self._ready_tokens += self._block_tokens
         self._block_at, self._block_tokens = None, 0
+        self._open.clear()
 
     def end(self) -> None:
         """No more events will come: what is left is the last window, complete or not."""
         self.ended = True
+        self._bare.clear()
         self._close_block()
 
     @property

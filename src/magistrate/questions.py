@@ -1,0 +1,41 @@
+"""What the flow asks a judge about an exchange, and when an answer would end it. Pure."""
+
+from __future__ import annotations
+
+from magistrate.decisions import is_blocking
+from magistrate.effects import Ask
+from magistrate.exchange import Exchange
+from magistrate.messages import JSON
+from magistrate.subjects import Part, Subject, Uninspected, read_answer
+from magistrate.verdicts import Outcome, Stage
+
+
+def ask(exchange: Exchange, stage: Stage, subject: Subject, ticket: str) -> Ask:
+    """Ask about a subject. The edge learns which outcomes alone end the exchange."""
+
+    def fatal(outcome: Outcome) -> bool:
+        return is_blocking(exchange.settings, stage, outcome)
+
+    return Ask(ticket, subject, fatal)
+
+
+def about_answer(
+    exchange: Exchange,
+    question: tuple[Part, ...],
+    message: JSON,
+    ticket: str,
+    *,
+    seen: dict[int, int] | None = None,
+    final: bool = True,
+) -> Ask | None:
+    """Ask about an answer, or what is new of it, together with its question.
+
+    Notes what cannot be read. None if there is nothing new to judge.
+    """
+    items = read_answer(message, seen)
+    unread = (item for item in items if isinstance(item, Uninspected))
+    exchange.output.uninspected = tuple(dict.fromkeys((*exchange.output.uninspected, *unread)))
+    parts = tuple(item for item in items if isinstance(item, Part))
+    if not any(part.judged for part in parts):
+        return None
+    return ask(exchange, "output", Subject("output", (*question, *parts), final), ticket)
