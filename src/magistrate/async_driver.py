@@ -254,7 +254,7 @@ class _Upstream:
             self.response = received(found, self._case.request, AsyncAPIResponse)
             raw = self.response.http_response
             try:
-                self._mailbox.put_nowait(head_of(raw))
+                self._mailbox.put_nowait(head_of(raw, stream=self._case.exchange.stream))
                 await self._room.acquire()
                 async for data in raw.aiter_bytes():
                     self._mailbox.put_nowait(Chunk(data))

@@ -29,61 +29,76 @@ def settle(exchange: Exchange) -> Flow[Decision]:
     return decision
 
 
+def conclude(exchange: Exchange, talk: Conversation, ruling: Ruling, answer: JSON) -> Flow[JSON]:
+    """The message that the caller gets in the place of `answer`, settled and remembered.
+
+    Does not come back where the settings, or a judge that is missing, have it raise instead.
+    """
+    match ruling.action:
+        case "block":
+            message = yield from _refusal(exchange, talk, ruling)
+        case "hold":
+            message = yield from _pending(exchange, talk, ruling, answer)
+        case _:
+            message = _with_disclosure(exchange, talk, answer)
+    yield from perform(Remember(talk.answered_keys(message)))
+    decision = yield from settle(exchange)
+    return {**message, "moderation": decision.public}
+
+
 def refuse(
-    exchange: Exchange, talk: Conversation, ruling: Ruling, *, opened: bool = False
+    exchange: Exchange,
+    talk: Conversation,
+    ruling: Ruling,
+    *,
+    answer: JSON | None = None,
+    opened: bool = False,
 ) -> Flow[None]:
-    """Refuse in the API's own shape, or raise. A judge that is missing always raises."""
-    raises = ruling.unavailable or exchange.settings.on_block == "raise"
-    disclosure = None if raises else exchange.disclose_in_notice(talk)
-    decision = exchange.decision()
-    if raises:
-        yield from perform(Settle(decision))
-        kind = "unavailable" if ruling.unavailable else "blocked"
-        yield from perform(Refuse(kind, decision))
+    """Give the caller a message of ours instead of an answer: a refusal, or a pending notice."""
+    message = yield from conclude(exchange, talk, ruling, answer or {})
+    public: JSON = message["moderation"]
+    if not exchange.stream:
+        yield from perform(Answer(message, public, ours=True))
         return
-    message = enforcement.refusal(
-        decision.public,
+    if not opened:
+        yield from perform(Open(public, ours=True))
+    yield from perform(Write(b"".join(item.raw for item in enforcement.as_stream(message))))
+
+
+def _refusal(exchange: Exchange, talk: Conversation, ruling: Ruling) -> Flow[JSON]:
+    """A refusal in the API's own shape. A judge that is missing always raises instead."""
+    if ruling.unavailable or exchange.settings.on_block == "raise":
+        decision = yield from settle(exchange)
+        yield from perform(Refuse("unavailable" if ruling.unavailable else "blocked", decision))
+    return enforcement.refusal(
+        exchange.id,
         exchange.model,
         exchange.settings.texts.block,
         structured=exchange.structured,
-        disclosure=disclosure,
+        disclosure=exchange.disclose_in_notice(talk),
     )
-    yield from give(exchange, talk, decision, message, opened)
 
 
-def hold(
-    exchange: Exchange, talk: Conversation, ruling: Ruling, answer: JSON, *, opened: bool
-) -> Flow[None]:
-    """Put the answer into the review queue, then tell the caller that it is pending."""
-    released = answer
-    if (text := exchange.disclosure_due(talk, answer)) is not None and not exchange.structured:
-        released = enforcement.disclosed(answer, text) or answer
+def _pending(exchange: Exchange, talk: Conversation, ruling: Ruling, answer: JSON) -> Flow[JSON]:
+    """Put the answer into the review queue, and only then say that it is pending."""
+    released = _with_disclosure(exchange, talk, answer)
     exchange.review_id = yield from perform(Store(ruling.domains, released, exchange.decision()))
-    raises = exchange.settings.on_hold == "raise"
-    disclosure = None if raises else exchange.disclose_in_notice(talk)
-    decision = exchange.decision()
-    if raises:
-        yield from perform(Settle(decision))
+    if exchange.settings.on_hold == "raise":
+        decision = yield from settle(exchange)
         yield from perform(Refuse("held", decision))
-        return
-    message = enforcement.pending_notice(
-        decision.public,
+    return enforcement.pending_notice(
+        exchange.id,
         exchange.model,
         exchange.settings.texts.hold,
         structured=exchange.structured,
-        disclosure=disclosure,
+        disclosure=exchange.disclose_in_notice(talk),
     )
-    yield from give(exchange, talk, decision, message, opened)
 
 
-def give(
-    exchange: Exchange, talk: Conversation, decision: Decision, message: JSON, opened: bool
-) -> Flow[None]:
-    yield from perform(Remember(talk.answered_keys(message)))
-    yield from perform(Settle(decision))
-    if not exchange.stream:
-        yield from perform(Answer(message, decision.public, ours=True))
-        return
-    if not opened:
-        yield from perform(Open(decision.public, ours=True))
-    yield from perform(Write(b"".join(item.raw for item in enforcement.as_stream(message))))
+def _with_disclosure(exchange: Exchange, talk: Conversation, answer: JSON) -> JSON:
+    text = exchange.disclosure_due(talk, answer)
+    if text is None:
+        return answer
+    added = None if exchange.structured else enforcement.disclosed(answer, text)
+    exchange.disclosed = "owed" if added is None else "added"
+    return added or answer

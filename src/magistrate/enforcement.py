@@ -16,40 +16,42 @@ _SYNTHETIC_ID = "msg_magistrate_"
 
 
 def refusal(
-    public: JSON, model: str, text: str, *, structured: bool, disclosure: str | None = None
+    decision_id: str, model: str, text: str, *, structured: bool, disclosure: str | None = None
 ) -> JSON:
     """A refusal in the API's own shape.
 
     `content` is empty where structured output was asked for, since the SDK parses every text block
     of such an answer as JSON.
     """
-    return _message(public, model, text, structured, disclosure) | {
+    return _message(decision_id, model, text, structured, disclosure) | {
         "stop_reason": "refusal",
-        "stop_details": stop_details(public, text),
+        "stop_details": stop_details(decision_id, text),
     }
 
 
 def pending_notice(
-    public: JSON, model: str, text: str, *, structured: bool, disclosure: str | None = None
+    decision_id: str, model: str, text: str, *, structured: bool, disclosure: str | None = None
 ) -> JSON:
     """What the caller gets while a person reviews the answer."""
-    return _message(public, model, text, structured, disclosure) | {"stop_reason": "end_turn"}
+    return _message(decision_id, model, text, structured, disclosure) | {"stop_reason": "end_turn"}
 
 
-def stop_details(public: JSON, text: str) -> JSON:
+def stop_details(decision_id: str, text: str) -> JSON:
     """Our mark on a refusal: the platform's own never carry `magistrate`."""
     return {
         "type": "refusal",
         "category": None,
         "explanation": text,
-        "magistrate": {"decision_id": public["id"]},
+        "magistrate": {"decision_id": decision_id},
     }
 
 
-def _message(public: JSON, model: str, text: str, structured: bool, disclosure: str | None) -> JSON:
+def _message(
+    decision_id: str, model: str, text: str, structured: bool, disclosure: str | None
+) -> JSON:
     words = f"{disclosure}\n\n{text}" if disclosure else text
     return {
-        "id": f"{_SYNTHETIC_ID}{public['id']}",
+        "id": f"{_SYNTHETIC_ID}{decision_id}",
         "type": "message",
         "role": "assistant",
         "model": model,
@@ -57,7 +59,6 @@ def _message(public: JSON, model: str, text: str, structured: bool, disclosure: 
         "stop_reason": None,
         "stop_sequence": None,
         "usage": {"input_tokens": 0, "output_tokens": 0},
-        "moderation": public,
     }
 
 
@@ -105,7 +106,7 @@ def as_stream(message: JSON) -> list[Event]:
 
 
 def cut(
-    public: JSON, text: str, *, next_index: int, open_index: int | None, usage: JSON
+    decision_id: str, text: str, *, next_index: int, open_index: int | None, usage: JSON
 ) -> list[Event]:
     """The valid end of a stream that is blocked half way.
 
@@ -118,7 +119,7 @@ def cut(
     delta = {
         "stop_reason": "refusal",
         "stop_sequence": None,
-        "stop_details": stop_details(public, text),
+        "stop_details": stop_details(decision_id, text),
     }
     counted = {"output_tokens": 0} | {k: v for k, v in usage.items() if v is not None}
     events.append(event({"type": "message_delta", "delta": delta, "usage": counted}))

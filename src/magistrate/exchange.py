@@ -83,10 +83,11 @@ class Exchange:
         self.ruling = stricter(self.ruling, found)
         return found
 
-    def disclosure_due(self, talk: Conversation, answer: JSON) -> str | None:
-        """The disclosure text this answer still needs; notes a duty that is met or cannot be.
+    def disclosure_due(self, talk: Conversation, answer: JSON | None) -> str | None:
+        """The disclosure text that is still needed; notes a duty that is met or cannot be.
 
-        `answer` is as much of it as has been judged.
+        `answer` is as much as has been judged of what the caller will see; None for a notice of
+        ours, which says nothing of the kind in words of its own.
         """
         duty = disclosure_duty(self.settings)
         if not duty.owed:
@@ -94,21 +95,19 @@ class Exchange:
         if duty.text is None:
             self.disclosed = "owed"
             return None
-        said = duty.own_words and any(
-            isinstance(outcome, Verdict) and outcome.discloses_ai
-            for outcome in self.output.outcomes
+        said = answer is not None and (
+            duty.text in text_of(answer.get("content"))
+            or (duty.own_words and any(_discloses(outcome) for outcome in self.output.outcomes))
         )
-        said = said or duty.text in text_of(answer.get("content"))
-        if said or talk.carries(duty.text):
-            self.disclosed = "present"
-            return None
-        return duty.text
+        self.disclosed = "present" if said or talk.carries(duty.text) else None
+        return None if self.disclosed else duty.text
 
     def disclose_in_notice(self, talk: Conversation) -> str | None:
-        """The disclosure for a refusal or notice of ours, whose own words never count as one."""
-        text = self.disclosure_due(talk, {}) if self.disclosed in (None, "owed") else None
-        if text is not None:
-            self.disclosed = "owed" if self.structured else "added"
+        """The disclosure for a refusal or notice of ours."""
+        text = self.disclosure_due(talk, None)
+        if text is None:
+            return None
+        self.disclosed = "owed" if self.structured else "added"
         return None if self.structured else text
 
     def decision(self) -> Decision:
@@ -141,3 +140,7 @@ class Exchange:
             usage=usage,
             shadow=self.ruling.shadowed,
         )
+
+
+def _discloses(outcome: Outcome) -> bool:
+    return isinstance(outcome, Verdict) and outcome.discloses_ai

@@ -12,7 +12,6 @@ import json
 from collections import deque
 from dataclasses import replace
 
-from magistrate import enforcement
 from magistrate.conversation import Conversation
 from magistrate.decisions import Ruling
 from magistrate.effects import (
@@ -32,7 +31,7 @@ from magistrate.effects import (
     Reraise,
     perform,
 )
-from magistrate.endings import hold, refuse, settle
+from magistrate.endings import conclude, refuse, settle
 from magistrate.exchange import Exchange
 from magistrate.messages import JSON, acts_on_the_provider, is_object
 from magistrate.questions import about_answer, ask
@@ -161,20 +160,9 @@ def _answer_json(
         exchange.output.uninspected = (Uninspected("response", "unknown_block"),)
         message = {}
     ruling = yield from _hear_output(exchange, question, message)
-    if ruling.action == "block":
-        yield from refuse(exchange, talk, ruling)
-    elif ruling.action == "hold":
-        yield from hold(exchange, talk, ruling, message, opened=False)
-    else:
-        delivered = message
-        if (text := exchange.disclosure_due(talk, message)) is not None:
-            with_it = None if exchange.structured else enforcement.disclosed(message, text)
-            exchange.disclosed = "added" if with_it else "owed"
-            delivered = with_it or message
-        yield from perform(Remember(talk.answered_keys(delivered)))
-        decision = yield from settle(exchange)
-        public = decision.public
-        yield from perform(Answer({**delivered, "moderation": public}, public, ours=False))
+    given = yield from conclude(exchange, talk, ruling, message)
+    ours = ruling.action in ("block", "hold")
+    yield from perform(Answer(given, given["moderation"], ours))
 
 
 def _parsed(body: bytes) -> JSON | None:

@@ -27,7 +27,7 @@ from magistrate.effects import (
     Write,
     perform,
 )
-from magistrate.endings import hold, refuse, settle
+from magistrate.endings import refuse, settle
 from magistrate.exchange import Exchange
 from magistrate.messages import JSON, is_object
 from magistrate.questions import about_answer
@@ -70,7 +70,8 @@ def answer_stream(
                 return
             if ruling.action == "hold":
                 exchange.upstream = "completed"
-                yield from hold(exchange, talk, ruling, held.answer.message, opened=True)
+                whole = held.answer.message
+                yield from refuse(exchange, talk, ruling, answer=whole, opened=True)
                 return
             released = held.release()
             last = held.ended and held.empty
@@ -188,9 +189,8 @@ def _cut(exchange: Exchange, talk: Conversation, ruling: Ruling, outlet: Outlet)
         yield from refuse(exchange, talk, ruling, opened=True)
         return
     text = exchange.settings.texts.block
-    public = exchange.decision().public
     usage: JSON = outlet.delivered.message.get("usage") or {}
     events = enforcement.cut(
-        public, text, next_index=outlet.next_index, open_index=outlet.open_block, usage=usage
+        exchange.id, text, next_index=outlet.next_index, open_index=outlet.open_block, usage=usage
     )
     yield from _write(exchange, talk, outlet, events, {}, final=True)

@@ -268,7 +268,8 @@ class SyncDriver:
             if self._response is None:
                 found = self._call_next(self._request)
                 self._response = received(found, self._case.request, APIResponse)
-                return head_of(self._response.http_response)
+                stream = self._case.exchange.stream
+                return head_of(self._response.http_response, stream=stream)
             if self._chunks is None:
                 self._chunks = self._response.http_response.iter_bytes()
             with self._guard:

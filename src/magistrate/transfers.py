@@ -38,15 +38,20 @@ def is_judging() -> bool:
     return _judging.get()
 
 
-def head_of(response: httpx2.Response) -> Head:
-    """What the flow needs to know of a response. Raises ModerationError for one it cannot read."""
+def head_of(response: httpx2.Response, *, stream: bool) -> Head:
+    """What the flow needs to know of a response. Raises ModerationError for one it cannot read.
+
+    `stream`: a stream was asked for. The SDK then reads events whatever the body is called, and
+    proxies and test servers do leave the name out.
+    """
     kind = response.headers.get("content-type", "").split(";")[0].strip().lower()
     if response.is_success and kind == "application/vnd.amazon.eventstream":
         raise ModerationError(
             "magistrate does not moderate Bedrock's binary event streams yet; use "
             "messages.create() without streaming, or the Bedrock Mantle client"
         )
-    return Head(ok=response.is_success, sse=kind == "text/event-stream")
+    sse = kind == "text/event-stream" or (stream and kind != "application/json")
+    return Head(ok=response.is_success, sse=sse)
 
 
 def model_reply(response: httpx2.Response) -> ModelReply:

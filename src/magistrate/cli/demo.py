@@ -163,26 +163,25 @@ def _send(scene: Scene, moderation: Moderation, url: str, call: JSON) -> Any:
     """The call an application would make. A stream's message gets the id from the header."""
     from magistrate.clients import Anthropic, AsyncAnthropic
 
-    def with_id(message: object, headers: Any) -> Any:
-        found: Any = message
-        found.moderation = json.loads(headers["magistrate-decision"])
-        return found
+    def with_id(message: Any, headers: Any) -> Any:
+        message.moderation = json.loads(headers["magistrate-decision"])
+        return message
 
     if scene.how in ("JSON", "stream"):
         with Anthropic(api_key="demo", base_url=url, moderation=moderation) as client:
             if scene.how == "JSON":
                 return client.messages.create(**call)
-            with client.messages.stream(**call) as stream:
-                whole: object = stream.get_final_message()
-                return with_id(whole, stream.response.headers)
+            opened: Any = client.messages.stream(**call)
+            with opened as stream:
+                return with_id(stream.get_final_message(), stream.response.headers)
 
     async def send() -> Any:
         async with AsyncAnthropic(api_key="demo", base_url=url, moderation=moderation) as client:
             if scene.how == "async JSON":
                 return await client.messages.create(**call)
-            async with client.messages.stream(**call) as stream:
-                whole: object = await stream.get_final_message()
-                return with_id(whole, stream.response.headers)
+            opened: Any = client.messages.stream(**call)
+            async with opened as stream:
+                return with_id(await stream.get_final_message(), stream.response.headers)
 
     return asyncio.run(send())
 
