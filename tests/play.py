@@ -24,6 +24,7 @@ from magistrate.effects import (
     Happening,
     Head,
     Heard,
+    KeepThread,
     Next,
     Open,
     Recall,
@@ -128,7 +129,7 @@ def play(
             case Refuse() | Reraise():
                 flow.close()
                 return Played(effects, exchange)
-            case Settle() | Relay() | Answer() | Open() | Write():
+            case Settle() | Relay() | Answer() | Open() | Write() | KeepThread():
                 pass
             case _:
                 raise AssertionError(effect)

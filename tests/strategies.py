@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import strategies as st
@@ -58,7 +59,7 @@ def cuts(data: bytes) -> st.SearchStrategy[list[bytes]]:
 
     def cut(places: list[int]) -> list[bytes]:
         ends = [0, *sorted(places), len(data)]
-        return [data[a:b] for a, b in zip(ends, ends[1:], strict=False)]
+        return [data[a:b] for a, b in pairwise(ends)]
 
     return st.lists(st.integers(0, len(data)), max_size=12).map(cut)
 

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import marked_requests
 
 from magistrate.conversation import Conversation
 from magistrate.digests import Digests
 from magistrate.messages import PLACEHOLDER
 from magistrate.subjects import Part, Subject, Uninspected
 from magistrate.verdicts import Finding
+from strategies import marked_requests
 
 JSON = dict[str, Any]
 DIGESTS = Digests(b"key", "scope")

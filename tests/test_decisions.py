@@ -265,7 +265,7 @@ OUTAGES = ("timeout", "overloaded", "error")
 @pytest.mark.parametrize("asked", ["allow", "warn", "block"])
 @pytest.mark.parametrize("can_act", [True, False])
 def test_only_an_outage_fails_open_and_only_where_nothing_can_happen_meanwhile(
-    reason: Failure, asked: str, can_act: bool
+    reason: Failure, asked: Action, can_act: bool
 ):
     opened = load(judge={"on_failure": {"input": asked}})
     found = rule(opened, "input", [missing(reason)], can_act=can_act)
@@ -297,7 +297,7 @@ def test_a_missing_judge_does_not_hide_a_warning_where_it_fails_open():
     assert rule(opened, "input", [missing(), verdict(finding())]).action == "warn"
 
 
-BY_DEFAULT: dict[str, Action] = dict.fromkeys(get_args(Reason), "block") | {"encrypted": "allow"}
+BY_DEFAULT = dict.fromkeys(get_args(Reason), "block") | {"encrypted": "allow"}
 
 
 @pytest.mark.parametrize("reason", get_args(Reason))
@@ -736,18 +736,28 @@ def test_a_disclosure_is_due_once_and_not_where_it_was_made(
     assert now.disclosed == noted
 
 
+STRUCTURED = {"output_config": {"format": {"type": "json_schema"}}}
+SAID_BEFORE = {"messages": [{"role": "assistant", "content": f"{CHAT}\n\nHello."}]}
+
+
 @pytest.mark.parametrize(
-    ("body", "text", "noted"),
-    [({}, CHAT, "added"), ({"output_config": {"format": {"type": "json_schema"}}}, None, "owed")],
+    ("app", "body", "text", "noted"),
+    [
+        (CONSUMER, {}, CHAT, "added"),
+        (CONSUMER, STRUCTURED, None, "owed"),
+        (CONSUMER, SAID_BEFORE, None, "present"),
+        (CONSUMER | {"interface": "api", "serves_minors": True}, {}, None, "owed"),
+        (CONSUMER | {"audience": "internal"}, {}, None, None),
+    ],
 )
 def test_a_notice_of_ours_discloses_too_unless_it_would_be_parsed(
-    body: JSON, text: str | None, noted: str
+    app: JSON, body: JSON, text: str | None, noted: str | None
 ):
-    now = exchange(load(app=CONSUMER), **body)
+    now = exchange(load(app=app), **body)
+    now.output.outcomes.append(Verdict(JUDGE, discloses_ai=True))  # of an answer nobody will see
     talk = Conversation.of(now.body, DIGESTS, redact=True)
     assert now.disclose_in_notice(talk) == text
     assert now.disclosed == noted
-    assert now.disclose_in_notice(talk) == (None if now.disclosed == "added" else text)
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
-from strategies import json_values
 
 from magistrate.digests import Digests, canonical_json, sha256
+from strategies import json_values
 
 DIGESTS = Digests(b"key", "scope")
 JSON = dict[str, Any]
@@ -65,6 +65,11 @@ def test_key_scope_purpose_and_boundaries_all_count(other: str):
 )
 def test_values_that_look_alike_are_told_apart(one: Any, other: Any):
     assert DIGESTS.of("x", one) != DIGESTS.of("x", other)
+
+
+def test_values_side_by_side_are_not_one_value():
+    assert DIGESTS.of("x", 1, 2) != DIGESTS.of("x", 12)
+    assert DIGESTS.of("x", -1) != DIGESTS.of("x", "-", 1)
 
 
 def test_the_order_of_keys_does_not_count():

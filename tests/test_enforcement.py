@@ -11,7 +11,6 @@ from anthropic import Anthropic
 from anthropic.types import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import streams
 
 from magistrate.enforcement import (
     as_stream,
@@ -23,9 +22,10 @@ from magistrate.enforcement import (
     stop_details,
 )
 from magistrate.sse import Decoder, Event, MessageBuilder, event
+from strategies import streams
 
 JSON = dict[str, Any]
-PUBLIC: JSON = {"id": "dec_1", "action": "block", "disclosure": None, "review_id": None}
+ID = "dec_1"
 TEXT = "Not permitted here. Grüße 🎉"
 DISCLOSURE = "You are talking to an AI assistant."
 CALL: JSON = {
@@ -45,11 +45,11 @@ def client(content: bytes, kind: str) -> Anthropic:
 
 def streamed(events: list[Event]) -> Message:
     """What the SDK makes of a stream."""
-    with client(b"".join(item.raw for item in events), "text/event-stream") as sdk:
-        with sdk.messages.stream(**CALL) as stream:
-            seen = [item.type for item in stream]
-            assert seen[-1] == "message_stop"
-            return stream.get_final_message()
+    wire = b"".join(item.raw for item in events)
+    with client(wire, "text/event-stream") as sdk, sdk.messages.stream(**CALL) as stream:
+        seen = [item.type for item in stream]
+        assert seen[-1] == "message_stop"
+        return stream.get_final_message()
 
 
 def received(message: JSON) -> Message:
@@ -78,7 +78,7 @@ def test_a_message_of_ours_is_the_same_in_one_piece_and_as_a_stream(
     name: str, structured: bool, disclosure: str | None
 ):
     make, reason = NOTICES[name]
-    message = make(PUBLIC, "the-model", TEXT, structured=structured, disclosure=disclosure)
+    message = make(ID, "the-model", TEXT, structured=structured, disclosure=disclosure)
     words = f"{DISCLOSURE}\n\n{TEXT}" if disclosure else TEXT
     for found in (received(message), streamed(as_stream(message))):
         assert [block.to_dict()["text"] for block in found.content] == [words] * (not structured)
@@ -86,12 +86,11 @@ def test_a_message_of_ours_is_the_same_in_one_piece_and_as_a_stream(
         assert (found.id, found.model) == ("msg_magistrate_dec_1", "the-model")
         assert (found.role, found.type) == ("assistant", "message")
         assert (found.usage.input_tokens, found.usage.output_tokens) == (0, 0)
-        assert found.to_dict()["moderation"] == PUBLIC
 
 
 @pytest.mark.parametrize("structured", [True, False])
 def test_a_refusal_of_ours_cannot_be_taken_for_the_platforms(structured: bool):
-    message = refusal(PUBLIC, "m", TEXT, structured=structured)
+    message = refusal(ID, "m", TEXT, structured=structured)
     for found in (received(message), streamed(as_stream(message))):
         assert found.stop_details is not None
         details = found.stop_details.to_dict()
@@ -101,26 +100,26 @@ def test_a_refusal_of_ours_cannot_be_taken_for_the_platforms(structured: bool):
 
 
 def test_a_pending_notice_is_no_refusal():
-    message = pending_notice(PUBLIC, "m", TEXT, structured=False)
+    message = pending_notice(ID, "m", TEXT, structured=False)
     assert "stop_details" not in message
     assert streamed(as_stream(message)).stop_details is None
 
 
 def test_a_stream_of_ours_adds_up_to_its_message():
     for structured in (True, False):
-        message = refusal(PUBLIC, "m", TEXT, structured=structured)
+        message = refusal(ID, "m", TEXT, structured=structured)
         assert built(as_stream(message)) == message
 
 
 def test_the_answer_is_not_in_the_first_event_of_a_stream_of_ours():
-    [first, *_] = as_stream(refusal(PUBLIC, "m", TEXT, structured=False))
+    [first, *_] = as_stream(refusal(ID, "m", TEXT, structured=False))
     assert first.data["message"]["content"] == []
     assert first.data["message"]["stop_reason"] is None
     assert "stop_details" not in first.data["message"]
 
 
-def test_only_the_public_part_of_a_decision_is_in_a_message_of_ours():
-    message = refusal(PUBLIC, "m", TEXT, structured=False)
+def test_nothing_of_a_decision_but_its_id_is_in_a_message_of_ours():
+    message = refusal(ID, "m", TEXT, structured=False)
     assert set(message) == {
         "id",
         "type",
@@ -131,9 +130,8 @@ def test_only_the_public_part_of_a_decision_is_in_a_message_of_ours():
         "stop_sequence",
         "stop_details",
         "usage",
-        "moderation",
     }
-    assert stop_details(PUBLIC, TEXT)["magistrate"] == {"decision_id": PUBLIC["id"]}
+    assert stop_details(ID, TEXT)["magistrate"] == {"decision_id": ID}
 
 
 # --- a stream that is blocked half way ------------------------------------------------------------
@@ -151,9 +149,6 @@ def state_of(events: list[Event]) -> tuple[int | None, int]:
     return opened, following
 
 
-READABLE = ("text", "thinking", "tool_use", "server_tool_use")
-
-
 @settings(deadline=None, max_examples=150)
 @given(streams(truncated=False), st.data())
 def test_a_stream_may_be_cut_after_any_event_and_stays_valid(
@@ -164,7 +159,7 @@ def test_a_stream_may_be_cut_after_any_event_and_stays_valid(
     kept = events[: data.draw(st.integers(begun, len(events)))]
     opened, following = state_of(kept)
     usage = built(kept)["usage"]
-    end = cut(PUBLIC, TEXT, next_index=following, open_index=opened, usage=usage)
+    end = cut(ID, TEXT, next_index=following, open_index=opened, usage=usage)
     found = streamed([*kept, *end])
     assert found.content[-1].to_dict()["text"] == TEXT
     assert len(found.content) == following + 1
@@ -173,13 +168,14 @@ def test_a_stream_may_be_cut_after_any_event_and_stays_valid(
     assert found.stop_details.to_dict()["magistrate"] == {"decision_id": "dec_1"}
     assert (found.usage.input_tokens, found.usage.output_tokens) == (3, 1)
     whole = built([*kept, *end])
-    assert whole["content"][:-1] == built(kept).get("content")
+    closed = built([*kept, *(item for item in end[:1] if opened is not None)])
+    assert whole["content"][:-1] == closed["content"]
     assert whole["content"][-1] == {"type": "text", "text": TEXT}
 
 
 def test_what_was_released_before_the_cut_stays_as_it_was():
-    kept = as_stream(refusal(PUBLIC, "m", "half", structured=False))[:3]
-    end = cut(PUBLIC, TEXT, next_index=1, open_index=0, usage={})
+    kept = as_stream(refusal(ID, "m", "half", structured=False))[:3]
+    end = cut(ID, TEXT, next_index=1, open_index=0, usage={})
     found = streamed([*kept, *end])
     assert [block.to_dict()["text"] for block in found.content] == ["half", TEXT]
 
@@ -192,7 +188,7 @@ def test_what_was_released_before_the_cut_stays_as_it_was():
     ],
 )
 def test_only_a_block_that_is_open_is_closed(open_index: int | None, types: list[str]):
-    end = cut(PUBLIC, TEXT, next_index=5, open_index=open_index, usage={})
+    end = cut(ID, TEXT, next_index=5, open_index=open_index, usage={})
     assert [item.type for item in end] == [
         *types,
         "content_block_start",
@@ -217,7 +213,7 @@ def test_only_a_block_that_is_open_is_closed(open_index: int | None, types: list
     ],
 )
 def test_a_cut_stream_ends_with_the_last_usage_seen(usage: JSON, counted: JSON):
-    end = cut(PUBLIC, TEXT, next_index=0, open_index=None, usage=usage)
+    end = cut(ID, TEXT, next_index=0, open_index=None, usage=usage)
     assert end[-2].data["usage"] == counted
 
 
@@ -257,18 +253,18 @@ def test_the_disclosure_goes_into_the_first_text_of_an_answer(content: Any, expe
 
 
 def test_the_disclosure_in_a_stream_says_what_it_says_in_one_piece():
-    message = refusal(PUBLIC, "m", "hi", structured=False)
+    message = refusal(ID, "m", "hi", structured=False)
     events = as_stream(message)
     place = next(i for i, item in enumerate(events) if item.type == "content_block_delta")
     events.insert(place, disclosing_delta(0, DISCLOSURE))
     in_one_piece = disclosed(message, DISCLOSURE)
     assert in_one_piece is not None
-    assert streamed(events).content == received(in_one_piece).content
+    assert streamed(events).content[0].to_dict()["text"] == in_one_piece["content"][0]["text"]
     assert built(events) == in_one_piece
 
 
 def test_events_of_ours_are_framed_as_the_apis():
-    for item in as_stream(refusal(PUBLIC, "m", TEXT, structured=False)):
+    for item in as_stream(refusal(ID, "m", TEXT, structured=False)):
         assert Decoder().feed(item.raw) == [item]
         assert item == event(item.data)
         assert item.raw.startswith(f"event: {item.type}\ndata: {{".encode())

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
-from strategies import json_values
 
 from magistrate.messages import (
     PLACEHOLDER,
@@ -20,6 +19,7 @@ from magistrate.messages import (
     text_of,
     turns,
 )
+from strategies import json_values
 
 JSON = dict[str, Any]
 HI = {"type": "text", "text": "hi"}

@@ -27,6 +27,9 @@ PURE = (
     "routes",
     "exchange",
     "effects",
+    "questions",
+    "streaming",
+    "endings",
     "flow",
 )
 # What people wrote, as data: these read files when they load it, and are asked no questions later.

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import any_text, json_values
 
 from magistrate.replies import read_reply, read_usage
 from magistrate.subjects import Part
@@ -22,6 +21,7 @@ from magistrate.verdicts import (
     Usage,
     Verdict,
 )
+from strategies import any_text, json_values
 
 JSON = dict[str, Any]
 JUDGE = JudgeInfo("claude", "asked-model", "hash")

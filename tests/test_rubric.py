@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from strategies import NASTY, NONCE, json_values, labels, nasty_text
 
 from magistrate.policy import builtin_policy, load_policy
 from magistrate.prompts import templates
@@ -18,6 +17,7 @@ from magistrate.rubric import Rubric, Templates, labelled, make_prompt, make_rub
 from magistrate.settings import Settings
 from magistrate.subjects import Kind, Part, Role, Subject
 from magistrate.verdicts import ANSWER_KINDS, GRADES, SEVERITIES, STAGES, Stage
+from strategies import NASTY, NONCE, json_values, labels, nasty_text
 
 JSON = dict[str, Any]
 HOUSE_RULES = Path(__file__).parent / "data" / "house-rules.yaml"
@@ -29,8 +29,9 @@ def load(**fields: Any) -> Settings:
     return Settings.load({"version": 1, **fields})
 
 
-def rubric(stage: Stage = "input", sources: Templates | None = None, **fields: Any) -> Rubric:
-    return make_rubric(load(**fields), stage, sources or templates())
+def rubric(stage: Stage, **fields: Any) -> Rubric:
+    sources: Templates = fields.pop("sources", templates())
+    return make_rubric(load(**fields), stage, sources)
 
 
 RUBRICS = {stage: rubric(stage, app=APP) for stage in STAGES}
@@ -255,10 +256,10 @@ CHANGED: dict[str, str] = {
     "exception": rubric("input", app=POLICE).hash,
     "policy": rubric("input", app=APP, policy=str(HOUSE_RULES)).hash,
     "system template": rubric(
-        "input", replace(templates(), system=templates().system + " "), app=APP
+        "input", sources=replace(templates(), system=templates().system + " "), app=APP
     ).hash,
     "subject template": rubric(
-        "input", replace(templates(), subject=templates().subject + " "), app=APP
+        "input", sources=replace(templates(), subject=templates().subject + " "), app=APP
     ).hash,
 }
 

@@ -9,7 +9,6 @@ import pytest
 from anthropic import Anthropic
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import any_text, chaos, cuts, json_values, streams, text_delta
 
 from magistrate.sse import Decoder, Event, MessageBuilder, event
 from magistrate.subjects import Part, Uninspected, read_answer
@@ -26,6 +25,7 @@ from magistrate.testing import (
     thinking,
     tool_use,
 )
+from strategies import any_text, chaos, cuts, json_values, streams, text_delta
 
 JSON = dict[str, Any]
 

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import MARKED_BLOCKS, MARKER, any_text, json_values, marked_requests
 
 from magistrate.messages import is_object
 from magistrate.subjects import (
@@ -20,6 +19,7 @@ from magistrate.subjects import (
     read_answer,
     read_request,
 )
+from strategies import MARKED_BLOCKS, MARKER, any_text, json_values, marked_requests
 
 JSON = dict[str, Any]
 PATH = "messages[0].content[0]"

@@ -22,6 +22,7 @@ from magistrate.effects import (
     Ask,
     Cancel,
     Chunk,
+    Decline,
     End,
     Failed,
     Forward,
@@ -34,17 +35,16 @@ from magistrate.effects import (
     Store,
     Write,
 )
-from magistrate.flow import moderate
 from magistrate.judges.base import ModelReply
 from magistrate.messages import JSON
-from magistrate.responses import AsyncBody, received, rewritten, synthetic
+from magistrate.responses import AsyncBody, declined, received, rewritten, synthetic
 from magistrate.transfers import GRACE_S, broken, head_of, judging, model_reply, no_answer
 from magistrate.verdicts import Outcome
 
 if TYPE_CHECKING:
-    from magistrate.middleware import Case
+    from magistrate.case import Case
 
-_Outward = Relay | Answer | Open | Write
+_Outward = Relay | Answer | Decline | Open | Write
 
 # Chunks that upstream may be ahead of the flow: enough to keep the connection busy.
 _AHEAD = 8
@@ -56,7 +56,7 @@ class AsyncDriver:
     def __init__(self, case: Case, call_next: AsyncCallNext) -> None:
         self._case = case
         self._call_next = call_next
-        self._flow = moderate(case.exchange)
+        self._flow = case.flow
         self._mailbox: asyncio.Queue[Happening] = asyncio.Queue()
         self._aside: deque[Happening] = deque()
         self._waiting: set[str] = set()
@@ -76,6 +76,10 @@ class AsyncDriver:
                     async for _ in outward:
                         raise AssertionError("nothing follows an answer")
                     return self._rewritten(public, message, ours)
+                case Decline(status, body):
+                    async for _ in outward:
+                        raise AssertionError("nothing follows a declined request")
+                    return declined(self._case.request, AsyncAPIResponse, status, body)
                 case Relay():
                     response = self._upstream.hand_over()
                     async for _ in outward:
@@ -134,7 +138,7 @@ class AsyncDriver:
                         reply = await self._cancel()
                     case Reraise(error):
                         raise error
-                    case Relay() | Answer() | Open() | Write():
+                    case Relay() | Answer() | Decline() | Open() | Write():
                         yield effect
                     case Store():
                         reply = await asyncio.to_thread(self._case.perform, effect)
@@ -165,11 +169,11 @@ class AsyncDriver:
                     ask.subject, case.settings, self._ask_model, deadline_s
                 )
         except TimeoutError:
-            outcome = no_answer(case.exchange.judge)
+            outcome = no_answer(case.judge)
         except Exception as error:
-            outcome = broken(case.exchange.judge, type(error).__name__)
+            outcome = broken(case.judge, type(error).__name__)
         except BaseException as error:  # not only ours: nobody may wait for this verdict for ever
-            outcome = broken(case.exchange.judge, type(error).__name__)
+            outcome = broken(case.judge, type(error).__name__)
             self._mailbox.put_nowait(Heard(ask.ticket, outcome))
             raise
         self._mailbox.put_nowait(Heard(ask.ticket, case.heard(ask.subject, key, outcome)))
@@ -254,7 +258,7 @@ class _Upstream:
             self.response = received(found, self._case.request, AsyncAPIResponse)
             raw = self.response.http_response
             try:
-                self._mailbox.put_nowait(head_of(raw, stream=self._case.exchange.stream))
+                self._mailbox.put_nowait(head_of(raw, stream=self._case.stream))
                 await self._room.acquire()
                 async for data in raw.aiter_bytes():
                     self._mailbox.put_nowait(Chunk(data))

@@ -23,7 +23,9 @@ logging.getLogger("magistrate").addHandler(logging.NullHandler())
 
 
 def _as_line(_logger: object, _method: str, event: Any) -> str:
-    return json.dumps(event, ensure_ascii=False, default=str)
+    line = json.dumps(event, ensure_ascii=False, default=str)
+    # A lone surrogate, which no handler could write, stays the escape it came as.
+    return line.encode("utf-8", "backslashreplace").decode()
 
 
 # Wrapped with processors of its own: an application's `structlog.configure` must not change what

@@ -23,8 +23,6 @@ ModerationSource: TypeAlias = (
     Moderation | Settings | str | os.PathLike[str] | Mapping[str, Any] | None
 )
 
-_CREDENTIALS = ("api_key", "auth_token", "config", "profile")
-
 
 class Anthropic(anthropic.Anthropic):
     """`anthropic.Anthropic` with moderation. Every parameter of the SDK's client works.
@@ -111,7 +109,9 @@ def _copy_options(client: Any, options: dict[str, Any]) -> dict[str, Any]:
     """A copy's arguments: the same moderation, and the credentials that the SDK would drop."""
     extra: dict[str, Any] = {"moderation": client.moderation}
     inherits = isinstance(options.get("credentials", NotGiven()), NotGiven)
-    replaced = any(options.get(name) is not None for name in _CREDENTIALS)
+    # As the SDK reads them: an empty key is none, an empty mapping is one.
+    replaced = any(options.get(name) for name in ("api_key", "auth_token"))
+    replaced = replaced or any(options.get(name) is not None for name in ("config", "profile"))
     static = client.api_key is not None or client.auth_token is not None
     if inherits and not replaced and not static and client.credentials is not None:
         extra["credentials"] = client.credentials

@@ -8,7 +8,7 @@ them in its own way: on the caller's thread, in an event loop, in a gateway. Rep
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from magistrate.decisions import Decision, Upstream
@@ -120,8 +120,34 @@ class Store(Effect[str]):
     """Put an answer into the review queue, durably, before anybody is told; its review id."""
 
     domains: tuple[str, ...]
+    request: JSON
     message: JSON
     decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class KeepThread(Effect[None]):
+    """The provider now holds this conversation under the id of its last message."""
+
+    message_id: str
+    conversation: JSON
+
+
+@dataclass(frozen=True, slots=True)
+class KeepBatch(Effect[None]):
+    """The provider took a batch: its questions, and refusals for the entries left out, by id."""
+
+    batch_id: str
+    questions: dict[str, JSON]
+    omitted: dict[str, JSON]
+
+
+@dataclass(frozen=True, slots=True)
+class RecallBatch(Effect[tuple[dict[str, JSON], dict[str, JSON]]]):
+    """What was kept of a batch: questions and refusals; empty for one that this process does not
+    know."""
+
+    batch_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,10 +188,22 @@ class Write(Effect[None]):
 
 @dataclass(frozen=True, slots=True)
 class Refuse(Effect[None]):
-    """End by raising: `blocked`, `held`, or `unavailable`."""
+    """End by raising: `blocked`, `held`, or `unavailable`.
+
+    `entries`: the decisions of a batch's entries that are the cause, by `custom_id`.
+    """
 
     kind: Literal["blocked", "held", "unavailable"]
     decision: Decision
+    entries: dict[str, Decision] = field(default_factory=dict[str, Decision])
+
+
+@dataclass(frozen=True, slots=True)
+class Decline(Effect[None]):
+    """End with an error response of the API's own shape, without sending the request."""
+
+    status: int
+    body: JSON
 
 
 @dataclass(frozen=True, slots=True)

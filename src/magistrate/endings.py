@@ -11,6 +11,7 @@ from magistrate.decisions import Decision, Ruling
 from magistrate.effects import (
     Answer,
     Flow,
+    KeepThread,
     Open,
     Refuse,
     Remember,
@@ -20,7 +21,7 @@ from magistrate.effects import (
     perform,
 )
 from magistrate.exchange import Exchange
-from magistrate.messages import JSON
+from magistrate.messages import JSON, turns
 
 
 def settle(exchange: Exchange) -> Flow[Decision]:
@@ -42,8 +43,25 @@ def conclude(exchange: Exchange, talk: Conversation, ruling: Ruling, answer: JSO
         case _:
             message = _with_disclosure(exchange, talk, answer)
     yield from perform(Remember(talk.answered_keys(message)))
+    if ruling.action in ("allow", "warn"):
+        yield from keep_thread(exchange, talk, answer)
     decision = yield from settle(exchange)
     return {**message, "moderation": decision.public}
+
+
+def keep_thread(exchange: Exchange, talk: Conversation, answer: JSON) -> Flow[None]:
+    """Remember what the provider holds from now on: the answer as it wrote it, without additions.
+
+    Only for an answer that was given whole. A later request that continues from any other id is
+    declined, and its client sends the whole conversation anew.
+    """
+    if not exchange.threaded or not isinstance(answer.get("id"), str):
+        return
+    turn = {"role": "assistant", "content": answer.get("content")}
+    held = {key: exchange.body.get(key) for key in ("system", "tools")}
+    held["messages"] = [*turns(exchange.body), turn]
+    yield from perform(Remember(talk.answered_keys(answer)))
+    yield from perform(KeepThread(answer["id"], held))
 
 
 def refuse(
@@ -67,7 +85,8 @@ def refuse(
 
 def _refusal(exchange: Exchange, talk: Conversation, ruling: Ruling) -> Flow[JSON]:
     """A refusal in the API's own shape. A judge that is missing always raises instead."""
-    if ruling.unavailable or exchange.settings.on_block == "raise":
+    raises = exchange.settings.on_block == "raise" and not exchange.in_batch
+    if ruling.unavailable or raises:
         decision = yield from settle(exchange)
         yield from perform(Refuse("unavailable" if ruling.unavailable else "blocked", decision))
     return enforcement.refusal(
@@ -82,8 +101,10 @@ def _refusal(exchange: Exchange, talk: Conversation, ruling: Ruling) -> Flow[JSO
 def _pending(exchange: Exchange, talk: Conversation, ruling: Ruling, answer: JSON) -> Flow[JSON]:
     """Put the answer into the review queue, and only then say that it is pending."""
     released = _with_disclosure(exchange, talk, answer)
-    exchange.review_id = yield from perform(Store(ruling.domains, released, exchange.decision()))
-    if exchange.settings.on_hold == "raise":
+    exchange.review_id = yield from perform(
+        Store(ruling.domains, exchange.body, released, exchange.decision())
+    )
+    if exchange.settings.on_hold == "raise" and not exchange.in_batch:
         decision = yield from settle(exchange)
         yield from perform(Refuse("held", decision))
     return enforcement.pending_notice(

@@ -29,15 +29,21 @@ class ModerationError(AnthropicError):
 
 
 class Blocked(ModerationError):
-    """The request or its answer violates the policy."""
+    """The request or its answer violates the policy.
+
+    `entries`: for a message batch, the decision on each violating entry by its `custom_id`.
+    """
 
     decision: Decision
 
-    def __init__(self, decision: Decision) -> None:
+    def __init__(self, decision: Decision, entries: dict[str, Decision] | None = None) -> None:
+        self.entries = entries or {}
         causes = sorted({found.clause for found in decision.findings})
         causes += sorted({f"uninspected ({item.reason})" for item in decision.uninspected})
         what = "The request was" if decision.stage == "input" else "The answer was"
         because = f": {', '.join(causes)}" if causes else ""
+        if self.entries:
+            what = f"The batch was not sent: {', '.join(self.entries)}"
         super().__init__(f"{what} blocked by moderation ({decision.id}){because}", decision)
 
 

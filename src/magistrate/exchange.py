@@ -46,7 +46,10 @@ class Hearing:
 
 @dataclass(slots=True)
 class Exchange:
-    """One request on its way. `judge` is who would be asked, for a record without a verdict."""
+    """One request on its way. `judge` is who would be asked, for a record without a verdict.
+
+    `body` is the whole conversation, also where the request itself only continues one.
+    """
 
     id: str
     body: JSON
@@ -54,6 +57,8 @@ class Exchange:
     digests: Digests
     judge: JudgeInfo
     stream: bool
+    threaded: bool = False  # the provider holds the turns before this request's own
+    in_batch: bool = False
     input: Hearing = field(default_factory=Hearing)
     output: Hearing = field(default_factory=Hearing)
     ruling: Ruling = field(default_factory=lambda: Ruling("input"))

@@ -18,6 +18,7 @@ from magistrate.effects import (
     Answer,
     Cancel,
     Chunk,
+    Decline,
     End,
     Failed,
     Flow,
@@ -51,15 +52,18 @@ def moderate(exchange: Exchange) -> Flow[None]:
     settings = exchange.settings
     talk = Conversation.of(exchange.body, exchange.digests, redact=settings.history == "redact")
     talk = replace(talk, known=(yield from perform(Recall(talk.keys()))))
-    subject, exchange.input.uninspected = talk.read()
+    subject, unread = talk.read()
+    exchange.input.uninspected = (*exchange.input.uninspected, *unread)
     can_act = acts_on_the_provider(exchange.body)
     first = settings.input_check == "before" or can_act or talk.floor_found
+    # A blocked turn never got into a thread, so there is nothing to redact in one.
+    body = None if exchange.threaded else talk.forwarded()
 
     asked = any(part.judged for part in subject.parts)
     if asked:
         yield from perform(ask(exchange, "input", subject, "input"))
     if not first:
-        yield from perform(Forward(talk.forwarded()))
+        yield from perform(Forward(body))
         exchange.upstream = "cancelled"  # unless it gets further
     inbox: deque[Chunk | End | Failed] = deque()
     head: Head | Failed | None = None
@@ -78,7 +82,7 @@ def moderate(exchange: Exchange) -> Flow[None]:
         yield from perform(Remember(talk.allowed_keys()))
 
     if first:
-        yield from perform(Forward(talk.forwarded()))
+        yield from perform(Forward(body))
         exchange.upstream = "cancelled"
     while head is None:
         happened = yield from perform(Next(read=True))
@@ -103,6 +107,18 @@ def moderate(exchange: Exchange) -> Flow[None]:
             yield from refuse(exchange, talk, exchange.rule("output"))
         case Head():
             yield from _answer_json(exchange, talk, question, inbox)
+
+
+def decline_thread(exchange: Exchange) -> Flow[None]:
+    """Answer as the API does for a thread it does not have (its error `thread_not_found`)."""
+    exchange.ruling = Ruling("input", "block")
+    yield from settle(exchange)
+    error: JSON = {
+        "type": "not_found_error",
+        "message": "This conversation is not known to magistrate; send it whole.",
+        "details": {"error_code": "thread_not_found"},
+    }
+    yield from perform(Decline(404, {"type": "error", "error": error}))
 
 
 def _hear_input(

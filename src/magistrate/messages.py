@@ -63,10 +63,10 @@ def asks_for_structure(body: JSON) -> bool:
 def acts_on_the_provider(body: JSON) -> bool:
     """Whether the request can have effects before its answer is read.
 
-    Server tools, MCP servers and containers run at the provider. A tool `type` that is not known
-    to be executed by the caller counts as one of them.
+    Server tools, MCP servers and containers run at the provider, and a thread is kept there. A
+    tool `type` that is not known to be executed by the caller counts as one of them.
     """
-    if body.get("mcp_servers") or body.get("container"):
+    if body.get("mcp_servers") or body.get("container") or body.get("thread"):
         return True
     tools = body.get("tools")
     for tool in tools if is_array(tools) else []:

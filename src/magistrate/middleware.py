@@ -11,10 +11,8 @@ import json
 import os
 import secrets
 import threading
-import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -25,22 +23,20 @@ from cachetools import LRUCache
 
 from magistrate import audit
 from magistrate.async_driver import AsyncDriver
-from magistrate.decisions import Decision, is_blocking
+from magistrate.case import Case, batch_case, message_case, results_case
+from magistrate.decisions import Decision
 from magistrate.digests import Digests, sha256
-from magistrate.effects import Recall, Refuse, Remember, Settle, Store
-from magistrate.errors import Blocked, HeldForReview, ModerationError, ModerationUnavailable
-from magistrate.exchange import Exchange
+from magistrate.errors import ModerationError
 from magistrate.judges import ClaudeJudge, Judge
 from magistrate.judges.record import Record
 from magistrate.messages import JSON, is_object
 from magistrate.responses import wrapped
-from magistrate.reviews import HeldItem, ReviewError, ReviewStore
+from magistrate.reviews import ReviewStore
 from magistrate.routes import route, unhandled_surface
 from magistrate.settings import Settings
-from magistrate.subjects import Subject
 from magistrate.sync_driver import SyncDriver
-from magistrate.transfers import broken, is_judging
-from magistrate.verdicts import JudgeInfo, Outcome, Unavailable, Verdict
+from magistrate.transfers import is_judging
+from magistrate.verdicts import JudgeInfo
 
 SettingsSource = Settings | str | os.PathLike[str] | Mapping[str, Any] | None
 
@@ -129,20 +125,19 @@ class Moderation(anthropic.Middleware):
     def _open(self, request: APIRequest) -> Case | None:
         """A case for a request that is judged, None for one without content; else an error."""
         body = _body_of(request)
-        match route(request.method, request.url, body):
+        match route(request.method, request.url):
             case "free":
                 return None
-            case "judged" if body is not None:
-                return Case(self, request, body)
-            case "judged":
-                raise ModerationError(
-                    "magistrate cannot read this request: send its body as JSON or as bytes"
-                )
+            case "message":
+                return message_case(self, request, _readable(body))
+            case "batch":
+                return batch_case(self, request, _readable(body))
+            case "results":
+                return results_case(self, request)
             case "refused":
-                what = unhandled_surface(request.url) or "message threads"
                 raise ModerationError(
-                    f"magistrate does not moderate {what} yet, so {request.method.upper()} "
-                    f"{request.url} was not sent"
+                    f"magistrate does not moderate {unhandled_surface(request.url)} yet, so "
+                    f"{request.method.upper()} {request.url} was not sent"
                 )
             case "uninspected":
                 if self.settings.on_uninspected.endpoint == "block":
@@ -176,117 +171,6 @@ class Moderation(anthropic.Middleware):
         audit.write(decision, self.settings)
 
 
-class Case:
-    """One request under moderation: what both drivers need, and the effects they share."""
-
-    def __init__(self, moderation: Moderation, request: APIRequest, body: JSON) -> None:
-        self.moderation = moderation
-        self.request = request
-        self.settings = moderation.settings
-        self.started = time.monotonic()
-        self.settled: Decision | None = None
-        self.exchange = Exchange(
-            id=f"dec_{secrets.token_urlsafe(12)}",
-            body=body,
-            settings=moderation.settings,
-            digests=moderation.digests,
-            judge=moderation.judge_info,
-            stream=request.stream or body.get("stream") is True,
-        )
-
-    def perform(self, effect: object) -> Any:
-        """An effect that needs no waiting on the network. Its reply; or raises, to end the flow."""
-        moderation = self.moderation
-        match effect:
-            case Recall(keys):
-                return moderation.record.known(keys)
-            case Remember(keys):
-                return moderation.record.remember(keys)
-            case Settle(decision):
-                return self.settle(decision)
-            case Store():
-                return self._store(effect)
-            case Refuse(kind, decision):
-                raise self._refusal(kind, self.settled or decision)
-            case _:
-                raise AssertionError(f"no driver performs {effect!r}")
-
-    def settle(self, decision: Decision) -> None:
-        """Make a decision final, once."""
-        if self.settled:
-            return
-        took = round((time.monotonic() - self.started) * 1000, 3)
-        self.settled = replace(decision, latency_ms=took)
-        self.moderation.settle(self.settled)
-
-    def abandon(self) -> None:
-        """The caller went away, or an exception ends the exchange: record how far it got."""
-        if not self.settled:
-            if self.exchange.upstream == "streamed":
-                self.exchange.upstream = "cancelled"
-            self.settle(self.exchange.decision())
-
-    def _store(self, effect: Store) -> str:
-        store = self.moderation.reviews
-        evidence = audit.retainable(effect.decision, self.settings)
-        item = HeldItem(
-            app=effect.decision.app or "app",
-            domains=effect.domains,
-            request=self.exchange.body,
-            message=effect.message,
-            decision=effect.decision.as_json(evidence=evidence),
-        )
-        try:
-            if store is None:
-                raise ReviewError("no review store is configured")
-            return store.hold(item)
-        except ReviewError as error:
-            raise ModerationUnavailable(effect.decision, f"review store: {error}") from None
-
-    def _refusal(self, kind: str, decision: Decision) -> ModerationError:
-        if kind == "blocked":
-            return Blocked(decision)
-        if kind == "held":
-            return HeldForReview(decision)
-        reasons = [
-            f"{f.stage} judge {f.reason} {f.detail}".strip() for f in decision.judge_failures
-        ]
-        return ModerationUnavailable(decision, "; ".join(reasons) or "nobody could judge")
-
-    # --- judging ----------------------------------------------------------------------------------
-
-    def remembered(self, subject: Subject) -> tuple[str, Verdict | None]:
-        """The subject's digest, and what was said of it before."""
-        key = self.exchange.digests.of("verdict", subject.as_json())
-        return key, self.moderation.record.verdict(key)
-
-    def heard(self, subject: Subject, key: str, outcome: Outcome) -> Outcome:
-        """Remember a fresh outcome, if it is one to remember. What is none counts as a failure."""
-        try:
-            if not isinstance(outcome, Verdict | Unavailable):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise TypeError
-            is_blocking(self.settings, subject.stage, outcome)
-        except Exception as error:  # a judge of the user's own named a clause that is none, or such
-            return broken(self.exchange.judge, f"unusable verdict: {type(error).__name__}")
-        self.moderation.record.keep(key, outcome)
-        return outcome
-
-    def judge_request(self, body: JSON, timeout_s: float) -> APIRequest:
-        """A request of the judge's own: none of the caller's headers, betas or parsers."""
-        options = type(self.request.options).construct(
-            method="post", url=self.request.url, json_data=body, timeout=timeout_s
-        )
-        return APIRequest(options=options, cast_to=anthropic.types.Message, stream=False)
-
-    def forwarded(self, body: JSON | None) -> APIRequest:
-        """The request that travels upstream: the caller's own where nothing changed."""
-        if body is None:
-            return self.request
-        changed = self.request.copy(body=body)
-        changed.options.content = None
-        return changed
-
-
 def _body_of(request: APIRequest) -> JSON | None:
     body = request.json
     if is_object(body):
@@ -299,6 +183,14 @@ def _body_of(request: APIRequest) -> JSON | None:
             return None
         return parsed if is_object(parsed) else None
     return None
+
+
+def _readable(body: JSON | None) -> JSON:
+    if body is None:
+        raise ModerationError(
+            "magistrate cannot read this request: send its body as JSON or as bytes"
+        )
+    return body
 
 
 def _unambiguous(pairs: list[tuple[str, Any]]) -> JSON:

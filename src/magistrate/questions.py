@@ -11,10 +11,11 @@ from magistrate.verdicts import Outcome, Stage
 
 
 def ask(exchange: Exchange, stage: Stage, subject: Subject, ticket: str) -> Ask:
-    """Ask about a subject. The edge learns which outcomes alone end the exchange."""
+    """Ask about a subject. The edge learns which outcomes alone end the upstream call: none does
+    where other entries of the same batch wait for it."""
 
     def fatal(outcome: Outcome) -> bool:
-        return is_blocking(exchange.settings, stage, outcome)
+        return not exchange.in_batch and is_blocking(exchange.settings, stage, outcome)
 
     return Ask(ticket, subject, fatal)
 

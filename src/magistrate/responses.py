@@ -94,6 +94,13 @@ def synthetic(
     return wrapped(_raw(request, headers, body), request, cls)
 
 
+def declined(request: APIRequest, cls: type[R], status: int, body: JSON) -> R:
+    """An error response of the API's own shape; the SDK raises what it raises for such a status."""
+    raw = _raw(request, {"content-type": "application/json"}, body)
+    raw.status_code = status
+    return wrapped(raw, request, cls)
+
+
 def received(found: object, request: APIRequest, cls: type[R]) -> R:
     """What the rest of the chain returned, in the SDK's wrapper.
 

@@ -9,15 +9,11 @@ from __future__ import annotations
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
-from magistrate.messages import JSON, is_object
-
-Route = Literal["judged", "free", "refused", "uninspected"]
+Route = Literal["message", "batch", "results", "free", "refused", "uninspected"]
 
 # Surfaces whose content is not judged yet. Any request below them that could carry content in
 # either direction is refused; a look at their metadata is not.
 _NOT_YET: dict[str, str] = {
-    "batches": "message batches",
-    "threads": "message threads",
     "sessions": "agent sessions",
     "agents": "agents",
     "deployments": "agent deployments",
@@ -33,9 +29,7 @@ _CONTENT_FREE = frozenset(
 )
 _READS = frozenset({"get", "head", "options", "delete"})
 # Segments of unhandled surfaces at or below which a GET brings content.
-_PRODUCTS = frozenset(
-    {"results", "stream", "events", "content", "memories", "memory_versions", "versions"}
-)
+_PRODUCTS = frozenset({"stream", "events", "content", "memories", "memory_versions", "versions"})
 
 
 def segments(url: str) -> list[str]:
@@ -53,20 +47,28 @@ def segments(url: str) -> list[str]:
     return found
 
 
-def route(method: str, url: str, body: JSON | None) -> Route:
+def route(method: str, url: str) -> Route:
     """What to do with a request.
 
-    `judged`: a Messages API call. `free`: it carries no content. `refused`: a surface this version
-    does not handle. `uninspected`: anything else that may carry content.
+    `message`: a Messages API call. `batch`: one that makes a message batch. `results`: one that
+    reads the results of one. `free`: it carries no content. `refused`: a surface this version does
+    not handle. `uninspected`: anything else that may carry content.
     """
     path = segments(url)
     last = path[-1] if path else ""
-    reads = method.lower() in _READS
+    method = method.lower()
+    reads = method in _READS
     if last == "messages" and not reads:
-        return "refused" if is_object(body) and body.get("thread") else "judged"
+        return "message"
+    if "batches" in path:
+        if last == "batches" and not reads:
+            return "batch"
+        if "results" in path and method == "get":
+            return "results"
+        return "free" if reads or last == "cancel" else "uninspected"
     if unhandled_surface(url) is not None:
-        # What a batch or a session has produced arrives by GET; only bare metadata passes.
-        carries = method.lower() == "get" and not _PRODUCTS.isdisjoint(path)
+        # What a session has produced arrives by GET; only bare metadata passes.
+        carries = method == "get" and not _PRODUCTS.isdisjoint(path)
         return "free" if last == "cancel" or (reads and not carries) else "refused"
     if last in _CONTENT_FREE or any(segment in _CONTENT_FREE for segment in path[:-1]):
         return "free"
@@ -74,6 +76,13 @@ def route(method: str, url: str, body: JSON | None) -> Route:
         # The content of an uploaded or generated file is bytes the caller asked for by id.
         return "free"
     return "uninspected"
+
+
+def batch_id(url: str) -> str:
+    """The batch whose results a URL names, as it is written there."""
+    path = [part for part in unquote(urlsplit(url).path).split("/") if part]
+    lowered = [part.lower() for part in path]
+    return path[lowered.index("results") - 1] if "results" in lowered[1:] else ""
 
 
 def unhandled_surface(url: str) -> str | None:

@@ -38,6 +38,7 @@ from magistrate.settings_schema import (
     DEFAULT_JUDGE_MODEL,
     ActionRow,
     AuditSettings,
+    BatchSettings,
     DisclosureTexts,
     JudgeSettings,
     OnFailure,
@@ -118,6 +119,7 @@ class Settings(Strict):
     disclosure: DisclosureTexts = DisclosureTexts()
     review: Annotated[ReviewSettings | None, Written] = None
     streaming: StreamingSettings = StreamingSettings()
+    batches: BatchSettings = BatchSettings()
     on_uninspected: OnUninspected = OnUninspected()
     audit: AuditSettings = AuditSettings()
     digest_key_env: Annotated[str, AfterValidator(_variable)] = "MAGISTRATE_KEY"

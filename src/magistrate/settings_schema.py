@@ -22,7 +22,7 @@ DEFAULT_HOLD_TEXT = (
 )
 
 UninspectedReason = Literal[
-    "file", "media", "encrypted", "unknown_block", "unknown_event", "endpoint", "too_long"
+    "file", "media", "encrypted", "thread", "unknown_block", "unknown_event", "endpoint"
 ]
 
 
@@ -127,6 +127,12 @@ class StreamingSettings(Strict):
     release: Literal["window", "message", "shadow"] = "window"
 
 
+class BatchSettings(Strict):
+    """What a violating entry does to its batch: the whole is refused, or that entry left out."""
+
+    on_block: Literal["refuse", "omit"] = "refuse"
+
+
 class AuditSettings(Strict):
     """Whether audit events quote content. Child-safety content is never retained."""
 
@@ -140,7 +146,7 @@ class OnUninspected(Strict):
     file: _Warned = "block"
     media: _Warned = "block"
     encrypted: Literal["allow", "warn", "block"] = "allow"
+    thread: _Warned = "block"  # a conversation the provider holds and this process has not seen
     unknown_block: _Warned = "block"
     unknown_event: _Warned = "block"
     endpoint: _Warned = "block"
-    too_long: _Warned = "block"

@@ -27,7 +27,7 @@ from magistrate.effects import (
     Write,
     perform,
 )
-from magistrate.endings import refuse, settle
+from magistrate.endings import keep_thread, refuse, settle
 from magistrate.exchange import Exchange
 from magistrate.messages import JSON, is_object
 from magistrate.questions import about_answer
@@ -99,7 +99,7 @@ def answer_stream(
             case Head():
                 pass
     if not outlet.settled:
-        yield from _finish(exchange, talk, outlet)
+        yield from _finish(exchange, talk, outlet, held.answer.message)
     if failed is not None:
         yield from perform(Reraise(failed))
 
@@ -169,16 +169,18 @@ def _write(
             break
     data = outlet.passing(events)
     if final:
-        yield from _finish(exchange, talk, outlet)
+        yield from _finish(exchange, talk, outlet, answer)
     if data:
         yield from perform(Write(data))
 
 
-def _finish(exchange: Exchange, talk: Conversation, outlet: Outlet) -> Flow[None]:
+def _finish(exchange: Exchange, talk: Conversation, outlet: Outlet, answer: JSON) -> Flow[None]:
     outlet.settled = True
     if not outlet.has_text and exchange.disclosure_due(talk, {}) is not None:
         exchange.disclosed = "owed"
     yield from perform(Remember(talk.answered_keys(outlet.delivered.message)))
+    if answer.get("stop_reason"):  # it came to its end, and all of it was given
+        yield from keep_thread(exchange, talk, answer)
     yield from settle(exchange)
 
 

@@ -25,7 +25,7 @@ Kind = Literal[
     "definition",  # tool definitions, answer schemas and other fields of the request
 ]
 Reason = Literal[
-    "file", "media", "encrypted", "unknown_block", "unknown_event", "endpoint", "too_long"
+    "file", "media", "encrypted", "thread", "unknown_block", "unknown_event", "endpoint"
 ]
 
 
@@ -80,6 +80,7 @@ Extract = Iterator[Part | Uninspected]
 _SETTINGS_FIELDS = frozenset(
     {
         "betas",
+        "billing_policy",
         "cache_control",
         "container",
         "effort",
@@ -98,11 +99,13 @@ _SETTINGS_FIELDS = frozenset(
         "system",
         "temperature",
         "thinking",
+        "thread",
         "tool_choice",
         "tools",
         "top_k",
         "top_p",
         "user_profile_id",
+        "workspace_id",
     }
 )
 

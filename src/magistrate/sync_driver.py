@@ -26,6 +26,7 @@ from magistrate.effects import (
     Ask,
     Cancel,
     Chunk,
+    Decline,
     End,
     Failed,
     Forward,
@@ -37,10 +38,9 @@ from magistrate.effects import (
     Reraise,
     Write,
 )
-from magistrate.flow import moderate
 from magistrate.judges.base import ModelReply
 from magistrate.messages import JSON
-from magistrate.responses import SyncBody, received, rewritten, synthetic
+from magistrate.responses import SyncBody, declined, received, rewritten, synthetic
 from magistrate.transfers import (
     GRACE_S,
     broken,
@@ -52,9 +52,9 @@ from magistrate.transfers import (
 from magistrate.verdicts import Outcome
 
 if TYPE_CHECKING:
-    from magistrate.middleware import Case
+    from magistrate.case import Case
 
-_Outward = Relay | Answer | Open | Write
+_Outward = Relay | Answer | Decline | Open | Write
 
 
 class SyncDriver:
@@ -63,7 +63,7 @@ class SyncDriver:
     def __init__(self, case: Case, call_next: CallNext) -> None:
         self._case = case
         self._call_next = call_next
-        self._flow = moderate(case.exchange)
+        self._flow = case.flow
         self._mailbox: SimpleQueue[Heard] = SimpleQueue()
         self._waiting: dict[str, float] = {}  # ticket -> when the driver gives up on it
         self._request = case.request
@@ -89,6 +89,10 @@ class SyncDriver:
                     for _ in outward:
                         raise AssertionError("nothing follows an answer")
                     return self._rewritten(public, message, ours)
+                case Decline(status, body):
+                    for _ in outward:
+                        raise AssertionError("nothing follows a declined request")
+                    return declined(self._case.request, APIResponse, status, body)
                 case Relay():
                     response, self._response = self._response, None  # the caller's to close now
                     for _ in outward:
@@ -147,7 +151,7 @@ class SyncDriver:
                     reply = self._cancel()
                 case Reraise(error):
                     raise error
-                case Relay() | Answer() | Open() | Write():
+                case Relay() | Answer() | Decline() | Open() | Write():
                     yield effect
                 case _:
                     reply = self._case.perform(effect)
@@ -166,7 +170,7 @@ class SyncDriver:
         try:
             self._case.moderation.pool.submit(context.run, self._judge, ask, key, give_up)
         except RuntimeError:  # the interpreter, or the Moderation, is shutting down
-            self._mailbox.put(Heard(ask.ticket, broken(self._case.exchange.judge, "shutting down")))
+            self._mailbox.put(Heard(ask.ticket, broken(self._case.judge, "shutting down")))
 
     def _judge(self, ask: Ask, key: str, give_up: float) -> None:
         case = self._case
@@ -176,10 +180,10 @@ class SyncDriver:
             outcome = (
                 case.moderation.judge.judge(ask.subject, case.settings, self._ask_model, remaining)
                 if remaining > 0
-                else no_answer(case.exchange.judge)
+                else no_answer(case.judge)
             )
         except Exception as error:
-            outcome = broken(case.exchange.judge, type(error).__name__)
+            outcome = broken(case.judge, type(error).__name__)
         outcome = case.heard(ask.subject, key, outcome)
         self._mailbox.put(Heard(ask.ticket, outcome))
         if ask.fatal(outcome):
@@ -245,7 +249,7 @@ class SyncDriver:
         for ticket, give_up in list(self._waiting.items()):
             if give_up <= now:
                 del self._waiting[ticket]
-                return Heard(ticket, no_answer(self._case.exchange.judge))
+                return Heard(ticket, no_answer(self._case.judge))
         return None
 
     def _wait(self) -> Heard:
@@ -268,7 +272,7 @@ class SyncDriver:
             if self._response is None:
                 found = self._call_next(self._request)
                 self._response = received(found, self._case.request, APIResponse)
-                stream = self._case.exchange.stream
+                stream = self._case.stream
                 return head_of(self._response.http_response, stream=stream)
             if self._chunks is None:
                 self._chunks = self._response.http_response.iter_bytes()

@@ -88,8 +88,9 @@ class Holdback:
             self._block_tokens += weight
         index = str(event.data.get("index"))
         ends = event.type == "content_block_stop"
-        if starts and not weight:
-            self._bare.setdefault(index, self._next - 1)
+        if starts:
+            if not weight:
+                self._bare.setdefault(index, self._next - 1)
         elif weight or ends:
             self._bare.pop(index, None)
         if ends:

@@ -15,7 +15,7 @@ from magistrate.testing import ScriptedJudge
 
 # The suite's fakes answer with what no API would, and ask for endpoints that are not messages.
 _PASS = dict.fromkeys(
-    ("file", "media", "encrypted", "unknown_block", "unknown_event", "endpoint", "too_long"), "warn"
+    ("file", "media", "encrypted", "thread", "unknown_block", "unknown_event", "endpoint"), "warn"
 )
 SETTINGS = Settings.load({"version": 1, "on_uninspected": _PASS})
 

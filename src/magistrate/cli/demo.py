@@ -167,20 +167,20 @@ def _send(scene: Scene, moderation: Moderation, url: str, call: JSON) -> Any:
         message.moderation = json.loads(headers["magistrate-decision"])
         return message
 
+    api: Any
     if scene.how in ("JSON", "stream"):
-        with Anthropic(api_key="demo", base_url=url, moderation=moderation) as client:
+        with Anthropic(api_key="demo", base_url=url, moderation=moderation) as api:
             if scene.how == "JSON":
-                return client.messages.create(**call)
-            opened: Any = client.messages.stream(**call)
-            with opened as stream:
+                return api.messages.create(**call)
+            with api.messages.stream(**call) as stream:
                 return with_id(stream.get_final_message(), stream.response.headers)
 
     async def send() -> Any:
-        async with AsyncAnthropic(api_key="demo", base_url=url, moderation=moderation) as client:
+        api: Any
+        async with AsyncAnthropic(api_key="demo", base_url=url, moderation=moderation) as api:
             if scene.how == "async JSON":
-                return await client.messages.create(**call)
-            opened: Any = client.messages.stream(**call)
-            async with opened as stream:
+                return await api.messages.create(**call)
+            async with api.messages.stream(**call) as stream:
                 return with_id(await stream.get_final_message(), stream.response.headers)
 
     return asyncio.run(send())
