@@ -183,6 +183,7 @@ BLOCKS: list[tuple[str, Any, list[tuple[Any, ...]]]] = [
                 {"type": "image", "source": {"type": "url", "url": "u"}},
                 {"type": "tool_reference", "tool_name": "n"},
                 {"type": "browser_state", "tabs": []},
+                {"type": "novel"},
             ],
         },
         [
@@ -200,7 +201,8 @@ BLOCKS: list[tuple[str, Any, list[tuple[Any, ...]]]] = [
             part(
                 "third_party", "", f"{PATH}.content[4]", None, kind="tool_reference", tool_name="n"
             ),
-            unread("unknown_block", f"{PATH}.content[5]"),
+            part("third_party", '{"tabs": []}', f"{PATH}.content[5]", None, kind="browser_state"),
+            unread("unknown_block", f"{PATH}.content[6]"),
         ],
     ),
     (

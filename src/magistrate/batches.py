@@ -18,6 +18,7 @@ from magistrate.conversation import Conversation
 from magistrate.decisions import Decision, Ruling
 from magistrate.effects import (
     Answer,
+    Ask,
     Chunk,
     End,
     Failed,
@@ -205,12 +206,13 @@ def _refusal(exchange: Exchange, decision: Decision) -> JSON:
 
 @dataclass(slots=True)
 class _Line:
-    """One line on its way: `out` is what the caller gets, None until that is known."""
+    """One line on its way. `raw`: it carries no answer and goes as it is."""
 
     data: JSON
     exchange: Exchange | None = None
     talk: Conversation | None = None
-    out: bytes | None = None
+    raw: bytes = b""
+    waits: bool = False
 
 
 def moderate_results(batch_id: str, make: Callable[[JSON], Exchange]) -> Flow[None]:
@@ -238,18 +240,15 @@ def moderate_results(batch_id: str, make: Callable[[JSON], Exchange]) -> Flow[No
         while backlog and len(lines) < WIDTH:
             line = _opened(backlog.popleft(), questions, make)
             lines.append(line)
-            if line.exchange is None:
-                continue
             asked += 1
             ticket = f"line-{asked}"
-            asking = _question(line, ticket)
-            if asking is not None:
+            if (asking := _question(line, ticket)) is not None:
                 waiting[ticket] = line
+                line.waits = True
                 yield from perform(asking)
-            else:
-                yield from _conclude(line)
-        while lines and lines[0].out is not None:
-            yield from perform(Write(lines.popleft().out or b""))
+        # Only the first line is ever concluded, so what stands before a failure still arrives.
+        while lines and not lines[0].waits:
+            yield from perform(Write((yield from _concluded(lines.popleft()))))
         if backlog and len(lines) < WIDTH:
             continue
         if not lines and ended is not None:
@@ -258,9 +257,9 @@ def moderate_results(batch_id: str, make: Callable[[JSON], Exchange]) -> Flow[No
         match happened:
             case Heard(ticket, outcome):
                 line = waiting.pop(ticket)
-                assert line.exchange is not None
-                line.exchange.output.outcomes.append(outcome)
-                yield from _conclude(line)
+                line.waits = False
+                if line.exchange is not None:
+                    line.exchange.output.outcomes.append(outcome)
             case Chunk(data):
                 *whole, tail = (bytes(rest) + data).split(b"\n")
                 rest = bytearray(tail)
@@ -280,7 +279,7 @@ def moderate_results(batch_id: str, make: Callable[[JSON], Exchange]) -> Flow[No
 def _opened(raw: bytes, questions: dict[str, JSON], make: Callable[[JSON], Exchange]) -> _Line:
     """A line, with an exchange if it carries an answer."""
     if not raw.strip():
-        return _Line({}, out=b"")
+        return _Line({})
     try:
         data: object = json.loads(raw)
     except ValueError:
@@ -288,37 +287,38 @@ def _opened(raw: bytes, questions: dict[str, JSON], make: Callable[[JSON], Excha
     result = data.get("result") if is_object(data) else None
     kind = result.get("type") if is_object(result) else None
     if is_object(data) and kind in ("errored", "canceled", "expired"):
-        return _Line(data, out=raw + b"\n")  # no answer, no content
+        return _Line(data, raw=raw + b"\n")  # no answer, no content
     line = _Line(data if is_object(data) else {})
     body = questions.get(str(line.data.get("custom_id")), {})
     exchange = line.exchange = make(body)
     exchange.in_batch, exchange.upstream = True, "completed"
     line.talk = Conversation.of(body, exchange.digests, redact=False)
-    if kind != "succeeded" or not is_object(result) or not is_object(result.get("message")):
+    if kind != "succeeded" or "content" not in _message(line):
         exchange.output.uninspected = (Uninspected("response", "unknown_block"),)
     return line
 
 
 def _message(line: _Line) -> JSON:
+    """The answer in a line; {} for none that could be read."""
     result = line.data.get("result")
     message = result.get("message") if is_object(result) else None
-    return message if is_object(message) else {}
+    return message if is_object(message) and is_array(message.get("content")) else {}
 
 
-def _question(line: _Line, ticket: str) -> Any:
-    assert line.exchange is not None
-    assert line.talk is not None
+def _question(line: _Line, ticket: str) -> Ask | None:
+    if line.exchange is None or line.talk is None:
+        return None
     question = tuple(map(as_context, line.talk.read()[0].parts))
     return about_answer(line.exchange, question, _message(line), ticket)
 
 
-def _conclude(line: _Line) -> Flow[None]:
-    assert line.exchange is not None
-    assert line.talk is not None
+def _concluded(line: _Line) -> Flow[bytes]:
+    """What the caller gets of a line."""
+    if line.exchange is None or line.talk is None:
+        return line.raw
     ruling = line.exchange.rule("output")
     message = yield from conclude(line.exchange, line.talk, ruling, _message(line))
-    result = {"type": "succeeded", "message": message}
-    line.out = _encoded({**line.data, "result": result})
+    return _encoded({**line.data, "result": {"type": "succeeded", "message": message}})
 
 
 def _encoded(line: JSON) -> bytes:

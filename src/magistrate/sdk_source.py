@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,8 +45,8 @@ class Call:
 
     `resource` is where the method hangs on a client (`beta.messages.batches`). `path` has
     placeholders in braces; where the source does not have it, since the address comes from the API,
-    it is worked out and `computed` holds the expression. `fields` are the parameters of the method,
-    `binary` says that the answer is a file rather than JSON.
+    it is worked out from the names and `computed` holds the expression. `binary`: the answer is a
+    file rather than JSON. A method that sends nothing itself, but uses others, has no `verb`.
     """
 
     resource: str
@@ -55,7 +55,6 @@ class Call:
     path: str
     computed: str = ""
     binary: bool = False
-    fields: frozenset[str] = field(default=frozenset(), compare=False)
 
     @property
     def example(self) -> str:
@@ -81,23 +80,25 @@ def _calls_in(tree: ast.Module, resource: str) -> Iterator[Call]:
         if not isinstance(owner, ast.ClassDef):
             continue
         for method in owner.body:
-            if not isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef):
-                continue
-            arguments = method.args
-            names = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
-            fields = frozenset(argument.arg for argument in names) - {"self"}
-            for node in ast.walk(method):
-                if isinstance(node, ast.Call) and (sent := _sent(node)) is not None:
-                    verb, where = sent
-                    path = _literal(where)
-                    computed = "" if path else ast.unparse(where) if where else "?"
-                    path = path or f"/v1/{resource.removeprefix('beta.').replace('.', '/')}/{{id}}/"
-                    path += method.name if computed else ""
-                    words = ast.unparse(node)
-                    binary = "cast_to=BinaryAPIResponse" in words or (
-                        "cast_to=AsyncBinaryAPIResponse" in words
-                    )
-                    yield Call(resource, method.name, verb, path, computed, binary, fields)
+            if isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef):
+                found = [
+                    _call(resource, method.name, *sent, node)
+                    for node in ast.walk(method)
+                    if isinstance(node, ast.Call) and (sent := _sent(node)) is not None
+                ]
+                yield from found
+                if not found and method.name[0] != "_" and not method.decorator_list:
+                    yield Call(resource, method.name, "", "")
+
+
+def _call(resource: str, method: str, verb: str, where: ast.expr | None, node: ast.Call) -> Call:
+    path, computed = _literal(where), ""
+    if not path:
+        computed = ast.unparse(where) if where else "?"
+        path = f"/v1/{resource.removeprefix('beta.').replace('.', '/')}/{{id}}/{method}"
+    given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+    binary = given.get("cast_to", "").endswith("BinaryAPIResponse")
+    return Call(resource, method, verb, path, computed, binary)
 
 
 def _sent(node: ast.Call) -> tuple[str, ast.expr | None] | None:

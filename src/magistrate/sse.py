@@ -165,6 +165,8 @@ class MessageBuilder:
                 block["input"] = {"unparseable": self._json[at]} if self._json[at] else {}
             case ("compaction", "compaction_delta"):
                 block["content"] = str(block.get("content") or "") + str(known.get("content") or "")
+                if known.get("encrypted_content"):
+                    block["encrypted_content"] = known["encrypted_content"]
             case _:
                 block["unknown_deltas"] = [*(block.get("unknown_deltas") or []), delta]
 

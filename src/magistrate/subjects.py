@@ -114,8 +114,10 @@ _THIRD_PARTY_BLOCKS = frozenset(
     {
         "advisor_tool_result",
         "bash_code_execution_tool_result",
+        "browser_state",
         "code_execution_tool_result",
         "fallback",
+        "mcp_tool_listing",
         "mcp_tool_result",
         "search_result",
         "text_editor_code_execution_tool_result",
@@ -126,6 +128,8 @@ _THIRD_PARTY_BLOCKS = frozenset(
         "web_search_tool_result",
     }
 )
+# Those that have no `content`: the whole block is what was written.
+_WHOLE_BLOCKS = frozenset({"browser_state", "fallback", "mcp_tool_listing"})
 _CALL_BLOCKS = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
 
 
@@ -311,7 +315,9 @@ def _third_party(block: JSON, path: str, role: Role) -> Extract:
         source="source",
         url="url",
     )
-    content = block.get("content")
+    content: object = block.get("content")
+    if block.get("type") in _WHOLE_BLOCKS:
+        content = {key: value for key, value in block.items() if key != "type"}
     if isinstance(content, str) or content is None:
         yield Part(path, role, "third_party", content or "", labels=labels)
     elif is_array(content) and block.get("type") in ("tool_result", "search_result"):

@@ -7,7 +7,8 @@ it does with each. So a method or a type that nobody has heard of shows up as wh
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +27,7 @@ _JUDGED = {
     "results": "Every answer is judged as its line arrives.",
 }
 _READS = frozenset({"get", "delete"})
+_INDEX = re.compile(r"\[\d+\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +41,19 @@ class Treated:
 
 @dataclass(frozen=True, slots=True)
 class Surface:
-    """The requests of one resource; `names` are where it hangs on a client."""
+    """The requests of a resource and those below it; `names` are where it hangs on a client.
+
+    `helpers` send nothing themselves: they make calls of the table.
+    """
 
     names: tuple[str, ...]
     calls: tuple[Treated, ...]
+    helpers: tuple[str, ...]
 
     @property
     def treatment(self) -> str:
         """All of it in a word: `partly` where content of one call is judged, of another is not."""
-        found = {treated.treatment for treated in self.calls}
+        found = {item.treatment for item in self.calls}
         if "inspected" in found:
             return "inspected" if found <= {"inspected", "free"} else "partly"
         order = ("refused", "uninspected", "passes", "free")
@@ -55,23 +61,27 @@ class Surface:
 
 
 def surfaces(sdk: Path) -> list[Surface]:
-    """Every resource of an SDK; one and its twin under `beta` are one where their paths agree."""
-    found: dict[str, list[Treated]] = {}
-    for call in calls(sdk):
-        found.setdefault(call.resource, []).append(treated(call))
-    result: list[Surface] = []
-    for name, group in found.items():
-        bare = name.removeprefix("beta.")
-        if bare != name and bare in found:
-            continue
-        names = [each for each in (bare, f"beta.{bare}") if each in found]
-        mine = {_shape(item): item for each in reversed(names) for item in found[each]}
-        result.append(Surface(tuple(names), tuple(mine[key] for key in sorted(mine))))
-    return sorted(result, key=lambda surface: surface.names[0].removeprefix("beta."))
-
-
-def _shape(item: Treated) -> tuple[str, str, str]:
-    return item.call.method, item.call.verb, item.call.path
+    """Every resource of an SDK. One and its twin under `beta` are one where they call the same."""
+    names: dict[str, set[str]] = {}
+    helpers: dict[str, set[str]] = {}
+    found: dict[str, dict[tuple[str, ...], Treated]] = {}
+    for call in calls(sdk):  # `beta` comes first, and gives way to its twin
+        bare = call.resource.removeprefix("beta.")
+        top, _, below = bare.partition(".")
+        names.setdefault(top, set()).add(top if bare == call.resource else f"beta.{top}")
+        if call.verb:
+            key = (bare, call.method, call.verb, call.path)
+            found.setdefault(top, {})[key] = treated(call)
+        else:
+            helpers.setdefault(top, set()).add(f"{below}.{call.method}".lstrip("."))
+    return [
+        Surface(
+            tuple(sorted(names[top], key=len)),
+            tuple(found[top][key] for key in sorted(found[top])),
+            tuple(sorted(helpers.get(top, ()))),
+        )
+        for top in sorted(found)
+    ]
 
 
 def treated(call: Call) -> Treated:
@@ -95,18 +105,20 @@ def treated(call: Call) -> Treated:
 
 # --- content --------------------------------------------------------------------------------------
 
-_BLOCKS: dict[str, tuple[str, str]] = {
-    "ContentBlockParam": ("request", "content_block_param.py"),
-    "BetaContentBlockParam": ("request", "beta/beta_content_block_param.py"),
-    "ContentBlock": ("answer", "content_block.py"),
-    "BetaContentBlock": ("answer", "beta/beta_content_block.py"),
+_IN_REQUESTS = {
+    "ContentBlockParam": "content_block_param.py",
+    "BetaContentBlockParam": "beta/beta_content_block_param.py",
+}
+_IN_ANSWERS = {
+    "ContentBlock": "content_block.py",
+    "BetaContentBlock": "beta/beta_content_block.py",
 }
 # What a tool result may hold besides: none of it may stand in a turn by itself.
-_IN_RESULTS: dict[str, str] = {
+_IN_RESULTS = {
     "ToolResultBlockParam": "tool_result_block_param.py",
     "BetaToolResultBlockParam": "beta/beta_tool_result_block_param.py",
 }
-_DELTAS: dict[str, str] = {
+_DELTAS = {
     "RawContentBlockDelta": "raw_content_block_delta.py",
     "BetaRawContentBlockDelta": "beta/beta_raw_content_block_delta.py",
 }
@@ -137,26 +149,17 @@ class Kind:
 
 
 def kinds(sdk: Path) -> list[Kind]:
-    """Every type of content in the SDK's unions of blocks and deltas."""
-    types = sdk / "types"
-    found: list[Kind] = []
-    starts: list[JSON] = []
-    requests: list[JSON] = []
-    for name, (place, file) in _BLOCKS.items():
-        samples = _objects(Types(types / file).samples(name))
-        (requests if place == "request" else starts).extend(samples)
-    nested = [
-        inner
-        for name, file in _IN_RESULTS.items()
-        for sample in _objects(Types(types / file).samples(name))
-        for inner in _objects(sample.get("content"))
-    ]
-    deltas = [
-        delta
-        for name, file in _DELTAS.items()
-        for delta in _objects(Types(types / file).samples(name))
-    ]
+    """Every type of content in the SDK's unions of blocks and deltas.
+
+    Raises LookupError where the SDK does not have them in the places that are known.
+    """
+    requests = _samples(sdk, _IN_REQUESTS)
+    starts = _samples(sdk, _IN_ANSWERS)
+    deltas = _samples(sdk, _DELTAS)
+    results = _samples(sdk, _IN_RESULTS)
+    nested = [inner for result in results for inner in _objects(result.get("content"))]
     known = {block["type"] for block in requests}
+    found: list[Kind] = []
     found += _by_type("request", requests, _asked)
     found += _by_type("result", [b for b in nested if b["type"] not in known], _handed_in)
     found += _by_type("answer", starts, _answered)
@@ -164,8 +167,20 @@ def kinds(sdk: Path) -> list[Kind]:
     return found
 
 
+def _samples(sdk: Path, unions: Mapping[str, str]) -> list[JSON]:
+    found: list[JSON] = []
+    for name, file in unions.items():
+        samples = _objects(Types(sdk / "types" / file).samples(name))
+        if not samples:
+            raise LookupError(f"this SDK has no {name} in types/{file}, where it is looked for")
+        found += samples
+    return found
+
+
 def _objects(values: object) -> list[JSON]:
-    return [each for each in values if is_object(each) and "type" in each] if is_array(values) else []
+    return (
+        [each for each in values if is_object(each) and "type" in each] if is_array(values) else []
+    )
 
 
 def _by_type(
@@ -183,19 +198,27 @@ def _by_type(
         for sample in groups[name]:
             items = read(sample)
             parts = [item for item in items if isinstance(item, Part)]
-            hidden = [item.reason for item in items if isinstance(item, Uninspected)]
+            hidden = [item for item in items if isinstance(item, Uninspected)]
             shown = json.dumps([[part.text, part.labels, part.attachment] for part in parts])
-            judged |= {_AS[part.kind] for part in parts if _says_something(part)}
-            reasons |= set(hidden)
-            missing = {place for place in _texts(sample) if json.dumps(place)[1:-1] not in shown}
-            if parts or not hidden:
-                unread |= {field.strip("<>") for field in missing}
-        unread = {field for field in unread if not field.split(".")[-1].startswith("encrypted_")}
+            judged |= {
+                _AS[part.kind] for part in parts if part.text or part.attachment or part.labels
+            }
+            reasons |= {item.reason for item in hidden}
+            missing = {field.strip("<>") for field in _texts(sample) if field not in shown}
+            if parts or not hidden:  # else all of it is accounted for
+                unread |= {field for field in missing if not _accounted(field, hidden)}
         yield Kind(place, name, *(tuple(sorted(each)) for each in (judged, reasons, unread)))
 
 
-def _says_something(part: Part) -> bool:
-    return bool(part.text or part.labels or part.attachment)
+def _accounted(field: str, hidden: list[Uninspected]) -> bool:
+    """Whether a field is part of what was said to be unreadable."""
+    for item in hidden:
+        if item.reason == "encrypted" and field.rpartition(".")[2].startswith("encrypted_"):
+            return True
+        inside = _INDEX.sub("", item.path.partition("content[0]")[2]).lstrip(".")
+        if item.reason != "encrypted" and inside and field.startswith(inside):
+            return True
+    return False
 
 
 def _texts(value: object) -> Iterator[str]:
@@ -239,7 +262,9 @@ def _streamed(delta: JSON, starts: list[JSON]) -> list[Part | Uninspected]:
         builder.feed(event({"type": "content_block_stop", "index": 0}))
         after = read_answer(builder.message)
         found = [item for item in after if item not in before]
-        if not any(isinstance(item, Uninspected) and item.reason == "unknown_block" for item in after):
+        if not any(
+            isinstance(item, Uninspected) and item.reason == "unknown_block" for item in after
+        ):
             return found
     return found
 

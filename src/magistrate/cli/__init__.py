@@ -13,6 +13,7 @@ import typer
 from magistrate._version import __version__
 from magistrate.cli import reviews
 from magistrate.cli.check import check
+from magistrate.cli.coverage import coverage
 from magistrate.cli.demo import demo
 from magistrate.cli.explain import explain
 from magistrate.cli.validate import validate
@@ -27,6 +28,7 @@ app.command()(demo)
 app.command()(check)
 app.command()(validate)
 app.command()(explain)
+app.command()(coverage)
 app.add_typer(reviews.app, name="reviews")
 
 

@@ -38,13 +38,17 @@ Script: TypeAlias = Callable[[Subject], Outcome]
 class ScriptedJudge:
     """Implements `Judge`. `script` maps a subject to an outcome; `delay_s` passes before it.
 
-    `subjects` holds what it was asked, in order. Without a script it finds nothing.
+    `subjects` holds what it was asked, in order, unless `keep` is off. Without a script it finds
+    nothing.
     """
 
-    def __init__(self, script: Script | None = None, *, delay_s: float = 0.0) -> None:
+    def __init__(
+        self, script: Script | None = None, *, delay_s: float = 0.0, keep: bool = True
+    ) -> None:
         self.subjects: list[Subject] = []
         self._script: Script = script if script is not None else _finds_nothing
         self._delay_s = delay_s
+        self._keep = keep
         self._lock = threading.Lock()
 
     def info(self, settings: Settings) -> JudgeInfo:
@@ -55,8 +59,7 @@ class ScriptedJudge:
         self, subject: Subject, settings: Settings, ask: AskModel, deadline_s: float
     ) -> Outcome:
         """Answer on this thread."""
-        with self._lock:
-            self.subjects.append(subject)
+        self._note(subject)
         if self._delay_s:
             time.sleep(self._delay_s)
         return self._script(subject)
@@ -65,11 +68,15 @@ class ScriptedJudge:
         self, subject: Subject, settings: Settings, ask: AskModelAsync, deadline_s: float
     ) -> Outcome:
         """Answer in this task."""
-        with self._lock:
-            self.subjects.append(subject)
+        self._note(subject)
         if self._delay_s:
             await anyio.sleep(self._delay_s)
         return self._script(subject)
+
+    def _note(self, subject: Subject) -> None:
+        if self._keep:
+            with self._lock:
+                self.subjects.append(subject)
 
     @staticmethod
     def verdict(*findings: Finding, discloses_ai: bool = False) -> Verdict:

@@ -1,0 +1,308 @@
+"""Streams never leak: whatever is sent, however it is cut, whenever the judge answers.
+
+What a caller has received is held against what the judge had been shown and had allowed by then.
+The bulk drives the flow itself, with every order of chunks and verdicts; the rest drives the real
+drivers, inside the SDK's clients, over a transport that serves any bytes.
+
+`MAGISTRATE_LEAK_EXAMPLES` says how many examples each slow test tries.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from leak_strategies import (
+    CONFIGS,
+    JUDGE,
+    MARK,
+    OBJECTIONS,
+    Objection,
+    Upstream,
+    broken_upstreams,
+    configured,
+    outcome_of,
+    rest_after,
+    shown,
+    stops,
+    tokens_in,
+    unreadable_stops,
+    upstreams,
+)
+from magistrate.digests import Digests
+from magistrate.effects import (
+    Answer,
+    Ask,
+    Cancel,
+    Chunk,
+    End,
+    Failed,
+    Forward,
+    Head,
+    Heard,
+    Next,
+    Open,
+    Recall,
+    Refuse,
+    Relay,
+    Remember,
+    Reraise,
+    Settle,
+    Store,
+    Write,
+)
+from magistrate.exchange import Exchange
+from magistrate.flow import moderate
+from magistrate.settings import (
+    DEFAULT_BLOCK_TEXT,
+    DEFAULT_CHAT_DISCLOSURE,
+    DEFAULT_HIGH_RISK_DISCLOSURE,
+    Settings,
+)
+from magistrate.sse import Decoder, MessageBuilder
+from magistrate.verdicts import Outcome, Verdict
+
+EXAMPLES = 300
+MANY = int(os.environ.get("MAGISTRATE_LEAK_EXAMPLES", "2000"))
+_OURS = re.compile(
+    rb'event: content_block_delta\ndata: [^\n]*"'
+    + f"{DEFAULT_CHAT_DISCLOSURE}(?: {DEFAULT_HIGH_RISK_DISCLOSURE})?".encode()
+    + rb'(?:\\n){2}"[^\n]*\n\n'
+)
+QUESTION = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "hello"}]}
+
+
+def examples(count: int) -> Callable[[Any], Any]:
+    """Try this many examples, however long one takes."""
+    slow = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)
+    return settings(
+        max_examples=count, deadline=None, suppress_health_check=slow, database=None
+    )
+
+
+# --- the flow, with every order of chunks and verdicts --------------------------------------------
+
+
+@dataclass
+class Watched:
+    """One exchange as it went: what was allowed when, and what had been written by then."""
+
+    exchange: Exchange
+    allowed: set[int] = field(default_factory=set)  # tokens of everything a verdict has allowed
+    written: bytearray = field(default_factory=bytearray)
+    writes: list[tuple[bytes, frozenset[int], bool]] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+    ended: str = "whole"  # or the kind of `Refuse`, or "raised"
+    stored: bool = False
+    decision: Any = None
+
+
+def watch(
+    upstream: Upstream, chosen: Settings, objection: Objection, coins: int, *, asked: str = "hello"
+) -> Watched:
+    """Drive one exchange; bit by bit, `coins` says whether a verdict or upstream comes first."""
+    body: dict[str, Any] = {**QUESTION, "messages": [{"role": "user", "content": asked}]}
+    if upstream.structured:
+        body["output_config"] = {"format": {"type": "json_schema", "schema": {}}}
+    exchange = Exchange("dec_1", body, chosen, Digests(b"key", "scope"), JUDGE, stream=True)
+    now = Watched(exchange)
+    flow = moderate(exchange)
+    chunks = upstream.chunks
+    ending = Failed(OSError("reset")) if upstream.ending == "failed" else End()
+    waiting: list[tuple[Heard, set[int]]] = []
+    forwarded = over = headed = False
+    tosses = 0
+    reply: Any = None
+    while True:
+        try:
+            effect = flow.send(reply)
+        except StopIteration:
+            return now
+        reply = None
+        match effect:
+            case Ask(ticket, subject):
+                outcome = outcome_of(subject, objection)
+                waiting.append((Heard(ticket, outcome), shown(subject)))
+            case Next(read):
+                can_read = read and forwarded and not over
+                assert waiting or can_read, "the flow waits for something that cannot come"
+                tosses += 1
+                if waiting and (not can_read or coins >> tosses % 64 & 1):
+                    reply, tokens = waiting.pop(0)
+                    now.outcomes.append(reply.outcome)
+                    if not blocks(chosen, reply.outcome, objection):
+                        now.allowed |= tokens
+                elif not headed:
+                    headed, reply = True, Head(ok=True, sse=True)
+                elif (data := next(chunks, None)) is not None:
+                    reply = Chunk(data)
+                else:
+                    over, reply = True, ending
+            case Forward():
+                forwarded = True
+            case Write(data):
+                now.written += data
+                now.writes.append((data, frozenset(now.allowed), bool(waiting)))
+            case Cancel():
+                reply = "not_sent" if not forwarded else "completed" if over else "cancelled"
+                over = True
+            case Recall():
+                reply = frozenset()
+            case Store():
+                now.stored, reply = True, "rev_1"
+            case Settle(decision):
+                now.decision = decision
+            case Refuse(kind):
+                now.ended = kind
+                flow.close()
+                return now
+            case Reraise():
+                now.ended = "raised"
+                flow.close()
+                return now
+            case Remember() | Open():
+                pass
+            case Answer() | Relay():
+                raise AssertionError(f"a stream is not answered with {effect}")
+
+
+def blocks(chosen: Settings, outcome: Outcome, objection: Objection) -> bool:
+    """Whether an outcome says that its window must not be handed over."""
+    objected = not isinstance(outcome, Verdict) or bool(outcome.findings or outcome.high_risk)
+    return objected and stops(chosen, objection)
+
+
+def check_nothing_unjudged_left(now: Watched, upstream: Upstream) -> None:
+    """Every piece of content that was written had been allowed by then, and so had all before it.
+
+    What no judge can read has no verdict of its own: it leaves behind the verdict on what stands
+    before it, and only where the settings let its kind pass.
+    """
+    unreadable = upstream.opaque
+    stopping = {n for n, reason in unreadable.items()
+                if unreadable_stops(now.exchange.settings, [reason])}  # fmt: skip
+    for data, allowed, waiting in now.writes:
+        for number in tokens_in(data):
+            before = set(range(number + 1)) - unreadable.keys()
+            assert before <= allowed, f"#{number}# left, and {before - allowed} was not judged"
+            assert number not in stopping
+            assert not waiting, f"#{number}# left while a window was out for judgment"
+
+
+def check_ending(now: Watched, upstream: Upstream, objection: Objection) -> None:
+    """A stream that nothing stops is the upstream stream; one that is stopped ends as one does."""
+    chosen = now.exchange.settings
+    objected = any(blocks(chosen, outcome, objection) for outcome in now.outcomes)
+    unreadable = unreadable_stops(chosen, upstream.reasons)
+    written, added = _OURS.subn(b"", bytes(now.written))
+    assert added <= 1
+    count, ours = rest_after(upstream, written)
+    everything = [piece for piece in upstream.whole_pieces if not piece.passing]
+    if not objected and not unreadable:
+        assert (count, ours) == (len(everything), b"")
+        assert now.ended == ("raised" if upstream.ending == "failed" else "whole")
+        assert now.decision.action in ("allow", "warn")
+        return
+    assert now.decision.action == ("hold" if now.stored else "block")
+    mark = upstream.mark
+    if objected and mark is not None:
+        assert MARK.encode() not in written
+        assert not {mark} & {n for data, _, _ in now.writes for n in tokens_in(data)}
+    if now.ended != "whole":
+        assert now.ended == (
+            "unavailable" if objection in ("timeout", "refused") and objected else "blocked"
+        )
+        assert ours == b""
+        return
+    check_valid(written, structured=upstream.structured, refused=not now.stored)
+
+
+def check_valid(written: bytes, *, structured: bool, refused: bool) -> None:
+    """A stream that was cut is a valid one: every block closed, nothing after the end."""
+    events = [item.data for item in Decoder().feed(written) if item.type != "ping" and item.data]
+    assert [each["type"] for each in events].count("message_start") == 1
+    opened: list[Any] = []
+    for each in events:
+        match each["type"]:
+            case "content_block_start":
+                assert each["index"] == len(opened)
+                opened.append([each["content_block"]])
+            case "content_block_delta":
+                assert each["index"] == len(opened) - 1
+                assert opened[-1][-1] != "closed"
+            case "content_block_stop":
+                assert each["index"] == len(opened) - 1
+                opened[-1].append("closed")
+            case _:
+                pass
+    assert all(block[-1] == "closed" for block in opened)
+    assert [each["type"] for each in events[-2:]] == ["message_delta", "message_stop"]
+    assert events[-2]["usage"]["output_tokens"] is not None
+    message = read(written)
+    if not refused:
+        assert message["stop_reason"] == "end_turn"
+        return
+    assert message["stop_reason"] == "refusal"
+    assert message["stop_details"]["magistrate"] == {"decision_id": "dec_1"}
+    if structured:
+        assert message["content"] == []
+    else:
+        assert message["content"][-1]["text"].endswith(DEFAULT_BLOCK_TEXT)
+
+
+def read(written: bytes) -> dict[str, Any]:
+    """The message that a stream adds up to."""
+    builder = MessageBuilder()
+    for item in Decoder().feed(written):
+        builder.feed(item)
+    return builder.message
+
+
+def check_calls_are_whole(now: Watched, upstream: Upstream) -> None:
+    """A call arrives with all its arguments or not at all."""
+    given = read(b"".join(piece.raw for piece in upstream.whole_pieces)).get("content", [])
+    got = read(bytes(now.written)).get("content", [])
+    for index, block in enumerate(got):
+        if block["type"] in ("tool_use", "server_tool_use"):
+            assert block == given[index]
+
+
+coins = st.sampled_from((0, 2**64 - 1)) | st.integers(0, 2**64 - 1)
+objections = st.sampled_from(OBJECTIONS)
+
+
+def flow_case(
+    upstream: Upstream, config: str, objection: Objection, tosses: int
+) -> None:
+    now = watch(upstream, configured(config), objection, tosses)
+    check_nothing_unjudged_left(now, upstream)
+    check_ending(now, upstream, objection)
+    check_calls_are_whole(now, upstream)
+
+
+any_case = (upstreams(structured=None), st.sampled_from((*CONFIGS, "clinic")), objections, coins)
+
+
+@examples(EXAMPLES)
+@given(*any_case)
+def test_no_order_of_chunks_and_verdicts_leaks(
+    upstream: Upstream, config: str, objection: Objection, tosses: int
+) -> None:
+    flow_case(upstream, config, objection, tosses)
+
+
+@pytest.mark.slow
+@examples(MANY)
+@given(*any_case)
+def test_no_order_of_chunks_and_verdicts_leaks_in_many_more(
+    upstream: Upstream, config: str, objection: Objection, tosses: int
+) -> None:
+    flow_case(upstream, config, objection, tosses)
