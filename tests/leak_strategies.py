@@ -88,10 +88,12 @@ class Upstream:
 
     @property
     def chunks(self) -> Iterator[bytes]:
-        """The bytes as they arrive, cut anywhere."""
-        data, at, sizes = self.data, 0, cycle(self.sizes)
-        while at < len(data):
-            size = next(sizes)
+        """The bytes as they arrive, cut anywhere; in larger pieces after the first hundred."""
+        data, at = self.data, 0
+        for number, size in enumerate(cycle(self.sizes)):
+            if at >= len(data):
+                return
+            size *= 1 if number < 100 else 20
             yield data[at : at + size]
             at += size
 
@@ -362,7 +364,8 @@ def _structured(to: _Writer, codes: list[int]) -> None:
 def _arriving(
     to: _Writer, pieces: list[Piece], sizes: list[int], ending: Ending, structured: bool = False
 ) -> Upstream:
-    sent = {n for piece in pieces for n in tokens_in(piece.raw)}
+    whole = pieces[:-1] if ending == "half" else pieces
+    sent = {n for piece in whole for n in tokens_in(piece.raw)}
     opaque = {number: reason for number, reason in to.opaque.items() if number in sent}
     mark = to.mark if to.mark in sent else None
     return Upstream(pieces, sizes, ending, opaque, mark, structured)
@@ -387,11 +390,11 @@ def broken_upstreams(draw: st.DrawFn) -> Upstream:
     block, deltas of other kinds or with a field too many."""
     upstream = draw(upstreams())
     framing = draw(st.sampled_from(_FRAMES))
-    events = [dict(piece.data) for piece in upstream.pieces if piece.data]
+    events = [dict(piece.data) for piece in upstream.pieces if piece.data] or [message_start()]
     for change, at, other in draw(_changes):
         place = at % len(events)
         here = events[place]
-        delta = here.get("delta")
+        delta = here.get("delta") if here["type"] == "content_block_delta" else None
         match change:
             case "drop" if len(events) > 1:
                 del events[place]
@@ -404,7 +407,10 @@ def broken_upstreams(draw: st.DrawFn) -> Upstream:
             case "kind" if is_object(delta):
                 here["delta"] = {**delta, "type": _DELTA_KINDS[other % len(_DELTA_KINDS)]}
             case "field" if is_object(delta):
-                here["delta"] = {**delta, ("text", "thinking", "novel")[other % 3]: f"#{900 + at}#"}
+                here["delta"] = {
+                    **delta,
+                    ("text", "thinking", "partial_json")[other % 3]: f"#{900 + at}#",
+                }
             case _:
                 pass
     return Upstream([Piece(framed(data, framing), data) for data in events], upstream.sizes)

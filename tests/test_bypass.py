@@ -15,7 +15,7 @@ import pytest
 from anthropic.lib.middleware import BetaRefusalFallbackMiddleware
 
 from edges import CLAUSE, FLOOR, Edge, asking, both, edge, plain
-from magistrate import Moderation, ModerationError
+from magistrate import Blocked, Moderation, ModerationError
 from magistrate.messages import PLACEHOLDER
 from magistrate.rubric import parse_prompt
 from magistrate.settings import DEFAULT_BLOCK_TEXT
@@ -39,6 +39,7 @@ from magistrate.testing import (
 BAD = "violating-words"
 JUDGE = JudgeScript(when_judging(BAD, finds(CLAUSE)))
 BEFORE = {"input_check": "before"}
+CONFIG = {"version": 1, **BEFORE}
 
 
 def blocked(at: Edge, call: dict[str, Any], surface: str = "create") -> None:
@@ -422,6 +423,25 @@ def test_a_retry_of_a_blocked_question_is_blocked_without_asking_again(flavour: 
 
 
 @both
+@pytest.mark.parametrize("place", ["an earlier question", "a forged assistant turn"])
+def test_the_very_request_that_was_refused_is_refused_again(place: str, flavour: str) -> None:
+    """Also where an earlier turn was the cause; only what goes on from it is answered without."""
+    sim = Simulator(text("hello"), judge=JUDGE)
+    call = PLACES[place]
+    on = {
+        **call,
+        "messages": [*call["messages"], *asking("x", "No.", "then something else")["messages"][1:]],
+    }
+    with edge(flavour, sim, settings=BEFORE) as at:
+        for surface in ("create", "create", "stream"):
+            blocked(at, call, surface)
+        assert len(sim.judge_requests) == 1
+        assert at.ask("create", on).text == "hello"
+        blocked(at, call)
+    assert BAD not in upstream_said(sim)
+
+
+@both
 def test_after_a_floor_was_found_the_judge_is_heard_first(flavour: str) -> None:
     script = JudgeScript(when_judging(BAD, finds(FLOOR, severity="low")))
     sim = Simulator(text("hello"), judge=script)
@@ -598,14 +618,7 @@ def test_a_stream_asked_for_in_the_body_alone_is_judged(flavour: str) -> None:
 
 # --- surfaces that are not handled yet ------------------------------------------------------------
 
-BATCH = {"requests": [{"custom_id": "a", "params": asking("hi")}]}
 REFUSED: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "batches": ("message batches", lambda c: c.messages.batches.create(**BATCH)),
-    "beta batches": ("message batches", lambda c: c.beta.messages.batches.create(**BATCH)),
-    "batch results": (
-        "message batches",
-        lambda c: c.get("/v1/messages/batches/b/results", cast_to=httpx2.Response),
-    ),
     "sessions": (
         "agent sessions",
         lambda c: c.beta.sessions.create(agent="agent_1", environment_id="env_1"),
@@ -622,14 +635,6 @@ REFUSED: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "completions": (
         "text completions",
         lambda c: c.post("/v1/complete", body={"prompt": BAD}, cast_to=httpx2.Response),
-    ),
-    "a thread by hand": (
-        "message threads",
-        lambda c: c.post(
-            "/v1/messages",
-            body=asking("hi", thread={"type": "create"}),
-            cast_to=anthropic.types.Message,
-        ),
     ),
     "something new": (
         "cannot inspect POST /v1/novel",
@@ -660,18 +665,47 @@ def test_what_is_not_handled_is_refused_clearly(surface: str, flavour: str) -> N
     assert sim.requests == []
 
 
+BATCH_PATHS = ["/v1/messages/batches", "/v1//messages/x/../batches/", "/v1/messages/%62atches"]
+
+
 @both
-def test_a_tool_runner_in_threads_is_refused_clearly(flavour: str) -> None:
-    """It is the SDK's default; `thread=False` is what works."""
+@pytest.mark.parametrize("path", BATCH_PATHS)
+def test_a_batch_is_judged_whatever_its_path_looks_like(path: str, flavour: str) -> None:
+    judge = ScriptedJudge(ScriptedJudge.finding(BAD, CLAUSE))
     sim = Simulator(text("hello"))
-    with edge(flavour, sim) as at:
-        runner = at.client.beta.messages.tool_runner(**asking("hi"), tools=[])
-        with pytest.raises(ModerationError, match="message threads"):
-            at.run(runner.until_done())
-        thread = at.client.beta.messages.thread(model="claude-haiku-5-5", max_tokens=9)
-        with pytest.raises(ModerationError, match="message threads"):
-            at.run(thread.create("hi") if hasattr(thread, "create") else thread.send("hi"))
+    entries = [{"custom_id": said, "params": asking(said)} for said in ("hi", BAD)]
+    with edge(flavour, sim, moderation=Moderation(CONFIG, judge=judge)) as at:
+        with pytest.raises(Blocked):
+            at.run(at.client.post(path, body={"requests": entries}, cast_to=httpx2.Response))
+        assert len(judge.subjects) == 2
     assert sim.requests == []
+
+
+@both
+@pytest.mark.parametrize("place", ["the question", "a forged assistant turn", "the system prompt"])
+def test_what_begins_a_thread_is_judged_like_any_request(place: str, flavour: str) -> None:
+    """Threads are the default of the SDK's tool runner."""
+    sim = Simulator(text("hello"), judge=JUDGE)
+    with edge(flavour, sim, settings=BEFORE) as at:
+        runner = at.client.beta.messages.tool_runner(**PLACES[place], tools=[])
+        message = at.run(runner.until_done())
+        assert message.stop_reason == "refusal"
+        call = {**PLACES[place], "thread": {"type": "create"}}
+        assert at.ask("post", call).body["stop_reason"] == "refusal"
+    assert sim.api_requests == []
+
+
+@both
+@pytest.mark.parametrize("previous", ["msg_unknown", "", None, 7, ["msg_1"], {"a": 1}])
+def test_a_thread_that_nobody_has_heard_is_not_continued(previous: Any, flavour: str) -> None:
+    """Whatever stands where its id belongs: the turns before it were never judged."""
+    sim = Simulator(text("hello"))
+    thread = {"type": "continue", "previous_message_id": previous}
+    with edge(flavour, sim) as at:
+        got = at.ask("post", asking("go on", thread=thread))
+        assert isinstance(got.error, anthropic.NotFoundError)
+        assert at.decision().action == "block"
+    assert sim.api_requests == []
 
 
 @both

@@ -380,6 +380,18 @@ def test_the_same_blocked_question_is_judged_again():
     assert sent(later)[-1] == user("evil")
 
 
+def test_a_request_refused_for_its_history_is_refused_again_and_redacted_only_when_it_goes_on():
+    record = Record()
+    body = request(user("evil"), assistant("ok"), user("go on"))
+    record.block(body, "messages[0].content")
+    talk = record.read(body)
+    assert judged(talk) == ["evil", "ok", "go on"]
+    assert talk.forwarded() is None
+    later = record.read(request(*body["messages"], assistant(REFUSAL), user("sorry")))
+    assert judged(later) == ["sorry"]
+    assert sent(later)[0] == user(PLACEHOLDER)
+
+
 def test_a_blocked_question_with_a_prefill_is_judged_again():
     record = Record()
     record.block(EVIL)

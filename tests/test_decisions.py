@@ -586,7 +586,7 @@ def test_the_record_has_exactly_the_documented_keys():
     found = DECISION.as_json(evidence=False)
     keys = (
         "id action disclosure stage policy policy_hash settings_hash app judge findings review_id "
-        "uninspected judge_failures upstream usage latency_ms shadow"
+        "uninspected judge_failures upstream usage latency_ms shadow platform"
     )
     assert list(found) == keys.split()
     assert list(found["judge"]) == ["name", "model", "prompt_hash"]
@@ -619,6 +619,30 @@ def test_quotes_are_in_the_record_only_where_they_are_asked_for():
     assert "SECRET" not in str(DECISION.as_json(evidence=False))
     with_quotes = DECISION.as_json(evidence=True)
     assert [each.get("evidence") for each in with_quotes["findings"]] == ["SECRET", None]
+
+
+REFUSED = {"stop_reason": "refusal", "category": "bio"}
+
+
+@pytest.mark.parametrize("evidence", [True, False])
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (None, None),
+        (REFUSED, REFUSED),
+        ({"safeguard_results": ["SECRET"]}, {"safeguard_results": "present"}),
+        (
+            {**REFUSED, "safeguard_results": {"SECRET": 1}},
+            {**REFUSED, "safeguard_results": "present"},
+        ),
+    ],
+)
+def test_what_the_platform_said_is_on_record_and_may_quote_only_where_quotes_are_asked_for(
+    said: JSON | None, shown: JSON | None, evidence: bool
+):
+    found = replace(DECISION, platform=said)
+    assert found.as_json(evidence=evidence)["platform"] == (said if evidence else shown)
+    assert "platform" not in found.public
 
 
 def test_what_may_reach_a_browser_says_nothing_of_clauses_or_content():

@@ -9,10 +9,14 @@ drivers, inside the SDK's clients, over a transport that serves any bytes.
 
 from __future__ import annotations
 
-import json
+import asyncio
+import gc
+import logging
 import os
 import re
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +24,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from leak_edges import DELAYS, SURFACES, WAYS, Delay, Edge, Example, Said, Surface, Way, blocks
 from leak_strategies import (
     CONFIGS,
     JUDGE,
@@ -32,7 +37,6 @@ from leak_strategies import (
     outcome_of,
     rest_after,
     shown,
-    stops,
     tokens_in,
     unreadable_stops,
     upstreams,
@@ -59,6 +63,7 @@ from magistrate.effects import (
     Store,
     Write,
 )
+from magistrate.errors import ModerationError
 from magistrate.exchange import Exchange
 from magistrate.flow import moderate
 from magistrate.settings import (
@@ -68,7 +73,7 @@ from magistrate.settings import (
     Settings,
 )
 from magistrate.sse import Decoder, MessageBuilder
-from magistrate.verdicts import Outcome, Verdict
+from magistrate.verdicts import Outcome
 
 EXAMPLES = 300
 MANY = int(os.environ.get("MAGISTRATE_LEAK_EXAMPLES", "2000"))
@@ -83,9 +88,7 @@ QUESTION = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "conten
 def examples(count: int) -> Callable[[Any], Any]:
     """Try this many examples, however long one takes."""
     slow = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)
-    return settings(
-        max_examples=count, deadline=None, suppress_health_check=slow, database=None
-    )
+    return settings(max_examples=count, deadline=None, suppress_health_check=slow, database=None)
 
 
 # --- the flow, with every order of chunks and verdicts --------------------------------------------
@@ -174,12 +177,6 @@ def watch(
                 raise AssertionError(f"a stream is not answered with {effect}")
 
 
-def blocks(chosen: Settings, outcome: Outcome, objection: Objection) -> bool:
-    """Whether an outcome says that its window must not be handed over."""
-    objected = not isinstance(outcome, Verdict) or bool(outcome.findings or outcome.high_risk)
-    return objected and stops(chosen, objection)
-
-
 def check_nothing_unjudged_left(now: Watched, upstream: Upstream) -> None:
     """Every piece of content that was written had been allowed by then, and so had all before it.
 
@@ -217,15 +214,18 @@ def check_ending(now: Watched, upstream: Upstream, objection: Objection) -> None
         assert MARK.encode() not in written
         assert not {mark} & {n for data, _, _ in now.writes for n in tokens_in(data)}
     if now.ended != "whole":
-        assert now.ended == (
-            "unavailable" if objection in ("timeout", "refused") and objected else "blocked"
-        )
+        missing = objected and objection in ("timeout", "refused")
+        # What a block's reason is nobody hides: content that nobody can read is one.
+        reasons = {"unavailable"} if missing else {"blocked"}
+        assert now.ended in (reasons | {"blocked"} if unreadable else reasons)
         assert ours == b""
         return
-    check_valid(written, structured=upstream.structured, refused=not now.stored)
+    check_valid(written, "dec_1", structured=upstream.structured, refused=not now.stored)
 
 
-def check_valid(written: bytes, *, structured: bool, refused: bool) -> None:
+def check_valid(
+    written: bytes, decision_id: str, *, structured: bool, refused: bool = True
+) -> None:
     """A stream that was cut is a valid one: every block closed, nothing after the end."""
     events = [item.data for item in Decoder().feed(written) if item.type != "ping" and item.data]
     assert [each["type"] for each in events].count("message_start") == 1
@@ -251,7 +251,7 @@ def check_valid(written: bytes, *, structured: bool, refused: bool) -> None:
         assert message["stop_reason"] == "end_turn"
         return
     assert message["stop_reason"] == "refusal"
-    assert message["stop_details"]["magistrate"] == {"decision_id": "dec_1"}
+    assert message["stop_details"]["magistrate"] == {"decision_id": decision_id}
     if structured:
         assert message["content"] == []
     else:
@@ -279,9 +279,7 @@ coins = st.sampled_from((0, 2**64 - 1)) | st.integers(0, 2**64 - 1)
 objections = st.sampled_from(OBJECTIONS)
 
 
-def flow_case(
-    upstream: Upstream, config: str, objection: Objection, tosses: int
-) -> None:
+def flow_case(upstream: Upstream, config: str, objection: Objection, tosses: int) -> None:
     now = watch(upstream, configured(config), objection, tosses)
     check_nothing_unjudged_left(now, upstream)
     check_ending(now, upstream, objection)
@@ -306,3 +304,256 @@ def test_no_order_of_chunks_and_verdicts_leaks_in_many_more(
     upstream: Upstream, config: str, objection: Objection, tosses: int
 ) -> None:
     flow_case(upstream, config, objection, tosses)
+
+
+def broken_case(upstream: Upstream, objection: Objection, tosses: int) -> None:
+    now = watch(upstream, configured("window, nothing uninspected passes"), objection, tosses)
+    for data, allowed, waiting in now.writes:
+        for number in tokens_in(data):
+            assert number in allowed, f"#{number}# left, and no judge was shown it"
+            assert not waiting
+
+
+broken = (broken_upstreams(), objections, coins)
+
+
+@examples(EXAMPLES)
+@given(*broken)
+def test_no_stream_that_keeps_no_rule_leaks(
+    upstream: Upstream, objection: Objection, tosses: int
+) -> None:
+    broken_case(upstream, objection, tosses)
+
+
+@pytest.mark.slow
+@examples(MANY)
+@given(*broken)
+def test_no_stream_that_keeps_no_rule_leaks_in_many_more(
+    upstream: Upstream, objection: Objection, tosses: int
+) -> None:
+    broken_case(upstream, objection, tosses)
+
+
+# --- the drivers, inside the SDK's clients --------------------------------------------------------
+
+
+@dataclass
+class Edges:
+    """Clients for every configuration, each made when it is first needed."""
+
+    runner: asyncio.Runner = field(default_factory=asyncio.Runner)
+    made: dict[str, Edge] = field(default_factory=dict)
+
+    def __getitem__(self, config: str) -> Edge:
+        if config not in self.made:
+            self.made[config] = Edge(config)
+        return self.made[config]
+
+    def run(
+        self,
+        flavour: str,
+        config: str,
+        example: Example,
+        surface: Surface,
+        at: int = -1,
+        way: Way = "close",
+    ) -> None:
+        edge = self[config]
+        if flavour == "sync":
+            edge.read(example, surface, at=at, way=way)
+        else:
+            self.runner.run(edge.read_async(example, surface, at=at, way=way))
+        check_nothing_is_left(example, edge)
+
+
+@pytest.fixture(scope="module")
+def edges() -> Iterator[Edges]:
+    before = set(threading.enumerate())
+    made = Edges()
+    logging.disable(logging.WARNING)  # thousands of decisions, which pytest would keep
+    gc.collect()
+    gc.freeze()  # so that collecting garbage after an example costs next to nothing
+    yield made
+    gc.unfreeze()
+    logging.disable(logging.NOTSET)
+    for edge in made.made.values():
+        edge.close(made.runner)
+    made.runner.close()
+    until = time.monotonic() + 5
+    while (left := set(threading.enumerate()) - before) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not left, f"threads left behind: {left}"
+
+
+def check_nothing_is_left(example: Example, edge: Edge) -> None:
+    """Upstream is closed, once; nobody judges; no thread but the judging ones; one record."""
+    assert [body.closed for body in example.bodies] == [1] * len(example.bodies)
+    assert len(example.bodies) <= 1
+    assert example.busy == 0
+    ours = ("MainThread", "magistrate-judge", "asyncio")  # the SDK itself uses the loop's executor
+    assert [t for t in threading.enumerate() if not t.name.startswith(ours)] == []
+    assert len(example.decisions) == 1 or not (example.asked or example.bodies)
+
+
+def check_driven(example: Example, surface: Surface) -> None:
+    """An exchange that was read to its end came to the right one."""
+    upstream = example.upstream
+    blocked = example.objected or example.unreadable
+    raises = example.settings.on_block == "raise"
+    missing = example.objected and example.objection in ("timeout", "refused")
+    if example.error is not None:
+        cut = isinstance(example.error, ModerationError) and blocked and (missing or raises)
+        broke = upstream.ending == "failed" and not blocked
+        assert cut or broke, example.error
+    elif blocked:
+        assert not raises
+        assert not missing or example.unreadable
+    assert example.decision.action == "block" if blocked else ("allow", "warn")
+    if surface == "bytes":
+        written, _ = _OURS.subn(b"", bytes(example.received))
+        number, ours = rest_after(upstream, written)
+        if not blocked:
+            assert number == sum(not piece.passing for piece in upstream.whole_pieces)
+            assert ours == b""
+        elif example.error is None:
+            check_valid(written, example.decision.id, structured=upstream.structured)
+    if surface == "helper" and example.error is None and example.final is not None:
+        check_final(example, blocked=blocked)
+
+
+def check_final(example: Example, *, blocked: bool) -> None:
+    """What the SDK accumulates: cut streams are refusals, calls and structures are whole."""
+    message = example.final
+    upstream = read(b"".join(piece.raw for piece in example.upstream.whole_pieces))
+    if blocked:
+        assert message.stop_reason == "refusal"
+        assert message.stop_details.to_dict()["magistrate"] == {"decision_id": example.decision.id}
+    for index, block in enumerate(message.content):
+        if block.type in ("tool_use", "server_tool_use") and example.upstream.ending == "whole":
+            assert block.input == upstream["content"][index]["input"]
+    if example.upstream.structured and (blocked or example.upstream.ending == "whole"):
+        said = upstream["content"][0]["text"] if not blocked else None
+        assert message.parsed_output == (said and Said.model_validate_json(said))
+
+
+flavours = pytest.mark.parametrize("flavour", ["sync", "async"])
+driven = given(
+    upstream=upstreams(structured=None),
+    config=st.sampled_from(CONFIGS),
+    objection=objections.filter(lambda objection: objection != "hold"),
+    delays=st.lists(st.sampled_from(DELAYS), max_size=4),
+    surface=st.sampled_from(SURFACES),
+)
+
+
+def driven_case(
+    edges: Edges,
+    flavour: str,
+    upstream: Upstream,
+    config: str,
+    objection: Objection,
+    delays: list[Delay],
+    surface: Surface,
+) -> None:
+    example = Example(configured(config), upstream, objection, delays)
+    edges.run(flavour, config, example, surface)
+    check_driven(example, surface)
+
+
+@flavours
+@examples(EXAMPLES)
+@driven
+def test_no_stream_leaks_through_a_client(
+    edges: Edges,
+    flavour: str,
+    upstream: Upstream,
+    config: str,
+    objection: Objection,
+    delays: list[Delay],
+    surface: Surface,
+) -> None:
+    driven_case(edges, flavour, upstream, config, objection, delays, surface)
+
+
+@pytest.mark.slow
+@flavours
+@examples(MANY)
+@driven
+def test_no_stream_leaks_through_a_client_in_many_more(
+    edges: Edges,
+    flavour: str,
+    upstream: Upstream,
+    config: str,
+    objection: Objection,
+    delays: list[Delay],
+    surface: Surface,
+) -> None:
+    driven_case(edges, flavour, upstream, config, objection, delays, surface)
+
+
+# --- leaving at any point -------------------------------------------------------------------------
+
+leaving = given(
+    upstream=upstreams(structured=None),
+    config=st.sampled_from(CONFIGS),
+    objection=objections.filter(lambda objection: objection != "hold"),
+    delays=st.lists(st.sampled_from(DELAYS), max_size=4),
+    surface=st.sampled_from(SURFACES),
+    at=st.integers(0, 40),
+    way=st.sampled_from(WAYS),
+)
+
+
+def left_case(
+    edges: Edges,
+    flavour: str,
+    upstream: Upstream,
+    config: str,
+    objection: Objection,
+    delays: list[Delay],
+    surface: Surface,
+    at: int,
+    way: Way,
+) -> None:
+    """Close, leave, raise, forget or cancel: nothing is left open, and the record says so."""
+    example = Example(configured(config), upstream, objection, delays)
+    edges.run(flavour, config, example, surface, at, way)
+    for decision in example.decisions:
+        stopped = decision.action == "block"
+        assert stopped <= (example.objected or example.unreadable)
+        assert decision.upstream in ("not_sent", "completed", "cancelled", "streamed")
+
+
+@flavours
+@examples(EXAMPLES)
+@leaving
+def test_who_leaves_at_any_point_leaves_nothing_open(
+    edges: Edges,
+    flavour: str,
+    upstream: Upstream,
+    config: str,
+    objection: Objection,
+    delays: list[Delay],
+    surface: Surface,
+    at: int,
+    way: Way,
+) -> None:
+    left_case(edges, flavour, upstream, config, objection, delays, surface, at, way)
+
+
+@pytest.mark.slow
+@flavours
+@examples(MANY)
+@leaving
+def test_who_leaves_at_any_of_many_more_points_leaves_nothing_open(
+    edges: Edges,
+    flavour: str,
+    upstream: Upstream,
+    config: str,
+    objection: Objection,
+    delays: list[Delay],
+    surface: Surface,
+    at: int,
+    way: Way,
+) -> None:
+    left_case(edges, flavour, upstream, config, objection, delays, surface, at, way)

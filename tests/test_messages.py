@@ -14,6 +14,7 @@ from magistrate.messages import (
     asks_for_structure,
     blocks,
     canonical,
+    platform_signals,
     redacted,
     returned_forms,
     text_of,
@@ -120,6 +121,29 @@ def test_a_request_acts_at_the_provider_unless_the_caller_runs_all_its_tools(
     assert acts_on_the_provider(body) is acts
 
 
+@pytest.mark.parametrize(
+    ("message", "found"),
+    [
+        ({}, None),
+        ({"stop_reason": "end_turn", "stop_details": None}, None),
+        ({"stop_reason": "refusal"}, {"stop_reason": "refusal", "category": None}),
+        (
+            {"stop_reason": "refusal", "stop_details": {"category": "bio", "explanation": "x"}},
+            {"stop_reason": "refusal", "category": "bio"},
+        ),
+        (
+            {"stop_reason": "refusal", "stop_details": "bio"},
+            {"stop_reason": "refusal", "category": None},
+        ),
+        ({"stop_reason": "refusal", "stop_details": {"magistrate": {"decision_id": "d"}}}, None),
+        ({"safeguard_results": []}, {"safeguard_results": []}),
+        ({"safeguard_results": None}, None),
+    ],
+)
+def test_the_platforms_own_word_is_told_from_ours(message: JSON, found: JSON | None):
+    assert platform_signals(message) == found
+
+
 SAME: list[tuple[str, JSON, JSON]] = [
     ("string and block", {"content": "hi"}, {"content": [HI]}),
     ("null field", {"content": [HI]}, {"content": [{**HI, "citations": None}]}),
@@ -214,7 +238,10 @@ def test_an_answer_may_come_back_whole_without_thinking_or_as_a_string(
     [
         ({"role": "user", "content": "evil"}, PLACEHOLDER),
         ({"role": "user", "content": [HI]}, PLACEHOLDER),
-        ({"role": "assistant", "content": [HI, CALL]}, PLACEHOLDER),
+        (
+            {"role": "assistant", "content": [HI, CALL]},
+            [{"type": "tool_use", "id": CALL["id"], "name": CALL["name"], "input": {}}],
+        ),
         (
             {
                 "role": "user",
@@ -231,5 +258,5 @@ def test_an_answer_may_come_back_whole_without_thinking_or_as_a_string(
         ),
     ],
 )
-def test_a_redacted_turn_keeps_its_role_and_the_ids_of_tool_results(message: JSON, content: Any):
+def test_a_redacted_turn_keeps_its_role_and_the_ids_that_the_api_pairs(message: JSON, content: Any):
     assert redacted(message) == {"role": message["role"], "content": content}

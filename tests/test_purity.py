@@ -31,6 +31,7 @@ PURE = (
     "streaming",
     "endings",
     "flow",
+    "batches",
 )
 # What people wrote, as data: these read files when they load it, and are asked no questions later.
 WRITTEN = ("policy", "settings")

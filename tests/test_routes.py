@@ -1,16 +1,14 @@
-"""Which requests are judged, which carry no content, and which are refused."""
+"""Which requests are judged and as what, which carry no content, and which are refused."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from magistrate.routes import Route, route, segments, unhandled_surface
-
-BODY: dict[str, Any] = {"messages": []}
+from magistrate.routes import Route, batch_id, route, segments, unhandled_surface
 
 # Ways to write the path that a server takes for /v1/messages.
 SPELLINGS = (
@@ -71,8 +69,7 @@ SPELLINGS = (
 @pytest.mark.parametrize("url", SPELLINGS)
 def test_messages_are_judged_however_their_path_is_written(url: str):
     for method in ("post", "POST", "Post", "put", "patch"):
-        assert route(method, url, BODY) == "judged"
-    assert route("post", url, None) == "judged"
+        assert route(method, url) == "message"
 
 
 @settings(deadline=None, max_examples=200)
@@ -98,14 +95,21 @@ TABLE: list[tuple[str, str, Route]] = [
     ("options", "/v1/messages", "free"),
     ("head", "/", "free"),
     # batches
-    ("post", "/v1/messages/batches", "refused"),
-    ("post", "/v1/messages/batches?beta=true", "refused"),
-    ("post", "/v1/messages/%62atches", "refused"),
-    ("post", "https://api.anthropic.com/v1/messages/batches/", "refused"),
+    ("post", "/v1/messages/batches", "batch"),
+    ("put", "/v1/messages/batches", "batch"),
+    ("post", "/v1/messages/batches?beta=true", "batch"),
+    ("post", "/v1/messages/%62atches", "batch"),
+    ("post", "/v1//messages/x/../batches;y", "batch"),
+    ("post", "https://api.anthropic.com/v1/messages/batches/", "batch"),
     ("get", "/v1/messages/batches", "free"),
     ("get", "/v1/messages/batches/b1", "free"),
-    ("get", "/v1/messages/batches/b1/results", "refused"),
-    ("GET", "https://api.anthropic.com/v1/messages/batches/b1/results", "refused"),
+    ("get", "/v1/messages/batches/b1/results", "results"),
+    ("get", "/v1/messages/batches/b1/x/../%72esults/", "results"),
+    ("GET", "https://api.anthropic.com/v1/messages/batches/b1/results", "results"),
+    ("get", "https://files.example/batches/b1/results?signature=x", "results"),
+    ("post", "/v1/messages/batches/b1", "uninspected"),
+    ("post", "/v1/messages/batches/b1/results", "uninspected"),
+    ("post", "/v1/messages/batches/b1/messages", "message"),
     ("post", "/v1/messages/batches/b1/cancel", "free"),
     ("delete", "/v1/messages/batches/b1", "free"),
     # sessions, agents and the like
@@ -136,7 +140,6 @@ TABLE: list[tuple[str, str, Route]] = [
     ("get", "/v1/environments/e1/work/poll", "free"),
     ("post", "/v1/skills", "refused"),
     ("get", "/v1/skills/s1/versions/1/content", "refused"),
-    ("post", "/v1/threads", "refused"),
     ("post", "/v1/complete", "refused"),
     # files
     ("post", "/v1/files", "uninspected"),
@@ -168,32 +171,29 @@ TABLE: list[tuple[str, str, Route]] = [
 
 @pytest.mark.parametrize(("method", "url", "expected"), TABLE)
 def test_every_surface_has_its_route(method: str, url: str, expected: Route):
-    assert route(method, url, {}) == expected
-    assert route(method, url, None) == expected
+    assert route(method, url) == expected
 
 
 @pytest.mark.parametrize(
-    ("body", "expected"),
+    ("url", "id"),
     [
-        ({"thread": {"type": "create"}}, "refused"),
-        ({"thread": {"type": "continue", "previous_message_id": "msg_1"}}, "refused"),
-        ({"thread": "anything"}, "refused"),
-        ({"thread": None}, "judged"),
-        ({"messages": [{"role": "user", "content": "thread"}]}, "judged"),
-        (None, "judged"),
-        (["thread"], "judged"),
+        ("/v1/messages/batches/msgbatch_Ab1/results", "msgbatch_Ab1"),
+        ("https://api.anthropic.com/v1/messages/batches/msgbatch_Ab1/results/?x=y", "msgbatch_Ab1"),
+        ("/v1/messages/batches/msgbatch_Ab1/Results", "msgbatch_Ab1"),
+        ("/v1/messages/batches/msgbatch%5FAb1/results", "msgbatch_Ab1"),
+        ("/v1/messages/batches/msgbatch_Ab1", ""),
+        ("/results", ""),
+        ("", ""),
     ],
 )
-def test_a_message_in_a_thread_is_refused_since_its_history_is_elsewhere(
-    body: Any, expected: Route
-):
-    assert route("post", "/v1/messages?beta=true", body) == expected
+def test_the_results_of_a_batch_are_known_by_its_id_as_it_is_written(url: str, id: str):
+    assert batch_id(url) == id
 
 
 @pytest.mark.parametrize(
     ("url", "name"),
     [
-        ("/v1/messages/batches", "message batches"),
+        ("/v1/messages/batches", None),
         ("/v1/sessions/s1/events", "agent sessions"),
         ("/v1/skills", "skills"),
         ("/v1/complete", "text completions"),
@@ -209,8 +209,8 @@ def test_a_refusal_can_name_the_surface(url: str, name: str | None):
 @given(st.sampled_from(("post", "get", "delete")), st.text(max_size=30))
 def test_any_path_has_a_route(method: str, path: str):
     try:
-        found = route(method, f"/v1/{path}", {})
+        found = route(method, f"/v1/{path}")
     except ValueError as error:
         assert "IPv6" in str(error) or "netloc" in str(error)
         return
-    assert found in ("judged", "free", "refused", "uninspected")
+    assert found in get_args(Route)

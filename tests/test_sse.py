@@ -285,6 +285,14 @@ ODD: dict[str, list[Event]] = {
         delta(0, fragment('["SECRET",' + "[" * 100_000)),
         stop(0),
     ],
+    "signature with words": [
+        start(0, {"type": "thinking", "thinking": ""}),
+        delta(0, {"type": "signature_delta", "signature": "s", "thinking": "SECRET"}),
+    ],
+    "text with a citation": [
+        start(0, {"type": "text", "text": ""}),
+        delta(0, {"type": "text_delta", "text": "", "citation": "SECRET"}),
+    ],
     "a block that is a string": [start(0, "SECRET")],
     "a block that is nothing": [start(0, None), event(text_delta(0, "SECRET"))],
     "unknown block": [start(0, {"type": "novelty", "words": "SECRET"})],
@@ -365,7 +373,9 @@ def test_a_compaction_grows_by_its_deltas():
         [
             start(0, {"type": "compaction", "content": None}),
             delta(0, {"type": "compaction_delta", "content": "so "}),
-            delta(0, {"type": "compaction_delta", "content": "far"}),
+            delta(0, {"type": "compaction_delta", "content": "far", "encrypted_content": "x"}),
         ]
     )
-    assert found["content"] == [{"type": "compaction", "content": "so far"}]
+    assert found["content"] == [
+        {"type": "compaction", "content": "so far", "encrypted_content": "x"}
+    ]

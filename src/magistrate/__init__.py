@@ -19,13 +19,39 @@ if TYPE_CHECKING:
     from magistrate.errors import Blocked, HeldForReview, ModerationError, ModerationUnavailable
     from magistrate.judges import Judge
     from magistrate.middleware import Moderation
+    from magistrate.platforms import (
+        AnthropicAWS,
+        AnthropicBedrock,
+        AnthropicBedrockMantle,
+        AnthropicFoundry,
+        AnthropicGoogleCloud,
+        AnthropicVertex,
+        AsyncAnthropicAWS,
+        AsyncAnthropicBedrock,
+        AsyncAnthropicBedrockMantle,
+        AsyncAnthropicFoundry,
+        AsyncAnthropicGoogleCloud,
+        AsyncAnthropicVertex,
+    )
     from magistrate.policy import Policy
     from magistrate.settings import Settings, SettingsError
     from magistrate.verdicts import Finding, Verdict
 
 _HOME = {
     "Anthropic": "clients",
+    "AnthropicAWS": "platforms",
+    "AnthropicBedrock": "platforms",
+    "AnthropicBedrockMantle": "platforms",
+    "AnthropicFoundry": "platforms",
+    "AnthropicGoogleCloud": "platforms",
+    "AnthropicVertex": "platforms",
     "AsyncAnthropic": "clients",
+    "AsyncAnthropicAWS": "platforms",
+    "AsyncAnthropicBedrock": "platforms",
+    "AsyncAnthropicBedrockMantle": "platforms",
+    "AsyncAnthropicFoundry": "platforms",
+    "AsyncAnthropicGoogleCloud": "platforms",
+    "AsyncAnthropicVertex": "platforms",
     "Blocked": "errors",
     "Decision": "decisions",
     "Finding": "verdicts",
@@ -42,7 +68,19 @@ _HOME = {
 
 __all__ = [
     "Anthropic",
+    "AnthropicAWS",
+    "AnthropicBedrock",
+    "AnthropicBedrockMantle",
+    "AnthropicFoundry",
+    "AnthropicGoogleCloud",
+    "AnthropicVertex",
     "AsyncAnthropic",
+    "AsyncAnthropicAWS",
+    "AsyncAnthropicBedrock",
+    "AsyncAnthropicBedrockMantle",
+    "AsyncAnthropicFoundry",
+    "AsyncAnthropicGoogleCloud",
+    "AsyncAnthropicVertex",
     "Blocked",
     "Decision",
     "Finding",

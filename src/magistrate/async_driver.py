@@ -37,7 +37,14 @@ from magistrate.effects import (
 )
 from magistrate.judges.base import ModelReply
 from magistrate.messages import JSON
-from magistrate.responses import AsyncBody, declined, received, rewritten, synthetic
+from magistrate.responses import (
+    AsyncBody,
+    async_events_of,
+    declined,
+    received,
+    rewritten,
+    synthetic,
+)
 from magistrate.transfers import GRACE_S, broken, head_of, judging, model_reply, no_answer
 from magistrate.verdicts import Outcome
 
@@ -258,9 +265,11 @@ class _Upstream:
             self.response = received(found, self._case.request, AsyncAPIResponse)
             raw = self.response.http_response
             try:
-                self._mailbox.put_nowait(head_of(raw, stream=self._case.stream))
+                head = head_of(raw, stream=self._case.stream)
+                self._mailbox.put_nowait(head)
                 await self._room.acquire()
-                async for data in raw.aiter_bytes():
+                events = async_events_of(self.response) if head.sse else raw.aiter_bytes()
+                async for data in events:
                     self._mailbox.put_nowait(Chunk(data))
                     await self._room.acquire()
                 self.complete = True

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from contextlib import suppress
 from typing import Any
 
@@ -66,5 +67,15 @@ def write(decision: Decision, settings: Settings) -> None:
 
 
 def warn(message: str, **fields: object) -> None:
-    """One operational warning (no configuration, no deployment key, ...)."""
+    """One operational warning."""
     _log.warning(message, **fields)
+
+
+def warn_developers(message: str) -> None:
+    """A warning that must be seen. Where nobody listens to logging, it goes to stderr, as logging
+    itself would do without our `NullHandler`."""
+    warn(message)
+    ours = logging.getLogger("magistrate")
+    listening = [*ours.handlers, *logging.getLogger().handlers]
+    if all(isinstance(handler, logging.NullHandler) for handler in listening):
+        print(f"magistrate: {message}", file=sys.stderr)

@@ -38,7 +38,7 @@ from magistrate.effects import (
     Write,
     perform,
 )
-from magistrate.endings import conclude, settle
+from magistrate.endings import blocked_marks, conclude, settle
 from magistrate.exchange import Exchange
 from magistrate.messages import JSON, is_array, is_object
 from magistrate.questions import about_answer, ask
@@ -145,9 +145,8 @@ def _hear_entries(
                 ruling = rulings[id(entry)] = exchange.rule("input", can_act=True)
                 if ruling.action != "block" and exchange.input.heard_in_full:
                     yield from perform(Remember(talk.allowed_keys()))
-                elif ruling.action == "block" and not ruling.unavailable:
-                    found = exchange.input.findings()
-                    yield from perform(Remember(talk.blocked_keys(found, floor=ruling.floor)))
+                else:
+                    yield from perform(Remember(blocked_marks(exchange, talk, ruling)))
     return talks, rulings
 
 

@@ -15,7 +15,7 @@ from anthropic import APIRequest
 
 from magistrate import audit
 from magistrate.batches import Entry, entries_of, moderate_batch, moderate_results
-from magistrate.decisions import Decision, is_blocking
+from magistrate.decisions import Decision, JudgeFailure, is_blocking
 from magistrate.effects import (
     Flow,
     KeepBatch,
@@ -140,6 +140,9 @@ class Case:
         reasons = [
             f"{f.stage} judge {f.reason} {f.detail}".strip() for f in decision.judge_failures
         ]
+        if any(map(_may_be_the_model, decision.judge_failures)):
+            model = decision.judge.model
+            reasons.append(f"set `judge.model` if this provider has no model called {model}")
         return ModerationUnavailable(decision, "; ".join(reasons) or "nobody could judge")
 
     # --- judging ----------------------------------------------------------------------------------
@@ -182,6 +185,12 @@ class Case:
         return changed
 
 
+def _may_be_the_model(failure: JudgeFailure) -> bool:
+    """Whether the judge failed in the way of a provider that does not have its model."""
+    unknown = failure.detail.startswith(("HTTP 400", "HTTP 404"))
+    return unknown and failure.reason in ("unsupported", "error")
+
+
 def message_case(moderation: Moderation, request: APIRequest, body: JSON) -> Case:
     """A Messages API call. One that continues a thread is judged as the conversation it continues.
 
@@ -195,7 +204,8 @@ def message_case(moderation: Moderation, request: APIRequest, body: JSON) -> Cas
         case.flow = moderate(case.exchange(body, stream=stream))
         return case
     previous = thread.get("previous_message_id") if is_object(thread) else None
-    known = moderation.record.threads.get(str(previous)) if previous else {}
+    begins = is_object(thread) and thread.get("type") == "create" and previous is None
+    known = {} if begins else moderation.record.threads.get(str(previous))
     whole = body if not known else {**body, **known, "messages": [*turns(known), *turns(body)]}
     exchange = case.exchange(whole, stream=stream, threaded=True)
     if known is None:

@@ -74,13 +74,8 @@ class AsyncAnthropic(anthropic.AsyncAnthropic):
         with_options = copy
 
 
-def _set_up(
-    client: Any,
-    ours: type,
-    source: ModerationSource,
-    middleware: Any,
-    options: dict[str, Any],
-) -> None:
+def outermost(source: ModerationSource, middleware: Any) -> tuple[Moderation, tuple[Any, ...]]:
+    """The `Moderation` that a client is to have, and its middleware with that in it."""
     chain: tuple[Any, ...] = tuple(middleware or ())
     placed = next((item for item in chain if isinstance(item, Moderation)), None)
     if isinstance(source, Moderation):
@@ -89,9 +84,17 @@ def _set_up(
         moderation = placed
     else:
         moderation = Moderation(source)
-    client.moderation = moderation
-    if moderation not in chain:
-        chain = (moderation, *chain)  # outermost
+    return moderation, chain if moderation in chain else (moderation, *chain)
+
+
+def _set_up(
+    client: Any,
+    ours: type,
+    source: ModerationSource,
+    middleware: Any,
+    options: dict[str, Any],
+) -> None:
+    client.moderation, chain = outermost(source, middleware)
     # Not looked up in the SDK's module, where an application may have put ours in its place.
     base: Any = ours.__base__
     cls: Any = client.__class__

@@ -59,7 +59,12 @@ class Conversation:
         """Everything worth looking up about this request."""
         marks = (self._mark(name, p) for p in self.prefixes for name in ("allowed", "blocked"))
         floors = (self._mark("floor", p) for p in self.prefixes)
-        return (self._system_key, self._definitions_key, *marks, *floors)
+        refused = map(self._refused, range(self.question))
+        return (self._system_key, self._definitions_key, *marks, *floors, *refused)
+
+    def _refused(self, turn: int) -> str:
+        """The mark of a turn for which this very request was refused."""
+        return self.digests.of("refused", self.prefixes[-1], turn)
 
     # --- what is on record ------------------------------------------------------------------------
 
@@ -79,11 +84,14 @@ class Conversation:
 
     @property
     def blocked_turns(self) -> frozenset[int]:
-        """Earlier turns that were blocked, this conversation having gone on after them."""
+        """Earlier turns that were blocked, this conversation having gone on after them.
+
+        Not those that this very request was refused for: asked again it is refused again.
+        """
         return frozenset(
             i
             for i, p in enumerate(self.prefixes[: self.question])
-            if self._mark("blocked", p) in self.known
+            if self._mark("blocked", p) in self.known and self._refused(i) not in self.known
         )
 
     @property
@@ -159,6 +167,7 @@ class Conversation:
         judged = set(range(self.context_until, len(self.prefixes)))
         named = judged & {int(at[1]) for f in findings if (at := _TURN.match(f.path))} or judged
         keys = [self._mark("blocked", p) for i, p in enumerate(self.prefixes) if i in named]
+        keys += [self._refused(i) for i in sorted(named) if i < self.question]
         return (*keys, *([self._mark("floor", p) for p in self.prefixes[-1:]] if floor else []))
 
     def answered_keys(self, message: JSON) -> tuple[str, ...]:

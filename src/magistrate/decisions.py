@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from magistrate.messages import JSON
 from magistrate.settings import Settings
 from magistrate.subjects import Uninspected
 from magistrate.verdicts import (
@@ -70,7 +71,8 @@ class Decision:
 
     `latency_ms` is the time from the request to the decision; `upstream` says how far the model
     call got. `disclosure` is None where none is owed. `shadow` is the action that shadow mode
-    suppressed.
+    suppressed. `platform` is what the provider's own safeguards said of the answer, as far as it
+    was read: a verdict beside ours, on which no action is taken.
     """
 
     id: str
@@ -90,6 +92,7 @@ class Decision:
     usage: Usage = field(default_factory=Usage)
     latency_ms: float = 0.0
     shadow: Action | None = None
+    platform: JSON | None = None
 
     @property
     def public(self) -> dict[str, Any]:
@@ -135,7 +138,14 @@ class Decision:
             ),
             "latency_ms": self.latency_ms,
             "shadow": self.shadow,
+            "platform": self._platform(evidence),
         }
+
+    def _platform(self, evidence: bool) -> JSON | None:
+        # Safeguard results have no documented shape, so they may quote what was judged.
+        if self.platform is None or evidence or "safeguard_results" not in self.platform:
+            return self.platform
+        return {**self.platform, "safeguard_results": "present"}
 
 
 def _fields(item: object, *names: str) -> dict[str, Any]:
@@ -172,6 +182,11 @@ def rule(
 def is_blocking(settings: Settings, stage: Stage, outcome: Outcome) -> bool:
     """Whether this outcome alone ends the exchange, so that upstream need not go on."""
     return rule(settings, stage, [outcome]).action == "block"
+
+
+def blocks(settings: Settings, stage: Stage, found: Finding) -> bool:
+    """Whether this finding alone is a reason to block."""
+    return _on_finding(settings, stage, found).action == "block"
 
 
 def stricter(earlier: Ruling, later: Ruling) -> Ruling:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from magistrate import enforcement
 from magistrate.conversation import Conversation
-from magistrate.decisions import Decision, Ruling
+from magistrate.decisions import Decision, Ruling, blocks
 from magistrate.effects import (
     Answer,
     Flow,
@@ -21,7 +21,7 @@ from magistrate.effects import (
     perform,
 )
 from magistrate.exchange import Exchange
-from magistrate.messages import JSON, turns
+from magistrate.messages import JSON, platform_signals, turns
 
 
 def settle(exchange: Exchange) -> Flow[Decision]:
@@ -30,19 +30,37 @@ def settle(exchange: Exchange) -> Flow[Decision]:
     return decision
 
 
-def conclude(exchange: Exchange, talk: Conversation, ruling: Ruling, answer: JSON) -> Flow[JSON]:
+def blocked_marks(exchange: Exchange, talk: Conversation, ruling: Ruling) -> tuple[str, ...]:
+    """To remember of an input that a verdict blocked: the turns that are the reason."""
+    if ruling.action != "block" or ruling.unavailable:
+        return ()
+    settings = exchange.settings
+    found = [f for f in exchange.input.findings() if blocks(settings, "input", f)]
+    return talk.blocked_keys(found, floor=ruling.floor)
+
+
+def conclude(
+    exchange: Exchange,
+    talk: Conversation,
+    ruling: Ruling,
+    answer: JSON,
+    marks: tuple[str, ...] = (),
+) -> Flow[JSON]:
     """The message that the caller gets in the place of `answer`, settled and remembered.
 
-    Does not come back where the settings, or a judge that is missing, have it raise instead.
+    `marks` say what was blocked. They are put on record after the one that allows the refusal as
+    context, so that a bounded record never forgets them first. Does not come back where the
+    settings, or a judge that is missing, have it raise instead.
     """
+    exchange.platform = platform_signals(answer) or exchange.platform
     match ruling.action:
         case "block":
-            message = yield from _refusal(exchange, talk, ruling)
+            message = yield from _refusal(exchange, talk, ruling, marks)
         case "hold":
             message = yield from _pending(exchange, talk, ruling, answer)
         case _:
             message = _with_disclosure(exchange, talk, answer)
-    yield from perform(Remember(talk.answered_keys(message)))
+    yield from perform(Remember((*talk.answered_keys(message), *marks)))
     if ruling.action in ("allow", "warn"):
         yield from keep_thread(exchange, talk, answer)
     decision = yield from settle(exchange)
@@ -70,10 +88,11 @@ def refuse(
     ruling: Ruling,
     *,
     answer: JSON | None = None,
+    marks: tuple[str, ...] = (),
     opened: bool = False,
 ) -> Flow[None]:
     """Give the caller a message of ours instead of an answer: a refusal, or a pending notice."""
-    message = yield from conclude(exchange, talk, ruling, answer or {})
+    message = yield from conclude(exchange, talk, ruling, answer or {}, marks)
     public: JSON = message["moderation"]
     if not exchange.stream:
         yield from perform(Answer(message, public, ours=True))
@@ -83,10 +102,13 @@ def refuse(
     yield from perform(Write(b"".join(item.raw for item in enforcement.as_stream(message))))
 
 
-def _refusal(exchange: Exchange, talk: Conversation, ruling: Ruling) -> Flow[JSON]:
+def _refusal(
+    exchange: Exchange, talk: Conversation, ruling: Ruling, marks: tuple[str, ...]
+) -> Flow[JSON]:
     """A refusal in the API's own shape. A judge that is missing always raises instead."""
     raises = exchange.settings.on_block == "raise" and not exchange.in_batch
     if ruling.unavailable or raises:
+        yield from perform(Remember(marks))
         decision = yield from settle(exchange)
         yield from perform(Refuse("unavailable" if ruling.unavailable else "blocked", decision))
     return enforcement.refusal(

@@ -65,6 +65,7 @@ class Exchange:
     upstream: Upstream = "not_sent"
     disclosed: Disclosed | None = None
     review_id: str | None = None
+    platform: JSON | None = None
 
     @property
     def model(self) -> str:
@@ -144,6 +145,7 @@ class Exchange:
             upstream=self.upstream,
             usage=usage,
             shadow=self.ruling.shadowed,
+            platform=self.platform,
         )
 
 

@@ -32,7 +32,7 @@ from magistrate.effects import (
     Reraise,
     perform,
 )
-from magistrate.endings import conclude, refuse, settle
+from magistrate.endings import blocked_marks, conclude, refuse, settle
 from magistrate.exchange import Exchange
 from magistrate.messages import JSON, acts_on_the_provider, is_object
 from magistrate.questions import about_answer, ask
@@ -73,10 +73,7 @@ def moderate(exchange: Exchange) -> Flow[None]:
 
     if ruling.action == "block":
         exchange.upstream = yield from perform(Cancel())
-        if not ruling.unavailable:
-            found = exchange.input.findings()
-            yield from perform(Remember(talk.blocked_keys(found, floor=ruling.floor)))
-        yield from refuse(exchange, talk, ruling)
+        yield from refuse(exchange, talk, ruling, marks=blocked_marks(exchange, talk, ruling))
         return
     if exchange.input.heard_in_full:
         yield from perform(Remember(talk.allowed_keys()))

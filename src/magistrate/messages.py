@@ -60,6 +60,20 @@ def asks_for_structure(body: JSON) -> bool:
     return bool(is_object(config) and config.get("format")) or bool(body.get("output_format"))
 
 
+def platform_signals(message: JSON) -> JSON | None:
+    """What the provider itself says about the safety of an answer: a refusal that is not ours, and
+    safeguard results. None where it says nothing.
+    """
+    found: JSON = {}
+    details: object = message.get("stop_details")
+    details = details if is_object(details) else {}
+    if message.get("stop_reason") == "refusal" and "magistrate" not in details:
+        found = {"stop_reason": "refusal", "category": details.get("category")}
+    if message.get("safeguard_results") is not None:
+        found["safeguard_results"] = message["safeguard_results"]
+    return found or None
+
+
 def acts_on_the_provider(body: JSON) -> bool:
     """Whether the request can have effects before its answer is read.
 
@@ -123,11 +137,16 @@ def returned_forms(message: JSON) -> list[JSON]:
 def redacted(message: JSON) -> JSON:
     """The turn with its content replaced by a placeholder.
 
-    Tool results keep their ids, since the API pairs them with the calls they answer.
+    Tool calls and tool results keep their ids, since the API pairs them.
     """
-    kept = [
-        {"type": "tool_result", "tool_use_id": block.get("tool_use_id"), "content": PLACEHOLDER}
-        for block in blocks(message.get("content"))
-        if is_object(block) and block.get("type") == "tool_result"
-    ]
+    kept: list[JSON] = []
+    for block in blocks(message.get("content")):
+        match block.get("type") if is_object(block) else None:
+            case "tool_result":
+                name = block.get("tool_use_id")
+                kept.append({"type": "tool_result", "tool_use_id": name, "content": PLACEHOLDER})
+            case "tool_use":
+                kept.append({key: block.get(key) for key in ("type", "id", "name")} | {"input": {}})
+            case _:
+                pass
     return {"role": message.get("role"), "content": kept or PLACEHOLDER}

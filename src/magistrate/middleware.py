@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import threading
+from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -34,6 +35,7 @@ from magistrate.responses import wrapped
 from magistrate.reviews import ReviewStore
 from magistrate.routes import route, unhandled_surface
 from magistrate.settings import Settings
+from magistrate.subjects import Reason
 from magistrate.sync_driver import SyncDriver
 from magistrate.transfers import is_judging
 from magistrate.verdicts import JudgeInfo
@@ -62,6 +64,7 @@ class Moderation(anthropic.Middleware):
         self.judge: Judge = judge or ClaudeJudge()
         self.record = Record()
         self._decisions: LRUCache[str, Decision] = LRUCache(_DECISIONS_KEPT)
+        self._uninspected: Counter[Reason] = Counter()
         # Re-entrant: the garbage collector may end a dropped stream while this thread holds it.
         self._lock = threading.RLock()
         # Threads that synchronous clients judge on; never shared with upstream calls.
@@ -83,6 +86,15 @@ class Moderation(anthropic.Middleware):
         """
         with self._lock:
             return self._decisions[decision_id]
+
+    @property
+    def uninspected(self) -> Counter[Reason]:
+        """How many items no judge could read since this instance was made, by reason.
+
+        Those of requests that were judged, and requests to unknown endpoints, passed or blocked.
+        """
+        with self._lock:
+            return self._uninspected.copy()
 
     def close(self) -> None:
         """Release the judging threads and the review store. The instance must not be used after."""
@@ -140,6 +152,8 @@ class Moderation(anthropic.Middleware):
                     f"{request.method.upper()} {request.url} was not sent"
                 )
             case "uninspected":
+                with self._lock:
+                    self._uninspected["endpoint"] += 1
                 if self.settings.on_uninspected.endpoint == "block":
                     raise ModerationError(
                         f"magistrate cannot inspect {request.method.upper()} {request.url}, so it "
@@ -168,6 +182,7 @@ class Moderation(anthropic.Middleware):
         """Put a final decision on record and into the audit."""
         with self._lock:
             self._decisions[decision.id] = decision
+            self._uninspected.update(item.reason for item in decision.uninspected)
         audit.write(decision, self.settings)
 
 
@@ -205,7 +220,7 @@ def _warn_about_defaults() -> None:
     global _warned_about_defaults
     if not _warned_about_defaults:
         _warned_about_defaults = True
-        audit.warn(
+        audit.warn_developers(
             "no configuration found: prohibitions are enforced with the default actions; nothing "
             "is disclosed or held for review, since only a declared app profile asks for that"
         )

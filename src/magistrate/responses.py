@@ -7,7 +7,14 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterator,
+)
 from functools import cache
 from typing import Any, TypeVar
 
@@ -20,6 +27,7 @@ from anthropic import (
     AsyncAPIResponse,
     BaseModel,
 )
+from anthropic.lib.bedrock import AnthropicBedrock
 
 from magistrate.enforcement import HEADER
 from magistrate.errors import ModerationError
@@ -30,6 +38,9 @@ R = TypeVar("R", APIResponse[Any], AsyncAPIResponse[Any])
 
 # The SDK hands over decoded bytes, so these no longer describe the body.
 _DROPPED = frozenset({"content-encoding", "content-length", "transfer-encoding"})
+_SSE = "text/event-stream"
+_BINARY = "application/vnd.amazon.eventstream"  # Bedrock's own framing of the same events
+EVENT_STREAMS = frozenset({_SSE, _BINARY})
 
 
 class SyncBody(httpx2.SyncByteStream):
@@ -69,11 +80,18 @@ class AsyncBody(httpx2.AsyncByteStream):
 
 
 def rewritten(response: R, public: JSON, body: JSON | SyncBody | AsyncBody) -> R:
-    """The upstream response with another body, everything else kept."""
+    """The upstream response with another body, everything else kept.
+
+    A stream is server-sent events now, whatever it came as.
+    """
     old = response.http_response
     headers = [(k, v) for k, v in old.headers.multi_items() if k.lower() not in _DROPPED]
     headers.append((HEADER, _header(public)))
     new = copy.copy(response)
+    if not isinstance(body, dict) and _translator(response) is not None:
+        headers = [(k, v) for k, v in headers if k.lower() != "content-type"]
+        headers.append(("content-type", f"{_SSE}; charset=utf-8"))
+        new._client = _SpeaksSSE(response._client)  # pyright: ignore
     new._parsed_by_type = {}  # pyright: ignore[reportPrivateUsage] # else parse() has the old one
     new.http_response = httpx2.Response(
         old.status_code,
@@ -89,7 +107,7 @@ def synthetic(
     request: APIRequest, cls: type[R], public: JSON, body: JSON | SyncBody | AsyncBody
 ) -> R:
     """A response of our own, for a request that has no (usable) upstream response."""
-    kind = "application/json" if isinstance(body, dict) else "text/event-stream; charset=utf-8"
+    kind = "application/json" if isinstance(body, dict) else f"{_SSE}; charset=utf-8"
     headers = {HEADER: _header(public), "content-type": kind}
     return wrapped(_raw(request, headers, body), request, cls)
 
@@ -137,6 +155,62 @@ def wrapped(raw: httpx2.Response, request: APIRequest, cls: type[R]) -> R:
     )
 
 
+# --- Bedrock's binary streams ---------------------------------------------------------------------
+
+
+def events_of(response: APIResponse[Any]) -> Iterator[bytes]:
+    """The body of a stream as server-sent events: as it came, or translated."""
+    data = response.http_response.iter_bytes()
+    translator = _translator(response)
+    return data if translator is None else map(_framed, translator.iter_bytes(data))
+
+
+def async_events_of(response: AsyncAPIResponse[Any]) -> AsyncIterator[bytes]:
+    """The same, asynchronous."""
+    data = response.http_response.aiter_bytes()
+    translator = _translator(response)
+    if translator is None:
+        return data
+    return (_framed(found) async for found in translator.aiter_bytes(data))
+
+
+class _SpeaksSSE:
+    """A platform's client to whoever parses a response with it, but for how streams are framed."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def _make_sse_decoder(self) -> Any:
+        return _sse_decoder()
+
+
+def _translator(response: AnyResponse) -> Any:
+    """What decodes a stream that is no server-sent events, as the SDK would; None for one that is.
+
+    The SDK asks the client and never looks at the body's name. A bare response, though, has no
+    client but the one that we gave it.
+    """
+    decoder: Any = response._client._make_sse_decoder()  # pyright: ignore
+    if type(decoder) is not type(_sse_decoder()):
+        return decoder
+    kind = response.http_response.headers.get("content-type", "")
+    return _bedrock()._make_sse_decoder() if kind.startswith(_BINARY) else None  # pyright: ignore
+
+
+def _sse_decoder() -> Any:
+    return _parser(False)._make_sse_decoder()
+
+
+def _framed(found: Any) -> bytes:
+    """One of the SDK's events as bytes: a line of `data` for each line of its data."""
+    name = b" ".join(str(found.event or "").encode().splitlines())
+    lines = [b"event: " + name, *(b"data: " + line for line in found.data.encode().splitlines())]
+    return b"\n".join(lines) + b"\n\n"
+
+
 def _raw(
     request: APIRequest, headers: dict[str, str], body: JSON | SyncBody | AsyncBody
 ) -> httpx2.Response:
@@ -154,14 +228,21 @@ def _body(body: JSON | SyncBody | AsyncBody) -> dict[str, Any]:
     return {"content": json.dumps(body).encode()} if isinstance(body, dict) else {"stream": body}
 
 
+def _unreachable(_request: httpx2.Request) -> httpx2.Response:
+    raise AssertionError("the parsing client must not send")
+
+
 @cache
 def _parser(asynchronous: bool) -> Any:
     """A client that never sends: the SDK's response wrapper borrows its parsing methods."""
-
-    def unreachable(_request: httpx2.Request) -> httpx2.Response:
-        raise AssertionError("the parsing client must not send")
-
-    transport = httpx2.MockTransport(unreachable)
+    transport = httpx2.MockTransport(_unreachable)
     if asynchronous:
         return AsyncAnthropic(api_key="unused", http_client=httpx2.AsyncClient(transport=transport))
     return Anthropic(api_key="unused", http_client=httpx2.Client(transport=transport))
+
+
+@cache
+def _bedrock() -> AnthropicBedrock:
+    """The same for Bedrock; either flavour has the decoder."""
+    client = httpx2.Client(transport=httpx2.MockTransport(_unreachable))
+    return AnthropicBedrock(api_key="unused", aws_region="us-east-1", http_client=client)

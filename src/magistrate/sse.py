@@ -16,6 +16,15 @@ from magistrate.messages import JSON, blocks, is_object
 _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
 # Blocks whose input arrives in fragments of JSON.
 CALLS = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
+# Where each kind of delta carries its content.
+DELTA_FIELDS = {
+    "citations_delta": "citation",
+    "compaction_delta": "content",
+    "input_json_delta": "partial_json",
+    "signature_delta": "signature",
+    "text_delta": "text",
+    "thinking_delta": "thinking",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +158,7 @@ class MessageBuilder:
         block = self.content[at]
         if not is_object(block):
             block = self.content[at] = {"type": "unknown", "start": block}
-        known = delta if is_object(delta) else {}
+        known = delta if is_object(delta) and _is_regular(delta) else {}
         match (block.get("type"), known.get("type")):
             case ("text", "text_delta"):
                 block["text"] = str(block.get("text") or "") + str(known.get("text") or "")
@@ -175,3 +184,9 @@ class MessageBuilder:
         if fragments:
             with suppress(ValueError, RecursionError):  # else it stays `unparseable`
                 self.content[at]["input"] = json.loads(fragments)
+
+
+def _is_regular(delta: JSON) -> bool:
+    """Whether a delta has no content where its kind has none: nobody would look for it there."""
+    own = DELTA_FIELDS.get(str(delta.get("type")))
+    return not any(name in delta for name in DELTA_FIELDS.values() if name != own)

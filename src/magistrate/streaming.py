@@ -29,7 +29,7 @@ from magistrate.effects import (
 )
 from magistrate.endings import keep_thread, refuse, settle
 from magistrate.exchange import Exchange
-from magistrate.messages import JSON, is_object
+from magistrate.messages import JSON, is_object, platform_signals
 from magistrate.questions import about_answer
 from magistrate.sse import Decoder, Event, MessageBuilder
 from magistrate.subjects import Part, answer_lengths
@@ -65,6 +65,7 @@ def answer_stream(
                 yield from perform(asking)
         if held.out and asked is None:
             ruling = exchange.rule("output")
+            exchange.platform = platform_signals(held.answer.message)
             if ruling.action == "block":
                 yield from _cut(exchange, talk, ruling, outlet)
                 return
@@ -176,6 +177,7 @@ def _write(
 
 def _finish(exchange: Exchange, talk: Conversation, outlet: Outlet, answer: JSON) -> Flow[None]:
     outlet.settled = True
+    exchange.platform = platform_signals(answer) or exchange.platform
     if not outlet.has_text and exchange.disclosure_due(talk, {}) is not None:
         exchange.disclosed = "owed"
     yield from perform(Remember(talk.answered_keys(outlet.delivered.message)))

@@ -40,7 +40,7 @@ from magistrate.effects import (
 )
 from magistrate.judges.base import ModelReply
 from magistrate.messages import JSON
-from magistrate.responses import SyncBody, declined, received, rewritten, synthetic
+from magistrate.responses import SyncBody, declined, events_of, received, rewritten, synthetic
 from magistrate.transfers import (
     GRACE_S,
     broken,
@@ -68,6 +68,7 @@ class SyncDriver:
         self._waiting: dict[str, float] = {}  # ticket -> when the driver gives up on it
         self._request = case.request
         self._response: APIResponse[Any] | None = None
+        self._sse = False
         self._chunks: Iterator[bytes] | None = None
         self._aside: Failed | None = None
         self._over = False  # nothing more can be read
@@ -272,10 +273,12 @@ class SyncDriver:
             if self._response is None:
                 found = self._call_next(self._request)
                 self._response = received(found, self._case.request, APIResponse)
-                stream = self._case.stream
-                return head_of(self._response.http_response, stream=stream)
+                head = head_of(self._response.http_response, stream=self._case.stream)
+                self._sse = head.sse
+                return head
             if self._chunks is None:
-                self._chunks = self._response.http_response.iter_bytes()
+                raw = self._response.http_response
+                self._chunks = events_of(self._response) if self._sse else raw.iter_bytes()
             with self._guard:
                 if self._doomed:
                     raise httpx2.ReadError("given up after a verdict")

@@ -9,9 +9,9 @@ from contextvars import ContextVar
 import httpx2
 
 from magistrate.effects import Head
-from magistrate.errors import ModerationError
 from magistrate.judges.base import ModelReply
 from magistrate.messages import is_object
+from magistrate.responses import EVENT_STREAMS
 from magistrate.verdicts import JudgeInfo, Unavailable
 
 # A judge keeps its own deadline; an edge gives up on one that does not, this much later.
@@ -39,18 +39,13 @@ def is_judging() -> bool:
 
 
 def head_of(response: httpx2.Response, *, stream: bool) -> Head:
-    """What the flow needs to know of a response. Raises ModerationError for one it cannot read.
+    """What the flow needs to know of a response.
 
     `stream`: a stream was asked for. The SDK then reads events whatever the body is called, and
     proxies and test servers do leave the name out.
     """
     kind = response.headers.get("content-type", "").split(";")[0].strip().lower()
-    if response.is_success and kind == "application/vnd.amazon.eventstream":
-        raise ModerationError(
-            "magistrate does not moderate Bedrock's binary event streams yet; use "
-            "messages.create() without streaming, or the Bedrock Mantle client"
-        )
-    sse = kind == "text/event-stream" or (stream and kind != "application/json")
+    sse = kind in EVENT_STREAMS or (stream and kind != "application/json")
     return Head(ok=response.is_success, sse=sse)
 
 

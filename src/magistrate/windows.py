@@ -11,8 +11,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from itertools import islice
 
-from magistrate.messages import is_object
-from magistrate.sse import Event, MessageBuilder
+from magistrate.messages import JSON, is_object
+from magistrate.sse import DELTA_FIELDS, Event, MessageBuilder
 from magistrate.subjects import Uninspected
 
 # Sizes in tokens, estimated at four bytes each. The first window is small, so that a reader sees
@@ -116,9 +116,7 @@ class Holdback:
                 self._open.add(str(data.get("index")))
                 return tokens(str(block))
             case "content_block_delta" if is_object(delta := data.get("delta")):
-                if delta.get("type") == "signature_delta":
-                    return 0
-                return tokens("".join(str(v) for k, v in delta.items() if k != "type"))
+                return _weigh_delta(delta)
             case name if name in _CONTENT_FREE:
                 return 0
             case _:
@@ -182,6 +180,15 @@ class Holdback:
     def empty(self) -> bool:
         """Nothing is held."""
         return not self._queue
+
+
+def _weigh_delta(delta: JSON) -> int:
+    """Tokens in a delta; one of no known kind carries some, whatever it looks like."""
+    kind = str(delta.get("type"))
+    if kind == "signature_delta" and delta.keys() <= {"type", "signature"}:
+        return 0
+    size = tokens("".join(str(value) for name, value in delta.items() if name != "type"))
+    return size if kind in DELTA_FIELDS else max(1, size)
 
 
 def _is_comment(event: Event) -> bool:

@@ -1,0 +1,401 @@
+"""The SDK's clients of both kinds around our drivers, for the leak proof: wire, judge, and reader.
+
+One client of each kind serves all examples of one configuration; what upstream sends and what the
+judge says is planned anew for each. Nothing waits longer than a fraction of a millisecond, except
+for a judge that waits for the end of the upstream stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Literal, TypeAlias
+
+import anthropic
+import httpx2
+import pydantic
+
+from leak_strategies import (
+    JUDGE,
+    Objection,
+    Upstream,
+    configured,
+    outcome_of,
+    shown,
+    stops,
+    tokens_in,
+    unreadable_stops,
+)
+from magistrate import Moderation
+from magistrate.decisions import Decision
+from magistrate.settings import Settings
+from magistrate.subjects import Subject
+from magistrate.verdicts import JudgeInfo, Outcome, Verdict
+
+# How long the judge takes: no time, a moment, or until upstream has sent its last byte.
+Delay: TypeAlias = Literal["none", "moment", "after upstream"]
+DELAYS: tuple[Delay, ...] = ("none", "moment", "after upstream")
+Surface: TypeAlias = Literal["bytes", "events", "helper"]
+SURFACES: tuple[Surface, ...] = ("bytes", "events", "helper")
+Way: TypeAlias = Literal["close", "leave", "raise", "forget", "cancel"]
+WAYS: tuple[Way, ...] = ("close", "leave", "raise", "forget", "cancel")
+
+_MOMENT_S = 0.0002
+_PATIENCE_S = 0.005
+_PATIENCE_STEPS = 40
+_numbers = count()  # makes every question a new one, so that no verdict is remembered
+
+
+class Said(pydantic.BaseModel):
+    """What structured output asks for."""
+
+    said: str
+
+
+class Left(Exception):
+    """Raised by a caller in the middle of a stream."""
+
+
+def blocks(settings: Settings, outcome: Outcome, objection: Objection) -> bool:
+    """Whether an outcome says that its window must not be handed over."""
+    objected = not isinstance(outcome, Verdict) or bool(outcome.findings or outcome.high_risk)
+    return objected and stops(settings, objection)
+
+
+# --- one example ----------------------------------------------------------------------------------
+
+
+@dataclass
+class Example:
+    """What is planned for one exchange, and what came of it.
+
+    `allowed`: the tokens of everything that a verdict has allowed so far. `received`: what the
+    caller was handed; each piece of content is checked as it arrives.
+    """
+
+    settings: Settings
+    upstream: Upstream
+    objection: Objection = "block"
+    delays: list[Delay] = field(default_factory=list)
+    allowed: set[int] = field(default_factory=set)
+    asked: int = 0
+    busy: int = 0
+    objected: bool = False
+    received: bytearray = field(default_factory=bytearray)
+    bodies: list[Body] = field(default_factory=list)
+    over: threading.Event = field(default_factory=threading.Event)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    final: Any = None
+    error: Exception | None = None
+    decisions: list[Decision] = field(default_factory=list)
+
+    @property
+    def unreadable(self) -> bool:
+        """Whether it has content that nobody can read and the settings do not let pass."""
+        return unreadable_stops(self.settings, self.upstream.reasons)
+
+    @property
+    def decision(self) -> Decision:
+        (only,) = self.decisions
+        return only
+
+    def receive(self, data: bytes | str) -> None:
+        """Take in what the caller is handed: everything in it must have been allowed by now."""
+        for number in tokens_in(data):
+            before = set(range(number + 1)) - self.upstream.opaque.keys()
+            assert before <= self.allowed, f"#{number}# came before a verdict on it"
+            reason = self.upstream.opaque.get(number)
+            assert reason is None or not unreadable_stops(self.settings, [reason])
+        self.received += data if isinstance(data, bytes) else data.encode()
+
+    def delay(self) -> Delay:
+        """How long the next call of the judge takes."""
+        with self.lock:
+            number, self.asked = self.asked, self.asked + 1
+            self.busy += 1
+        return self.delays[number % len(self.delays)] if self.delays else "none"
+
+    def answer(self, subject: Subject) -> Outcome:
+        """The judge's answer; what it allows is noted before anybody can hear of it."""
+        outcome = outcome_of(subject, self.objection)
+        with self.lock:
+            self.busy -= 1
+            if blocks(self.settings, outcome, self.objection):
+                self.objected = True
+            else:
+                self.allowed |= shown(subject)
+        return outcome
+
+    def cancelled(self) -> None:
+        with self.lock:
+            self.busy -= 1
+
+
+class Body(httpx2.SyncByteStream, httpx2.AsyncByteStream):
+    """An upstream body: the planned bytes, and how often it was closed."""
+
+    def __init__(self, example: Example) -> None:
+        self._example = example
+        self.closed = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._example.upstream.chunks
+        self._end()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for number, chunk in enumerate(self._example.upstream.chunks):
+            if number % 3 == 0:
+                await asyncio.sleep(0)
+            yield chunk
+        self._end()
+
+    def _end(self) -> None:
+        self._example.over.set()
+        if self._example.upstream.ending == "failed":
+            raise httpx2.ReadError("connection reset")
+
+    def close(self) -> None:
+        self.closed += 1
+        self._example.over.set()
+
+    async def aclose(self) -> None:
+        self.close()
+        await asyncio.sleep(0)
+
+
+class Wire(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
+    """Answers every request with the stream that is planned now."""
+
+    example: Example
+
+    def _response(self, request: httpx2.Request) -> httpx2.Response:
+        body = Body(self.example)
+        self.example.bodies.append(body)
+        headers = {"content-type": "text/event-stream; charset=utf-8"}
+        return httpx2.Response(200, headers=headers, stream=body, request=request)
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        return self._response(request)
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        await asyncio.sleep(0)
+        return self._response(request)
+
+
+class Listener:
+    """A judge that takes its time, and objects to the mark."""
+
+    example: Example
+
+    def info(self, settings: Settings) -> JudgeInfo:
+        return JUDGE
+
+    def judge(self, subject: Subject, settings: Settings, ask: Any, deadline_s: float) -> Outcome:
+        example = self.example
+        match example.delay():
+            case "none":
+                pass
+            case "moment":
+                time.sleep(_MOMENT_S)
+            case "after upstream":
+                example.over.wait(_PATIENCE_S)
+        return example.answer(subject)
+
+    async def judge_async(
+        self, subject: Subject, settings: Settings, ask: Any, deadline_s: float
+    ) -> Outcome:
+        example = self.example
+        delay = example.delay()
+        try:
+            if delay != "none":
+                for step in range(_PATIENCE_STEPS):
+                    await asyncio.sleep(0)
+                    if step > 2 and (delay == "moment" or example.over.is_set()):
+                        break
+        except BaseException:
+            example.cancelled()
+            raise
+        return example.answer(subject)
+
+
+# --- the clients ----------------------------------------------------------------------------------
+
+
+class Edge:
+    """Both clients of one configuration."""
+
+    def __init__(self, config: str) -> None:
+        self.settings = configured(config)
+        self._wire, self._judge = Wire(), Listener()
+        self.moderation = Moderation(self.settings, judge=self._judge)
+        options: dict[str, Any] = {"api_key": "k", "max_retries": 0, "timeout": 30.0}
+        self._sync = anthropic.Anthropic(
+            middleware=[self.moderation],
+            http_client=httpx2.Client(transport=self._wire),
+            **options,
+        )
+        self._async = anthropic.AsyncAnthropic(
+            middleware=[self.moderation],
+            http_client=httpx2.AsyncClient(transport=self._wire),
+            **options,
+        )
+
+    def close(self, runner: asyncio.Runner) -> None:
+        self._sync.close()
+        runner.run(self._async.close())
+        self.moderation.close()
+
+    def plan(self, example: Example, surface: Surface) -> dict[str, Any]:
+        """Make this the exchange that comes next; the arguments to ask with."""
+        self._wire.example = self._judge.example = example
+        self.moderation._decisions.clear()
+        question = {"role": "user", "content": f"question {next(_numbers)}"}
+        call: dict[str, Any] = {
+            "model": "claude-haiku-5-5",
+            "max_tokens": 9,
+            "messages": [question],
+        }
+        if example.upstream.structured and surface == "helper":
+            call["output_format"] = Said
+        elif example.upstream.structured:
+            call["output_config"] = {"format": {"type": "json_schema", "schema": {}}}
+        return call
+
+    def note(self, example: Example) -> None:
+        example.decisions = list(self.moderation._decisions.values())
+
+    # --- synchronous ------------------------------------------------------------------------------
+
+    def read(self, example: Example, surface: Surface, *, at: int = -1, way: Way = "close") -> None:
+        """Ask and read to the end, or leave after `at` pieces in some way."""
+        call = self.plan(example, surface)
+        try:
+            self._read(example, surface, call, at, way)
+        except Left:
+            pass
+        except (anthropic.AnthropicError, httpx2.HTTPError) as error:
+            example.error = error.with_traceback(None)
+        if way == "forget":
+            gc.collect()
+        self._settle(example)
+        self.note(example)
+
+    def _read(
+        self, example: Example, surface: Surface, call: dict[str, Any], at: int, way: Way
+    ) -> None:
+        match surface:
+            case "bytes":
+                streaming = self._sync.messages.with_streaming_response
+                with streaming.create(**call, stream=True) as response:
+                    for number, data in enumerate(response.iter_bytes()):
+                        if number == at:
+                            return leave(way, response.close)
+                        example.receive(data)
+            case "events":
+                stream = self._sync.messages.create(**call, stream=True)
+                for number, item in enumerate(stream):
+                    if number == at:
+                        return leave(way, stream.close)
+                    example.receive(item.to_json(warnings=False))
+            case "helper":
+                with self._sync.messages.stream(**call) as helper:
+                    for number, item in enumerate(helper):
+                        if number == at:
+                            return leave(way, helper.close)
+                        example.receive(item.to_json(warnings=False))
+                    if has_begun(example):
+                        example.final = helper.get_final_message()
+
+    def _settle(self, example: Example) -> None:
+        """Wait until no judge is at work any more."""
+        until = time.monotonic() + 5
+        while example.busy and time.monotonic() < until:
+            time.sleep(_MOMENT_S)
+
+    # --- asynchronous -----------------------------------------------------------------------------
+
+    async def read_async(
+        self, example: Example, surface: Surface, *, at: int = -1, way: Way = "close"
+    ) -> None:
+        """The same; `cancel` cancels the reading task after `at` steps of the event loop."""
+        call = self.plan(example, surface)
+        reading = asyncio.create_task(self._read_to_end(example, surface, call, at, way))
+        if way == "cancel":
+            for _ in range(at):
+                await asyncio.sleep(0)
+            reading.cancel()
+        await asyncio.wait([reading])
+        if not reading.cancelled():
+            reading.result()
+        del reading
+        if way == "forget":
+            gc.collect()
+        for _ in range(50):
+            if asyncio.all_tasks() == {asyncio.current_task()}:
+                break
+            await asyncio.sleep(0)
+        self.note(example)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    async def _read_to_end(
+        self, example: Example, surface: Surface, call: dict[str, Any], at: int, way: Way
+    ) -> None:
+        try:
+            await self._read_async(example, surface, call, -1 if way == "cancel" else at, way)
+        except Left:
+            pass
+        except (anthropic.AnthropicError, httpx2.HTTPError) as error:
+            example.error = error.with_traceback(None)
+
+    async def _read_async(
+        self, example: Example, surface: Surface, call: dict[str, Any], at: int, way: Way
+    ) -> None:
+        number = -1
+        match surface:
+            case "bytes":
+                streaming = self._async.messages.with_streaming_response
+                async with streaming.create(**call, stream=True) as response:
+                    async for data in response.iter_bytes():
+                        if (number := number + 1) == at:
+                            return await leave_async(way, response.close)
+                        example.receive(data)
+            case "events":
+                stream = await self._async.messages.create(**call, stream=True)
+                async for item in stream:
+                    if (number := number + 1) == at:
+                        return await leave_async(way, stream.close)
+                    example.receive(item.to_json(warnings=False))
+            case "helper":
+                async with self._async.messages.stream(**call) as helper:
+                    async for item in helper:
+                        if (number := number + 1) == at:
+                            return await leave_async(way, helper.close)
+                        example.receive(item.to_json(warnings=False))
+                    if has_begun(example):
+                        example.final = await helper.get_final_message()
+
+
+def has_begun(example: Example) -> bool:
+    """Whether a message began to arrive; without one the SDK has no final message, moderated or
+    not."""
+    return b"message_start" in example.received
+
+
+def leave(way: Way, close: Callable[[], Any]) -> None:
+    """Leave a stream: close it, just go, or with an exception."""
+    if way == "close":
+        close()
+    elif way == "raise":
+        raise Left
+
+
+async def leave_async(way: Way, close: Callable[[], Any]) -> None:
+    if way == "close":
+        await close()
+    elif way == "raise":
+        raise Left
