@@ -51,6 +51,7 @@ RECORD: dict[str, tuple[type, ...]] = {
     "usage": (dict,),
     "latency_ms": (float, int),
     "shadow": (str, type(None)),
+    "platform": (dict, type(None)),
 }
 LINE = {"event", "level", "timestamp"}
 

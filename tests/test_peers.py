@@ -150,7 +150,7 @@ FAILURES: dict[str, tuple[JudgeReply, str]] = {
     "refuses": (refuses(), "refused"),
     "returns nothing": (empty(), "unparseable"),
     "returns malformed JSON": (garbage(), "unparseable"),
-    "gets HTTP 400": (fails_with(error(400)), "error"),
+    "gets HTTP 400": (fails_with(error(400)), "unsupported"),
 }
 
 
@@ -321,10 +321,9 @@ def test_the_sync_client_inside_a_running_loop() -> None:
     """The peer's sync client runs a loop of its own, and fails where one is running."""
     sim = Simulator(text("hello"), judge=JUDGE)
 
-    async def ask() -> tuple[Any, Any]:
-        with edge("sync", sim) as at:
-            create = at.client.messages.create
-            return create(**asking("hi")), create(**asking(BAD))
+    async def ask(create: Any) -> tuple[Any, Any]:
+        return create(**asking("hi")), create(**asking(BAD))
 
-    allowed, blocked = asyncio.run(ask())
+    with asyncio.Runner() as runner, edge("sync", sim) as at:
+        allowed, blocked = runner.run(ask(at.client.messages.create))
     assert (allowed.stop_reason, blocked.stop_reason) == ("end_turn", "refusal")
