@@ -280,7 +280,7 @@ class Edge:
             pass
         except (anthropic.AnthropicError, httpx2.HTTPError) as error:
             example.error = error.with_traceback(None)
-        if way == "forget":
+        if way in ("forget", "leave"):
             gc.collect()
         self._settle(example)
         self.note(example)
@@ -333,12 +333,12 @@ class Edge:
         if not reading.cancelled():
             reading.result()
         del reading
-        if way == "forget":
-            gc.collect()
-        for _ in range(50):
-            if asyncio.all_tasks() == {asyncio.current_task()}:
-                break
+        if way in ("forget", "leave"):
+            gc.collect()  # an async generator that is dropped is closed by the event loop, later
+        for step in range(500):
             await asyncio.sleep(0)
+            if step > 20 and asyncio.all_tasks() == {asyncio.current_task()}:
+                break
         self.note(example)
         assert asyncio.all_tasks() == {asyncio.current_task()}
 

@@ -7,13 +7,16 @@ it was sent.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx2
 
+from edges import Edge, edge
+from magistrate import Moderation
 from magistrate.enforcement import as_stream
-from magistrate.testing import ScriptedJudge
+from magistrate.testing import ScriptedJudge, Simulator
 
 Body = dict[str, Any]
 
@@ -130,6 +133,15 @@ class Threads:
             data = b"".join(item.raw for item in as_stream(reply))
             return httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=data)
         return httpx2.Response(200, json=reply)
+
+
+@contextmanager
+def connected(flavour: str, server: Any, moderation: Moderation) -> Iterator[Edge]:
+    """A drop-in client of one flavour that talks to one of these servers."""
+    transport = httpx2.MockTransport(server)
+    http: Any = (httpx2.Client if flavour == "sync" else httpx2.AsyncClient)(transport=transport)
+    with edge(flavour, Simulator(), moderation=moderation, http_client=http) as at:
+        yield at
 
 
 def judge(words: str, clause: str = "fraud_abuse.fake_reviews") -> ScriptedJudge:

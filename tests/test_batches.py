@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import tracemalloc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import httpx2
@@ -15,7 +13,7 @@ from edges import Edge, both, edge
 from magistrate import Blocked, Moderation, ModerationUnavailable
 from magistrate.messages import PLACEHOLDER
 from magistrate.testing import ScriptedJudge, Simulator
-from server_side import Batches, judge
+from server_side import Batches, connected, judge
 
 BAD = "BADWORDS"
 OMIT = {"version": 1, "batches": {"on_block": "omit"}}
@@ -24,18 +22,6 @@ OMIT = {"version": 1, "batches": {"on_block": "omit"}}
 def entry(name: str, *texts: str, **more: Any) -> dict[str, Any]:
     turns = [{"role": ("user", "assistant")[i % 2], "content": t} for i, t in enumerate(texts)]
     return {"custom_id": name, "params": {"model": "m", "max_tokens": 9, "messages": turns, **more}}
-
-
-@contextmanager
-def client(flavour: str, server: Batches, moderation: Moderation) -> Iterator[Edge]:
-    transport = httpx2.MockTransport(server)
-    http = (
-        httpx2.Client(transport=transport)
-        if flavour == "sync"
-        else httpx2.AsyncClient(transport=transport)
-    )
-    with edge(flavour, Simulator(), moderation=moderation, http_client=http) as at:
-        yield at
 
 
 def create(at: Edge, *entries: dict[str, Any], beta: bool = False) -> Any:
@@ -51,7 +37,7 @@ def results(at: Edge) -> list[Any]:
 @pytest.mark.parametrize("beta", [False, True])
 def test_an_allowed_batch_is_sent_as_it_came(flavour: str, beta: bool) -> None:
     server, judged = Batches(), judge(BAD)
-    with client(flavour, server, Moderation({"version": 1}, judge=judged)) as at:
+    with connected(flavour, server, Moderation({"version": 1}, judge=judged)) as at:
         entries = [entry(f"e{i}", f"question {i}") for i in range(40)]
         batch = create(at, *entries, beta=beta)
         assert batch.id == "msgbatch_1"
@@ -63,7 +49,7 @@ def test_an_allowed_batch_is_sent_as_it_came(flavour: str, beta: bool) -> None:
 @both
 def test_a_violating_entry_refuses_the_batch_and_is_named(flavour: str) -> None:
     server = Batches()
-    with client(flavour, server, Moderation({"version": 1}, judge=judge(BAD))) as at:
+    with connected(flavour, server, Moderation({"version": 1}, judge=judge(BAD))) as at:
         with pytest.raises(Blocked, match="the-bad-one") as caught:
             create(at, entry("good", "hello"), entry("the-bad-one", BAD))
         assert list(caught.value.entries) == ["the-bad-one"]
@@ -74,7 +60,7 @@ def test_a_violating_entry_refuses_the_batch_and_is_named(flavour: str) -> None:
 @both
 def test_an_omitted_entry_is_answered_with_a_refusal_later(flavour: str) -> None:
     server = Batches()
-    with client(flavour, server, Moderation(OMIT, judge=judge(BAD))) as at:
+    with connected(flavour, server, Moderation(OMIT, judge=judge(BAD))) as at:
         batch = create(at, entry("a", "hello"), entry("bad", BAD), entry("c", "there"))
         assert [r["custom_id"] for r in server.made[0]["requests"]] == ["a", "c"]
         assert list(batch.moderation["omitted"]) == ["bad"]
@@ -88,7 +74,7 @@ def test_an_omitted_entry_is_answered_with_a_refusal_later(flavour: str) -> None
 @both
 def test_a_batch_with_nothing_left_is_refused_whatever_the_settings(flavour: str) -> None:
     server = Batches()
-    with client(flavour, server, Moderation(OMIT, judge=judge(BAD))) as at:
+    with connected(flavour, server, Moderation(OMIT, judge=judge(BAD))) as at:
         with pytest.raises(Blocked):
             create(at, entry("bad", BAD))
         assert server.made == []
@@ -99,7 +85,7 @@ def test_an_entry_nobody_could_judge_stops_the_batch_and_is_no_refusal(flavour: 
     server = Batches()
     down = ScriptedJudge(lambda _: ScriptedJudge.unavailable("timeout"))
     open_ = {"version": 1, "judge": {"on_failure": {"input": "allow"}}, "batches": OMIT["batches"]}
-    with client(flavour, server, Moderation(open_, judge=down)) as at:
+    with connected(flavour, server, Moderation(open_, judge=down)) as at:
         with pytest.raises(ModerationUnavailable):
             create(at, entry("a", "hello"))
         assert server.made == []
@@ -108,7 +94,7 @@ def test_an_entry_nobody_could_judge_stops_the_batch_and_is_no_refusal(flavour: 
 @both
 def test_a_blocked_turn_in_an_entrys_history_is_redacted(flavour: str) -> None:
     server = Batches()
-    with client(flavour, server, Moderation({"version": 1}, judge=judge(BAD))) as at:
+    with connected(flavour, server, Moderation({"version": 1}, judge=judge(BAD))) as at:
         with pytest.raises(Blocked):
             create(at, entry("a", BAD))
         create(at, entry("a", BAD, "I see.", "and then?"))
@@ -127,7 +113,7 @@ def test_results_are_judged_line_by_line_with_their_question(flavour: str) -> No
     for kind, error in other.items():
         answers[kind] = {"type": kind, **({"error": error} if error else {})}
     server, judged = Batches(answers), judge(BAD)
-    with client(flavour, server, Moderation({"version": 1}, judge=judged)) as at:
+    with connected(flavour, server, Moderation({"version": 1}, judge=judged)) as at:
         create(at, entry("good", "question good"), entry("bad", "question bad"))
         found = {line.custom_id: line.result for line in results(at)}
         assert found["good"].message.content[0].text == "fine answer"
@@ -144,7 +130,7 @@ def test_results_are_judged_line_by_line_with_their_question(flavour: str) -> No
 @both
 def test_results_of_a_batch_another_process_made_are_judged_too(flavour: str) -> None:
     server = Batches({"x": BAD, "y": "fine"})
-    with client(flavour, server, Moderation({"version": 1}, judge=judge(BAD))) as at:
+    with connected(flavour, server, Moderation({"version": 1}, judge=judge(BAD))) as at:
         found = {line.custom_id: line.result.message.stop_reason for line in results(at)}
         assert found == {"x": "refusal", "y": "end_turn"}
 
@@ -161,7 +147,7 @@ ODD: list[tuple[str, Any]] = [
 @pytest.mark.parametrize(("name", "result"), ODD, ids=[row[0] for row in ODD])
 def test_a_line_of_no_known_shape_is_not_passed_on(flavour: str, name: str, result: Any) -> None:
     server = Batches({"odd": result, "good": "fine"})
-    with client(flavour, server, Moderation({"version": 1}, judge=judge("nothing"))) as at:
+    with connected(flavour, server, Moderation({"version": 1}, judge=judge("nothing"))) as at:
         response = at.run(at.client.messages.batches.with_raw_response.results("msgbatch_1"))
         text = "".join(line.to_json() for line in at.items(at.run(response.parse())))
         assert BAD not in text
@@ -176,7 +162,7 @@ def test_a_judge_that_fails_ends_the_results_with_its_own_error(flavour: str) ->
         bad = any(BAD in part.text for part in subject.parts)
         return ScriptedJudge.unavailable("timeout") if bad else ScriptedJudge.verdict()
 
-    with client(flavour, server, Moderation({"version": 1}, judge=ScriptedJudge(script))) as at:
+    with connected(flavour, server, Moderation({"version": 1}, judge=ScriptedJudge(script))) as at:
         got: list[str] = []
         with pytest.raises(ModerationUnavailable):
             for line in at.items(at.run(at.client.messages.batches.results("msgbatch_1"))):
@@ -194,7 +180,7 @@ def test_upstream_errors_are_the_sdks_own(flavour: str) -> None:
     server.error = 500
     moderation = Moderation({"version": 1}, judge=judge(BAD))
     with (
-        client(flavour, server, moderation) as at,
+        connected(flavour, server, moderation) as at,
         pytest.raises(anthropic.InternalServerError),
     ):
         create(at, entry("a", "hello"))
@@ -203,7 +189,7 @@ def test_upstream_errors_are_the_sdks_own(flavour: str) -> None:
 @both
 def test_results_left_half_way_close_upstream(flavour: str) -> None:
     server = Batches({f"e{i}": "fine " * 50 for i in range(200)}, chunk=4000)
-    with client(flavour, server, Moderation({"version": 1}, judge=judge(BAD))) as at:
+    with connected(flavour, server, Moderation({"version": 1}, judge=judge(BAD))) as at:
         stream = at.run(at.client.messages.batches.results("msgbatch_1"))
         for count, _ in enumerate(at.items(stream)):
             if count == 3:

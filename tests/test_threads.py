@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import anthropic
 import httpx2
 import pytest
 
-from edges import Edge, both, edge
+from edges import Edge, both
 from magistrate import Moderation
-from magistrate.testing import ScriptedJudge, Simulator
-from server_side import Threads, judge
+from magistrate.testing import ScriptedJudge
+from server_side import Threads, connected, judge
 
 BAD = "BADWORDS"
 SETTINGS = {"version": 1}
-
-
-@contextmanager
-def client(flavour: str, server: Threads, moderation: Moderation) -> Iterator[Edge]:
-    transport = httpx2.MockTransport(server)
-    http = (
-        httpx2.Client(transport=transport)
-        if flavour == "sync"
-        else httpx2.AsyncClient(transport=transport)
-    )
-    with edge(flavour, Simulator(), moderation=moderation, http_client=http) as at:
-        yield at
 
 
 def send(at: Edge, words: str, thread: dict[str, Any], *, stream: bool = False, **more: Any) -> Any:
@@ -61,7 +47,7 @@ def test_a_later_turn_is_judged_with_the_turns_the_provider_holds(
     flavour: str, stream: bool
 ) -> None:
     server, judged = Threads(), judge(BAD)
-    with client(flavour, server, Moderation(SETTINGS, judge=judged)) as at:
+    with connected(flavour, server, Moderation(SETTINGS, judge=judged)) as at:
         first = send(at, "one", CREATE, stream=stream, system="be brief")
         second = send(at, "two", after(first), stream=stream)
         send(at, "three", after(second), stream=stream)
@@ -88,7 +74,7 @@ def test_a_violation_that_needs_the_earlier_turns_is_seen(flavour: str) -> None:
             return ScriptedJudge.finding("WORDS", "fraud_abuse.spam")(subject)
         return ScriptedJudge.verdict()
 
-    with client(flavour, server, Moderation(SETTINGS, judge=ScriptedJudge(script))) as at:
+    with connected(flavour, server, Moderation(SETTINGS, judge=ScriptedJudge(script))) as at:
         first = send(at, "BAD", CREATE)
         second = send(at, "WORDS", after(first))
         assert second.stop_reason == "refusal"
@@ -98,7 +84,7 @@ def test_a_violation_that_needs_the_earlier_turns_is_seen(flavour: str) -> None:
 @both
 def test_an_unknown_thread_is_declined_as_the_api_declines_a_lost_one(flavour: str) -> None:
     server = Threads()
-    with client(flavour, server, Moderation(SETTINGS, judge=judge(BAD))) as at:
+    with connected(flavour, server, Moderation(SETTINGS, judge=judge(BAD))) as at:
         with pytest.raises(anthropic.NotFoundError) as caught:
             send(at, "go on", {"type": "continue", "previous_message_id": "msg_elsewhere"})
         assert caught.value.body["error"]["details"] == {"error_code": "thread_not_found"}  # type: ignore[index]
@@ -111,7 +97,7 @@ def test_an_unknown_thread_passes_where_the_settings_only_warn(flavour: str) -> 
     server = Threads()
     server.held["msg_elsewhere"] = []
     warns = Moderation({**SETTINGS, "on_uninspected": {"thread": "warn"}}, judge=judge(BAD))
-    with client(flavour, server, warns) as at:
+    with connected(flavour, server, warns) as at:
         answer = send(at, "go on", {"type": "continue", "previous_message_id": "msg_elsewhere"})
         assert answer.moderation["action"] == "warn"
 
@@ -121,7 +107,7 @@ def test_an_unknown_thread_passes_where_the_settings_only_warn(flavour: str) -> 
 def test_the_sdks_own_thread_goes_on_after_a_blocked_answer(flavour: str, stream: bool) -> None:
     """The provider holds the blocked answer; nothing continues from it."""
     server = Threads(lambda body: BAD if "bad please" in str(body["messages"][-1]) else "fine")
-    with client(flavour, server, Moderation(SETTINGS, judge=judge(BAD))) as at:
+    with connected(flavour, server, Moderation(SETTINGS, judge=judge(BAD))) as at:
         thread = at.client.beta.messages.thread(model="m", max_tokens=9)
 
         def say(words: str) -> Any:
@@ -159,7 +145,7 @@ def test_a_pending_notice_is_never_continued_from(flavour: str, tmp_path: Any) -
         found = (HighRiskAnswer("healthcare", "advice", True),) if held else ()
         return Verdict(JudgeInfo("scripted"), high_risk=found)
 
-    with client(flavour, server, Moderation(config, judge=ScriptedJudge(script))) as at:
+    with connected(flavour, server, Moderation(config, judge=ScriptedJudge(script))) as at:
         thread = at.client.beta.messages.thread(model="m", max_tokens=9)
         held = at.run(thread.send({"role": "user", "content": "my tablets?"}))
         assert held.moderation["action"] == "hold"
@@ -190,9 +176,7 @@ def test_the_tool_runner_works_on_threads_by_default(flavour: str) -> None:
 
     judged = judge(BAD)
     moderation = Moderation(SETTINGS, judge=judged)
-    transport = httpx2.MockTransport(reply)
-    http: Any = (httpx2.Client if flavour == "sync" else httpx2.AsyncClient)(transport=transport)
-    with edge(flavour, Simulator(), moderation=moderation, http_client=http) as at:
+    with connected(flavour, reply, moderation) as at:
         if flavour == "sync":
 
             @anthropic.beta_tool
@@ -237,7 +221,7 @@ def test_what_is_kept_of_threads_is_bounded(flavour: str) -> None:
 
     moderation.record.threads = Keep(most_bytes=2_000)
     server = Threads()
-    with client(flavour, server, moderation) as at:
+    with connected(flavour, server, moderation) as at:
         first = send(at, "one " * 200, CREATE)
         second = send(at, "two " * 200, CREATE)
         send(at, "go on", after(second))

@@ -55,6 +55,7 @@ class Case:
         self.started = time.monotonic()
         self._open: dict[str, Exchange] = {}
         self._settled: dict[str, Decision] = {}
+        self._not_sent: Exception | None = None
 
     def exchange(self, body: JSON, *, stream: bool = False, threaded: bool = False) -> Exchange:
         """Open an exchange of this request."""
@@ -130,13 +131,13 @@ class Case:
         except ReviewError as error:
             raise ModerationUnavailable(effect.decision, f"review store: {error}") from None
 
-    def _refusal(
-        self, kind: str, decision: Decision, entries: dict[str, Decision]
-    ) -> ModerationError:
+    def _refusal(self, kind: str, decision: Decision, entries: dict[str, Decision]) -> Exception:
         if kind == "blocked":
             return Blocked(decision, entries)
         if kind == "held":
             return HeldForReview(decision)
+        if self._not_sent is not None:
+            return self._not_sent
         reasons = [
             f"{f.stage} judge {f.reason} {f.detail}".strip() for f in decision.judge_failures
         ]
@@ -175,6 +176,14 @@ class Case:
         """Where this client sends messages: as this request does, if it is one."""
         path = self.request.url.split("?", 1)[0].rstrip("/")
         return self.request.url if path.endswith("messages") else "/v1/messages"
+
+    def not_sent(self, error: Exception) -> None:
+        """Keep why a judge's request could not be sent: no credentials, an extra that is missing.
+
+        The application's own request fails in the same way, so what it gets is that error.
+        """
+        if not isinstance(error, anthropic.APIError | anthropic.RetryableError | ModerationError):
+            self._not_sent = error
 
     def forwarded(self, body: JSON | None) -> APIRequest:
         """The request that travels upstream: the caller's own where nothing changed."""

@@ -85,7 +85,8 @@ def rewritten(response: R, public: JSON, body: JSON | SyncBody | AsyncBody) -> R
     A stream is server-sent events now, whatever it came as.
     """
     old = response.http_response
-    headers = [(k, v) for k, v in old.headers.multi_items() if k.lower() not in _DROPPED]
+    dropped = {*_DROPPED, HEADER}  # of two moderations, the outer one answers for the exchange
+    headers = [(k, v) for k, v in old.headers.multi_items() if k.lower() not in dropped]
     headers.append((HEADER, _header(public)))
     new = copy.copy(response)
     if not isinstance(body, dict) and _translator(response) is not None:

@@ -200,6 +200,9 @@ class SyncDriver:
                 return ModelReply(0, failure="timeout")
             except (anthropic.APIConnectionError, httpx2.HTTPError):
                 return ModelReply(0, failure="error")
+            except Exception as error:
+                self._case.not_sent(error)
+                raise
         return model_reply(raw)
 
     def _interrupt(self) -> None:
