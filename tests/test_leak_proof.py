@@ -261,7 +261,8 @@ def check_valid(
 def read(written: bytes) -> dict[str, Any]:
     """The message that a stream adds up to."""
     builder = MessageBuilder()
-    for item in Decoder().feed(written):
+    decoder = Decoder()
+    for item in (*decoder.feed(written), *decoder.flush()):
         builder.feed(item)
     return builder.message
 

@@ -28,39 +28,56 @@ _TURN = re.compile(r"messages\[(\d+)\]")
 
 
 @dataclass(frozen=True, slots=True)
+class Marks:
+    """What can be on record about a conversation up to one of its turns."""
+
+    allowed: str
+    blocked: str
+    floor: str
+
+
+@dataclass(frozen=True, slots=True)
 class Conversation:
-    """A request, read. `known` is the subset of `keys()` that is on record."""
+    """A request, read. `known` is the subset of `keys()` that is on record.
+
+    `prefixes` are the digests of the conversation up to each turn, `marks` what is kept of those.
+    """
 
     body: JSON
     digests: Digests
     redact: bool
     prefixes: tuple[str, ...]
+    marks: tuple[Marks, ...]
     places: dict[str, list[Part | Uninspected]]
+    system_key: str
+    definitions_key: str
     known: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, body: JSON, digests: Digests, *, redact: bool) -> Conversation:
         """Read a request; nothing is on record yet."""
-        return cls(body, digests, redact, tuple(digests.prefixes(body)), read_request(body))
-
-    def _mark(self, name: str, prefix: str) -> str:
-        return self.digests.of(name, prefix)
-
-    @property
-    def _system_key(self) -> str:
-        return self.digests.of("system", self.body.get("system"))
-
-    @property
-    def _definitions_key(self) -> str:
-        parts = [item for item in self.places["definitions"] if isinstance(item, Part)]
-        return self.digests.of("definitions", [[part.path, part.text] for part in parts])
+        prefixes = tuple(digests.prefixes(body))
+        places = read_request(body)
+        defined = [[p.path, p.text] for p in places["definitions"] if isinstance(p, Part)]
+        return cls(
+            body,
+            digests,
+            redact,
+            prefixes,
+            tuple(
+                Marks(digests.of("allowed", p), digests.of("blocked", p), digests.of("floor", p))
+                for p in prefixes
+            ),
+            places,
+            digests.of("system", body.get("system")),
+            digests.of("definitions", defined),
+        )
 
     def keys(self) -> tuple[str, ...]:
         """Everything worth looking up about this request."""
-        marks = (self._mark(name, p) for p in self.prefixes for name in ("allowed", "blocked"))
-        floors = (self._mark("floor", p) for p in self.prefixes)
+        marks = (key for at in self.marks for key in (at.allowed, at.blocked, at.floor))
         refused = map(self._refused, range(self.question))
-        return (self._system_key, self._definitions_key, *marks, *floors, *refused)
+        return (self.system_key, self.definitions_key, *marks, *refused)
 
     def _refused(self, turn: int) -> str:
         """The mark of a turn for which this very request was refused."""
@@ -77,9 +94,7 @@ class Conversation:
     @property
     def context_until(self) -> int:
         """Turns before this one were allowed, as this exact conversation."""
-        allowed = (
-            i + 1 for i, p in enumerate(self.prefixes) if self._mark("allowed", p) in self.known
-        )
+        allowed = (i + 1 for i, at in enumerate(self.marks) if at.allowed in self.known)
         return max(allowed, default=0)
 
     @property
@@ -90,23 +105,24 @@ class Conversation:
         """
         return frozenset(
             i
-            for i, p in enumerate(self.prefixes[: self.question])
-            if self._mark("blocked", p) in self.known and self._refused(i) not in self.known
+            for i, at in enumerate(self.marks[: self.question])
+            if at.blocked in self.known and self._refused(i) not in self.known
         )
 
     @property
     def floor_found(self) -> bool:
         """Whether a clause that cannot be loosened was found earlier in this conversation."""
-        return any(self._mark("floor", p) in self.known for p in self.prefixes)
+        return any(at.floor in self.known for at in self.marks)
 
     # --- what follows from it ---------------------------------------------------------------------
 
     def forwarded(self) -> JSON | None:
         """The body that travels upstream, or None if it is the one that came."""
-        if not self.redact or not self.blocked_turns:
+        blocked = self.blocked_turns
+        if not self.redact or not blocked:
             return None
         kept = [
-            redacted(message) if i in self.blocked_turns else message
+            redacted(message) if i in blocked else message
             for i, message in enumerate(turns(self.body))
         ]
         return {**self.body, "messages": kept}
@@ -116,9 +132,8 @@ class Conversation:
         parts: list[Part] = []
         unread: list[Uninspected] = []
         for place in ("system", "definitions"):
-            fresh = (self._system_key if place == "system" else self._definitions_key) not in (
-                self.known
-            )
+            key = self.system_key if place == "system" else self.definitions_key
+            fresh = key not in self.known
             for item in self.places[place]:
                 if isinstance(item, Uninspected):
                     # The key of the definitions covers what was read, not what could not be.
@@ -127,12 +142,12 @@ class Conversation:
                     parts.append(item)
                 elif place == "system":
                     parts.append(as_context(item))
-        until = self.context_until
+        until, blocked = self.context_until, self.blocked_turns
         for key, items in self.places.items():
             if not key.isdigit():
                 continue
             index = int(key)
-            if index in self.blocked_turns:
+            if index in blocked:
                 if self.redact:
                     path = f"messages[{index}]"
                     roles: list[Role] = [i.role for i in items if isinstance(i, Part)]
@@ -140,7 +155,7 @@ class Conversation:
                     continue
                 items = [i for i in items if not isinstance(i, Uninspected)]
             for item in items:
-                context = index < until or index in self.blocked_turns
+                context = index < until or index in blocked
                 if isinstance(item, Part):
                     parts.append(as_context(item) if context else item)
                 elif not context:
@@ -155,9 +170,9 @@ class Conversation:
         The marks of blocked turns are renewed, after the one that allows what follows them, so
         that a bounded record never forgets the first and keeps the second.
         """
-        last = [self._mark("allowed", p) for p in self.prefixes[-1:]]
-        blocked = [self._mark("blocked", self.prefixes[i]) for i in sorted(self.blocked_turns)]
-        return (self._system_key, self._definitions_key, *last, *blocked)
+        last = [at.allowed for at in self.marks[-1:]]
+        blocked = [self.marks[i].blocked for i in sorted(self.blocked_turns)]
+        return (self.system_key, self.definitions_key, *last, *blocked)
 
     def blocked_keys(self, findings: Iterable[Finding], *, floor: bool) -> tuple[str, ...]:
         """To remember once the input has been blocked: which turns, as the judge saw it.
@@ -166,23 +181,23 @@ class Conversation:
         """
         judged = set(range(self.context_until, len(self.prefixes)))
         named = judged & {int(at[1]) for f in findings if (at := _TURN.match(f.path))} or judged
-        keys = [self._mark("blocked", p) for i, p in enumerate(self.prefixes) if i in named]
+        keys = [at.blocked for i, at in enumerate(self.marks) if i in named]
         keys += [self._refused(i) for i in sorted(named) if i < self.question]
-        return (*keys, *([self._mark("floor", p) for p in self.prefixes[-1:]] if floor else []))
+        return (*keys, *([at.floor for at in self.marks[-1:]] if floor else []))
 
     def answered_keys(self, message: JSON) -> tuple[str, ...]:
         """To remember once an answer has been delivered: the forms it may come back in."""
         last = self.prefixes[-1] if self.prefixes else self.digests.start(self.body)
         turn: object = turns(self.body)[-1] if self.prefixes else None
         forms = returned_forms(message)
-        found = [self._mark("allowed", self.digests.extended(last, form)) for form in forms]
+        found = [self.digests.extended(last, form) for form in forms]
         if is_object(turn) and turn.get("role") == "assistant":
             # A prefill: apps store the answer with the prefill in front, as one turn.
             before = self.prefixes[-2] if len(self.prefixes) > 1 else self.digests.start(self.body)
             text = text_of(turn.get("content")) + text_of(message.get("content"))
             joined = self.digests.extended(before, {"role": "assistant", "content": text})
-            found.append(self._mark("allowed", joined))
-        return tuple(found)
+            found.append(joined)
+        return tuple(self.digests.of("allowed", prefix) for prefix in found)
 
     def carries(self, text: str) -> bool:
         """Whether a returned assistant turn already carries a text."""

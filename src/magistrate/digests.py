@@ -11,8 +11,11 @@ import hmac
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from magistrate.messages import JSON, canonical, is_object, turns
+
+_ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +31,9 @@ class Digests:
 
     def of(self, purpose: str, *values: object) -> str:
         """The digest of some JSON values for one purpose; hex."""
-        mac = hmac.new(self.key, digestmod=hashlib.sha256)
-        for value in (self.scope, purpose, *values):
-            data = canonical_json(value)
-            mac.update(len(data).to_bytes(8, "big") + data)
+        mac = _begun(self.key, self.scope, purpose).copy()
+        for value in values:
+            mac.update(_measured(value))
         return mac.hexdigest()
 
     def prefixes(self, body: JSON) -> list[str]:
@@ -55,16 +57,25 @@ class Digests:
         return self.of("turn", prefix, canonical(message))
 
 
+@lru_cache(maxsize=256)
+def _begun(key: bytes, scope: str, purpose: str) -> hmac.HMAC:
+    """What all digests of one purpose begin with. To be copied, never updated."""
+    return hmac.new(key, _measured(scope) + _measured(purpose), hashlib.sha256)
+
+
+def _measured(value: object) -> bytes:
+    data = canonical_json(value)
+    return len(data).to_bytes(8, "big") + data
+
+
 def canonical_json(value: object) -> bytes:
     """One byte string per JSON value; lone surrogates are kept apart from their escapes."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return text.encode("utf-8", "surrogatepass")
+    return _ENCODER.encode(value).encode("utf-8", "surrogatepass")
 
 
 def sha256(values: Iterable[object]) -> str:
     """An unkeyed digest, for things that are not secret: policies, prompts, settings."""
     digest = hashlib.sha256()
     for value in values:
-        data = canonical_json(value)
-        digest.update(len(data).to_bytes(8, "big") + data)
+        digest.update(_measured(value))
     return digest.hexdigest()

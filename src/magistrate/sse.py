@@ -25,23 +25,24 @@ DELTA_FIELDS = {
     "text_delta": "text",
     "thinking_delta": "thinking",
 }
+_CONTENT_FIELDS = frozenset(DELTA_FIELDS.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
     """One event: the bytes it arrived in (blank line included) and its parsed data.
 
-    `data` is {} for comments, keep-alives and anything that is not a JSON object.
+    `data` is {} for comments, keep-alives and anything that is not a JSON object. `type` is what
+    the data says, else the SSE event name.
     """
 
     raw: bytes
     name: str
     data: JSON
+    type: str = field(init=False, repr=False, compare=False)
 
-    @property
-    def type(self) -> str:
-        """The event's type: what the data says, else the SSE event name."""
-        return str(self.data.get("type") or self.name)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "type", str(self.data.get("type") or self.name))
 
 
 def event(data: JSON) -> Event:
@@ -93,7 +94,8 @@ def _parse(raw: bytes) -> Event:
         elif key == b"data":
             lines.append(value)
     try:
-        data: object = json.loads(b"\n".join(lines)) if lines else {}
+        text = b"\n".join(lines).decode("utf-8", "surrogatepass")
+        data: object = json.loads(text) if lines else {}
     except (ValueError, RecursionError):
         data = {}
     return Event(raw, name, data if is_object(data) else {})
@@ -159,12 +161,18 @@ class MessageBuilder:
         if not is_object(block):
             block = self.content[at] = {"type": "unknown", "start": block}
         known = delta if is_object(delta) and _is_regular(delta) else {}
-        match (block.get("type"), known.get("type")):
-            case ("text", "text_delta"):
-                block["text"] = str(block.get("text") or "") + str(known.get("text") or "")
-            case ("thinking", "thinking_delta"):
-                grown = str(block.get("thinking") or "") + str(known.get("thinking") or "")
-                block["thinking"] = grown
+        kind = (block.get("type"), known.get("type"))
+        match kind:
+            case (
+                ("text", "text_delta")
+                | ("thinking", "thinking_delta")
+                | (
+                    "compaction",
+                    "compaction_delta",
+                )
+            ):
+                name = DELTA_FIELDS[kind[1]]
+                block[name] = str(block.get(name) or "") + str(known.get(name) or "")
             case ("thinking", "signature_delta"):
                 block["signature"] = known.get("signature")
             case ("text", "citations_delta"):
@@ -172,10 +180,6 @@ class MessageBuilder:
             case (_, "input_json_delta") if at in self._json:
                 self._json[at] += str(known.get("partial_json") or "")
                 block["input"] = {"unparseable": self._json[at]} if self._json[at] else {}
-            case ("compaction", "compaction_delta"):
-                block["content"] = str(block.get("content") or "") + str(known.get("content") or "")
-                if known.get("encrypted_content"):
-                    block["encrypted_content"] = known["encrypted_content"]
             case _:
                 block["unknown_deltas"] = [*(block.get("unknown_deltas") or []), delta]
 
@@ -189,4 +193,4 @@ class MessageBuilder:
 def _is_regular(delta: JSON) -> bool:
     """Whether a delta has no content where its kind has none: nobody would look for it there."""
     own = DELTA_FIELDS.get(str(delta.get("type")))
-    return not any(name in delta for name in DELTA_FIELDS.values() if name != own)
+    return _CONTENT_FIELDS.intersection(delta) <= {own}

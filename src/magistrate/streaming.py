@@ -90,7 +90,8 @@ def answer_stream(
                 asked = None
             case Chunk(data):
                 for item in decoder.feed(data):
-                    yield from _write(exchange, talk, outlet, held.feed(item), {})
+                    if passing := held.feed(item):
+                        yield from _write(exchange, talk, outlet, passing, {})
             case End() | Failed():
                 for item in decoder.flush():
                     if item.data:  # half an event is nothing to a reader, and nobody can judge it

@@ -192,5 +192,7 @@ def _weigh_delta(delta: JSON) -> int:
 
 
 def _is_comment(event: Event) -> bool:
+    if event.name or event.data:
+        return False
     lines = event.raw.replace(b"\r", b"\n").split(b"\n")
     return all(line.startswith(b":") for line in lines if line)
