@@ -425,3 +425,21 @@ def test_a_bare_response_that_failed_is_raised_and_retried_as_without_moderation
         assert got.text == "hello"
         assert type(got.value) is httpx2.Response
     assert len(sim.api_requests) == 3
+
+
+@both
+def test_the_judges_own_request_carries_no_betas_and_none_of_the_calls_headers(
+    flavour: str,
+) -> None:
+    sim = Simulator(text("hello"))
+    with edge(flavour, sim, default_headers={"anthropic-beta": "client-wide-2026-01-01"}) as at:
+        call = asking("hi", extra_headers={"x-of-this-call": "secret"}, extra_query={"q": "1"})
+        at.ask("create", call)
+    (sent,) = sim.api_requests
+    assert sent.headers["anthropic-beta"] == "client-wide-2026-01-01"
+    assert sent.headers["x-of-this-call"] == "secret"
+    assert len(sim.judge_requests) == 2
+    for asked in sim.judge_requests:
+        assert "anthropic-beta" not in asked.headers
+        assert "x-of-this-call" not in asked.headers
+        assert "q=1" not in asked.path

@@ -28,7 +28,7 @@ import httpx2
 import pytest
 
 import magistrate
-from edges import CLAUSE, STRUCTURED, SURFACES, Edge, asking, both
+from edges import CLAUSE, FLAVOURS, STRUCTURED, SURFACES, Edge, asking, both
 from magistrate import Moderation, ModerationUnavailable, SettingsError
 from magistrate.enforcement import HEADER
 from magistrate.settings import DEFAULT_BLOCK_TEXT
@@ -364,10 +364,18 @@ OUTCOMES: dict[str, tuple[JudgeScript, str]] = {
 }
 
 
+# What differs from platform to platform is the wire; only Bedrock's differs in its answers too.
+ELSEWHERE = ("create", "create(stream=True)", "parse", "post", "beta.stream", "tool_runner")
+WAYS = [
+    (name, surface)
+    for name in PLATFORMS
+    for surface in (SURFACES if name == "AnthropicBedrock" else ELSEWHERE)
+]
+
+
 @both
-@every
-@pytest.mark.parametrize("surface", SURFACES)
-def test_every_way_to_ask_is_moderated(surface: str, name: str, flavour: str) -> None:
+@pytest.mark.parametrize(("name", "surface"), WAYS)
+def test_every_way_to_ask_is_moderated(name: str, surface: str, flavour: str) -> None:
     """Allowed, stopped before and stopped after, in every shape in which the SDK can be asked."""
     asked_for = {"said": SECRET}
     for outcome, (judge, said) in OUTCOMES.items():
@@ -828,42 +836,43 @@ MISSING = {
 }
 
 
-@both
-@pytest.mark.parametrize("name", MISSING)
-def test_a_missing_extra_is_the_sdks_own_error(name: str, flavour: str) -> None:
-    options = {
-        key: value
-        for key, value in PLATFORMS[name].options.items()
-        if key not in ("access_token", "token_provider")
-    }
+def test_a_missing_extra_is_the_sdks_own_error() -> None:
+    """The judge's request is the first to miss it, and is not what the application hears of."""
+    cases = [
+        (kind_of(name, flavour).__name__, missing, _without_tokens(PLATFORMS[name].options))
+        for name, missing in MISSING.items()
+        for flavour in FLAVOURS
+    ]
     done = python(f"""
         import asyncio, inspect, sys
-        for missing in {MISSING[name]!r}:
-            sys.modules[missing] = None
         import anthropic, magistrate
-        told = []
-        for module in (anthropic, magistrate):
-            options = dict({options!r}, max_retries=0)
-            if module is magistrate:
-                options["moderation"] = {{"version": 1, "judge": {{"model": "m"}}}}
-            client = getattr(module, {kind_of(name, flavour).__name__!r})(**options)
+
+        async def ask(client):
             call = dict(model="m", max_tokens=5, messages=[{{"role": "user", "content": "hi"}}])
+            found = client.messages.create(**call)
+            if inspect.isawaitable(found):
+                await found
 
-            async def ask():
-                found = client.messages.create(**call)
-                if inspect.isawaitable(found):
-                    await found
-
+        def told(module, name, options):
             try:
-                asyncio.run(ask())
+                asyncio.run(ask(getattr(module, name)(max_retries=0, **options)))
             except Exception as error:
-                told.append((type(error), str(error)))
-        assert len(told) == 2
-        assert told[0] == told[1], told
-        print(told[0][0].__name__)
+                return type(error), str(error)
+
+        judge = {{"version": 1, "judge": {{"model": "m"}}}}
+        for name, missing, options in {cases!r}:
+            for module in missing:
+                sys.modules[module] = None
+            theirs = told(anthropic, name, options)
+            ours = told(magistrate, name, {{**options, "moderation": judge}})
+            assert theirs == ours, (name, theirs, ours)
+            assert theirs[0].__name__ in ("ModuleNotFoundError", "MissingDependencyError"), theirs
     """)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() in ("ModuleNotFoundError", "MissingDependencyError")
+
+
+def _without_tokens(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in options.items() if k not in ("access_token", "token_provider")}
 
 
 @both
@@ -885,3 +894,30 @@ def test_missing_credentials_are_the_sdks_own_error(flavour: str) -> None:
         assert sim.requests == []
     assert told[0] == told[1]
     assert told[0][0] is TypeError
+
+
+@both
+def test_what_would_be_retried_never_stands_for_a_judge(flavour: str) -> None:
+    """Else one failed judgment would cost the caller three requests."""
+    met: list[str] = []
+
+    def gone(request: Any) -> None:
+        met.append(request.json["model"])
+        if request.json["model"] == JUDGE:
+            raise anthropic.RetryableError("again")
+
+    def inner(request: Any, call_next: Any) -> Any:
+        gone(request)
+        return call_next(request)
+
+    async def inner_async(request: Any, call_next: Any) -> Any:
+        gone(request)
+        return await call_next(request)
+
+    middleware = [inner if flavour == "sync" else inner_async]
+    options: dict[str, Any] = {"middleware": middleware, "max_retries": 2}
+    options["settings"] = {"input_check": "before"}
+    with client_of("AnthropicVertex", flavour, Simulator(text(SECRET)), **options) as (at, _):
+        got = at.ask("create", asking("hi", model=MODEL))
+    assert isinstance(got.error, ModerationUnavailable)
+    assert met == [JUDGE]

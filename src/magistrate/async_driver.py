@@ -116,7 +116,7 @@ class AsyncDriver:
         self._flow.close()
         self._waiting.clear()
         self._case.abandon()
-        tasks = [task for task in (*self._judges, self._pump) if task is not None]
+        tasks = [task for task in (*self._judges, self._pump) if task and not task.done()]
         for task in tasks:
             task.cancel()
         if tasks:

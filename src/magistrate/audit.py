@@ -20,7 +20,8 @@ from magistrate.decisions import Decision
 from magistrate.settings import Settings
 from magistrate.verdicts import SEVERITIES
 
-logging.getLogger("magistrate").addHandler(logging.NullHandler())
+_stdlib = logging.getLogger("magistrate")
+_stdlib.addHandler(logging.NullHandler())
 
 
 def _as_line(_logger: object, _method: str, event: Any) -> str:
@@ -32,7 +33,7 @@ def _as_line(_logger: object, _method: str, event: Any) -> str:
 # Wrapped with processors of its own: an application's `structlog.configure` must not change what
 # an audit line is, and ours must not change the application's.
 _log = structlog.wrap_logger(
-    logging.getLogger("magistrate"),
+    _stdlib,
     processors=[
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -59,9 +60,11 @@ def retainable(decision: Decision, settings: Settings) -> bool:
 
 def write(decision: Decision, settings: Settings) -> None:
     """Write the event for one decision. Never raises for what a handler does with it."""
-    record = decision.as_json(evidence=evidence_allowed(decision, settings))
     mode = {"release": "shadow"} if settings.release == "shadow" else {}
     level = logging.INFO if decision.action == "allow" and not mode else logging.WARNING
+    if not _stdlib.isEnabledFor(level):
+        return  # nobody listens, so there is no need to say it
+    record = decision.as_json(evidence=evidence_allowed(decision, settings))
     with suppress(Exception):  # a broken handler must neither open nor close the gate
         _log.log(level, "decision", **record, **mode)
 

@@ -78,8 +78,9 @@ def moderate_batch(body: JSON, entries: list[Entry], settings: Settings) -> Flow
     missing = next((entry for entry in stopped if rulings[id(entry)].unavailable), None)
     if missing is not None:
         for entry in entries:
-            yield from settle(entry.exchange)
-        yield from perform(Refuse("unavailable", missing.exchange.decision()))
+            if entry is not missing:
+                yield from settle(entry.exchange)
+        yield from perform(Refuse("unavailable", (yield from settle(missing.exchange))))
     decisions: dict[str, Decision] = {}
     for entry in stopped:
         decisions[entry.custom_id] = yield from settle(entry.exchange)

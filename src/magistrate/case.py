@@ -165,9 +165,17 @@ class Case:
         return outcome
 
     def judge_request(self, body: JSON, timeout_s: float) -> APIRequest:
-        """A request of the judge's own: none of the caller's headers, betas or parsers."""
+        """A request of the judge's own: none of the caller's headers, betas or parsers.
+
+        Betas may be set for a whole client too; its other default headers may be what a proxy on
+        the way asks for, so they stay.
+        """
         options = type(self.request.options).construct(
-            method="post", url=self._messages_url, json_data=body, timeout=timeout_s
+            method="post",
+            url=self._messages_url,
+            json_data=body,
+            timeout=timeout_s,
+            headers={"anthropic-beta": anthropic.omit},
         )
         return APIRequest(options=options, cast_to=anthropic.types.Message, stream=False)
 

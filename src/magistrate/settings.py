@@ -165,7 +165,7 @@ class Settings(Strict):
         """The file these settings came from; None for defaults and mappings."""
         return self._source
 
-    @property
+    @cached_property
     def release(self) -> Literal["window", "message", "shadow"]:
         """How streams are released: never in windows where an answer may have to be held."""
         asked = self.streaming.release

@@ -161,18 +161,12 @@ class MessageBuilder:
         if not is_object(block):
             block = self.content[at] = {"type": "unknown", "start": block}
         known = delta if is_object(delta) and _is_regular(delta) else {}
-        kind = (block.get("type"), known.get("type"))
-        match kind:
-            case (
-                ("text", "text_delta")
-                | ("thinking", "thinking_delta")
-                | (
-                    "compaction",
-                    "compaction_delta",
-                )
-            ):
-                name = DELTA_FIELDS[kind[1]]
-                block[name] = str(block.get(name) or "") + str(known.get(name) or "")
+        match (block.get("type"), known.get("type")):
+            case ("text", "text_delta"):
+                block["text"] = str(block.get("text") or "") + str(known.get("text") or "")
+            case ("thinking", "thinking_delta"):
+                grown = str(block.get("thinking") or "") + str(known.get("thinking") or "")
+                block["thinking"] = grown
             case ("thinking", "signature_delta"):
                 block["signature"] = known.get("signature")
             case ("text", "citations_delta"):
@@ -180,6 +174,10 @@ class MessageBuilder:
             case (_, "input_json_delta") if at in self._json:
                 self._json[at] += str(known.get("partial_json") or "")
                 block["input"] = {"unparseable": self._json[at]} if self._json[at] else {}
+            case ("compaction", "compaction_delta"):
+                block["content"] = str(block.get("content") or "") + str(known.get("content") or "")
+                if known.get("encrypted_content"):
+                    block["encrypted_content"] = known["encrypted_content"]
             case _:
                 block["unknown_deltas"] = [*(block.get("unknown_deltas") or []), delta]
 

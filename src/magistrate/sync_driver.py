@@ -242,13 +242,12 @@ class SyncDriver:
 
     def _poll(self) -> Heard | None:
         """A verdict that is there already, or overdue."""
-        while True:
-            try:
-                heard = self._mailbox.get_nowait()
-            except Empty:
-                break
+        while not self._mailbox.empty():
+            heard = self._mailbox.get_nowait()
             if self._waiting.pop(heard.ticket, None) is not None:
                 return heard
+        if not self._waiting:
+            return None
         now = time.monotonic()
         for ticket, give_up in list(self._waiting.items()):
             if give_up <= now:
