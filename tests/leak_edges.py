@@ -281,7 +281,7 @@ class Edge:
         except (anthropic.AnthropicError, httpx2.HTTPError) as error:
             example.error = error.with_traceback(None)
         if way in ("forget", "leave"):
-            gc.collect()
+            collect()
         self._settle(example)
         self.note(example)
 
@@ -334,7 +334,7 @@ class Edge:
             reading.result()
         del reading
         if way in ("forget", "leave"):
-            gc.collect()  # an async generator that is dropped is closed by the event loop, later
+            collect()  # an async generator that is dropped is closed by the event loop, later
         for step in range(500):
             await asyncio.sleep(0)
             if step > 20 and asyncio.all_tasks() == {asyncio.current_task()}:
@@ -378,6 +378,12 @@ class Edge:
                         example.receive(item.to_json(warnings=False))
                     if has_begun(example):
                         example.final = await helper.get_final_message()
+
+
+def collect() -> None:
+    """Collect garbage, and leave out what is left from now on: examples are many."""
+    gc.collect()
+    gc.freeze()
 
 
 def has_begun(example: Example) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import inspect
 import itertools
 import json
 import os
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -324,6 +325,9 @@ def test_it_is_a_client_of_the_sdks_own_kind(name: str, flavour: str) -> None:
         assert isinstance(at.client, plain)
         assert type(at.client).__name__ == plain.__name__
         assert at.client.middleware == (at.moderation,)
+        for method in ("__init__", "copy", "with_options"):
+            theirs = inspect.signature(getattr(plain, method))
+            assert inspect.signature(getattr(type(at.client), method)) == theirs
         for copied in (at.client.copy(), at.client.with_options(timeout=1)):
             assert type(copied) is type(at.client)
 
@@ -336,6 +340,24 @@ def test_every_client_of_the_sdk_for_a_platform_has_a_twin(name: str) -> None:
     ours = set(PLATFORMS) | {f"Async{each}" for each in PLATFORMS}
     assert theirs == ours
     assert {name, f"Async{name}"} <= set(magistrate.__all__)
+
+
+@both
+@every
+def test_an_applications_own_subclass_is_moderated_too(name: str, flavour: str) -> None:
+    class Ours(kind_of(name, flavour)):
+        def __init__(self, *, tenant: str = "nobody", **options: Any) -> None:
+            self.tenant = tenant
+            super().__init__(**options)
+
+    moderation = Moderation({"version": 1}, judge=ScriptedJudge())
+    client = Ours(tenant="acme", moderation=moderation, **PLATFORMS[name].options)
+    copied = client.with_options(middleware=[])
+    assert type(copied) is Ours
+    assert client.tenant == "acme"
+    assert copied.middleware == (moderation,)
+    with pytest.raises(SettingsError) if PLATFORMS[name].needs_model else nullcontext():
+        Ours(moderation={"version": 1}, **PLATFORMS[name].options)
 
 
 def test_bedrocks_parameters_may_go_by_position_as_with_the_sdk() -> None:

@@ -77,7 +77,7 @@ class AsyncDriver:
         try:
             match await anext(outward):
                 case Open(public, ours):
-                    body = AsyncBody(self._stream(outward), outward.aclose)
+                    body = AsyncBody(self._stream(outward), outward.aclose, self._interrupt)
                     return self._rewritten(public, body, ours)
                 case Answer(message, public, ours):
                     async for _ in outward:
@@ -110,6 +110,12 @@ class AsyncDriver:
                     yield effect.data
         finally:
             await outward.aclose()
+
+    def _interrupt(self) -> None:
+        """Another task closes the stream that its reader waits for."""
+        self._mailbox.put_nowait(Failed(httpx2.ReadError("closed while it was read")))
+        if self._pump is not None:
+            self._pump.cancel()
 
     async def _release(self) -> None:
         """The one way out: flow, then judges, then upstream; an exchange always has a record."""

@@ -197,7 +197,7 @@ def stricter(earlier: Ruling, later: Ruling) -> Ruling:
     order = ACTIONS.index
     decides = later if order(later.action) >= order(earlier.action) else earlier
     shadowed: list[Action] = [each.shadowed for each in (earlier, later) if each.shadowed]
-    return replace(decides, shadowed=max(shadowed, key=order, default=None))
+    return replace(decides, shadowed=max(shadowed, key=order)) if shadowed else decides
 
 
 def _strictest(stage: Stage, causes: list[Ruling]) -> Ruling:

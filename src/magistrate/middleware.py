@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anthropic
 import httpx2
@@ -32,13 +32,15 @@ from magistrate.judges import ClaudeJudge, Judge
 from magistrate.judges.record import Record
 from magistrate.messages import JSON, is_object
 from magistrate.responses import wrapped
-from magistrate.reviews import ReviewStore
 from magistrate.routes import route, unhandled_surface
 from magistrate.settings import Settings
 from magistrate.subjects import Reason
 from magistrate.sync_driver import SyncDriver
 from magistrate.transfers import is_judging
 from magistrate.verdicts import JudgeInfo
+
+if TYPE_CHECKING:
+    from magistrate.reviews import ReviewStore
 
 SettingsSource = Settings | str | os.PathLike[str] | Mapping[str, Any] | None
 

@@ -7,6 +7,8 @@ own, where a client has to sign a request.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
+from functools import wraps
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import anthropic
@@ -62,7 +64,11 @@ class _Moderated:
             extra = {"moderation": self.moderation, **(options.get("_extra_kwargs") or {})}
             return super().copy(**{**options, "_extra_kwargs": extra})
 
-        with_options = copy
+        def __init_subclass__(cls) -> None:
+            sdk = cls.__bases__[-1]
+            if sdk.__module__.startswith("anthropic."):  # not an application's own subclass
+                cls.__init__ = _signed(_Moderated.__init__, sdk.__init__)
+                cls.copy = cls.with_options = _signed(_Moderated.copy, sdk.copy)
 
     def _require_judge_model(self) -> None:
         settings = self.moderation.settings
@@ -74,6 +80,16 @@ class _Moderated:
             f"set it to {self._judge_model}"
         )
         raise SettingsError([Problem(settings.source, None, None, "judge.model", message)])
+
+
+def _signed(ours: Callable[..., Any], theirs: Callable[..., Any]) -> Callable[..., Any]:
+    """Ours, to whoever asks for its signature the SDK's, which it takes all of."""
+
+    @wraps(theirs)
+    def method(*args: Any, **options: Any) -> Any:
+        return ours(*args, **options)
+
+    return method
 
 
 class AnthropicBedrock(_Moderated, bedrock.AnthropicBedrock):

@@ -15,6 +15,7 @@ from collections.abc import (
     Generator,
     Iterator,
 )
+from datetime import timedelta
 from functools import cache
 from typing import Any, TypeVar
 
@@ -47,36 +48,80 @@ class SyncBody(httpx2.SyncByteStream):
     """A body produced by a generator. Closing it closes the generator, then what feeds it.
 
     Both, because a body that nobody began to read has a generator whose `finally` does not run.
+    While another thread reads it, it cannot be closed: `interrupt` then makes that thread do it.
     """
 
-    def __init__(self, chunks: Generator[bytes, None, None], close: Callable[[], None]) -> None:
-        self._chunks = chunks
-        self._close = close
-
-    def __iter__(self) -> Generator[bytes, None, None]:
-        yield from self._chunks
-
-    def close(self) -> None:
-        self._chunks.close()
-        self._close()
-
-
-class AsyncBody(httpx2.AsyncByteStream):
-    """The same, asynchronous."""
+    stands_for: httpx2.Response | None = None
 
     def __init__(
-        self, chunks: AsyncGenerator[bytes, None], close: Callable[[], Awaitable[None]]
+        self,
+        chunks: Generator[bytes, None, None],
+        close: Callable[[], None],
+        interrupt: Callable[[], None] | None = None,
     ) -> None:
         self._chunks = chunks
         self._close = close
+        self._interrupt = interrupt
+        self._closed = False
+
+    @property
+    def elapsed(self) -> timedelta | None:
+        return _elapsed(self.stands_for)
+
+    def __iter__(self) -> Generator[bytes, None, None]:
+        for chunk in self._chunks:
+            if self._closed:
+                self.close()
+                return
+            yield chunk
+
+    def close(self) -> None:
+        self._closed = True
+        try:
+            self._chunks.close()
+            self._close()
+        except ValueError:
+            if self._interrupt is None or not getattr(self._chunks, "gi_running", False):
+                raise
+            self._interrupt()
+
+
+class AsyncBody(httpx2.AsyncByteStream):
+    """The same, asynchronous: another task may be reading it."""
+
+    stands_for: httpx2.Response | None = None
+
+    def __init__(
+        self,
+        chunks: AsyncGenerator[bytes, None],
+        close: Callable[[], Awaitable[None]],
+        interrupt: Callable[[], None] | None = None,
+    ) -> None:
+        self._chunks = chunks
+        self._close = close
+        self._interrupt = interrupt
+        self._closed = False
+
+    @property
+    def elapsed(self) -> timedelta | None:
+        return _elapsed(self.stands_for)
 
     async def __aiter__(self) -> AsyncGenerator[bytes, None]:
         async for chunk in self._chunks:
+            if self._closed:
+                await self.aclose()
+                return
             yield chunk
 
     async def aclose(self) -> None:
-        await self._chunks.aclose()
-        await self._close()
+        self._closed = True
+        try:
+            await self._chunks.aclose()
+            await self._close()
+        except RuntimeError:
+            if self._interrupt is None or not getattr(self._chunks, "ag_running", False):
+                raise
+            self._interrupt()
 
 
 def rewritten(response: R, public: JSON, body: JSON | SyncBody | AsyncBody) -> R:
@@ -99,8 +144,14 @@ def rewritten(response: R, public: JSON, body: JSON | SyncBody | AsyncBody) -> R
         headers=headers,
         extensions=old.extensions,
         request=old.request,
+        history=old.history,
+        default_encoding=old.default_encoding,
         **_body(body),
     )
+    if not isinstance(body, dict):
+        body.stands_for = old
+    elif (took := _elapsed(old)) is not None:
+        new.http_response.elapsed = took
     return new
 
 
@@ -127,7 +178,7 @@ def received(found: object, request: APIRequest, cls: type[R]) -> R:
     other. Raises ModerationError for what cannot be read.
     """
     if isinstance(found, httpx2.Response):
-        return wrapped(found, request, cls)
+        found = wrapped(found, request, cls)
     if isinstance(found, BaseModel):
         kind = {"content-type": "application/json"}
         return wrapped(_raw(request, kind, found.to_dict(mode="json")), request, cls)
@@ -136,6 +187,10 @@ def received(found: object, request: APIRequest, cls: type[R]) -> R:
             f"a middleware inside magistrate's returned {type(found).__name__}, which cannot be "
             f"judged; return {cls.__name__}, or place it before the Moderation"
         )
+    try:
+        _ = found.http_response.request
+    except RuntimeError:  # made by a middleware, which need not say what it answers
+        found.http_response.request = _request(request)
     return found
 
 
@@ -216,8 +271,20 @@ def _raw(
     request: APIRequest, headers: dict[str, str], body: JSON | SyncBody | AsyncBody
 ) -> httpx2.Response:
     raw = httpx2.Response(200, headers=headers, **_body(body))
-    raw.request = httpx2.Request(request.method.upper(), "https://magistrate.invalid/v1/messages")
+    raw.request = _request(request)
+    raw.elapsed = timedelta()
     return raw
+
+
+def _request(request: APIRequest) -> httpx2.Request:
+    return httpx2.Request(request.method.upper(), "https://magistrate.invalid/v1/messages")
+
+
+def _elapsed(response: httpx2.Response | None) -> timedelta | None:
+    try:
+        return None if response is None else response.elapsed
+    except RuntimeError:  # not known before the response has ended
+        return None
 
 
 def _header(public: JSON) -> str:

@@ -84,7 +84,7 @@ class SyncDriver:
             first = next(outward)
             match first:
                 case Open(public, ours):
-                    body = SyncBody(self._stream(outward), outward.close)
+                    body = SyncBody(self._stream(outward), outward.close, self._interrupt)
                     return self._rewritten(public, body, ours)
                 case Answer(message, public, ours):
                     for _ in outward:
@@ -206,7 +206,7 @@ class SyncDriver:
         return model_reply(raw)
 
     def _interrupt(self) -> None:
-        """Wake the caller's thread if it is reading a body that no longer matters.
+        """Wake the thread that is reading a body that no longer matters.
 
         A connection may be back in the pool an instant before the reader says so; shutting it down
         then costs another request a retry, never a wrong answer.
