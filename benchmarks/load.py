@@ -13,7 +13,6 @@ import argparse
 import asyncio
 import gc
 import json
-import logging
 import platform
 import time
 import tracemalloc
@@ -143,9 +142,7 @@ def clients(stack: ExitStack, kind: Any, http: Any) -> dict[str, Any]:
 # --- CPU time, ours to plain ----------------------------------------------------------------------
 
 
-def alternating(
-    run: Callable[[str], Any], rounds: int, *, per: int
-) -> tuple[float, float]:
+def alternating(run: Callable[[str], Any], rounds: int, *, per: int) -> tuple[float, float]:
     """The CPU seconds that `run("plain")` and `run("ours")` take per unit.
 
     Rounds alternate, and the best of each counts: what else the machine does can only add.
@@ -221,9 +218,7 @@ async def read_all(client: Any, streams: int) -> None:
     await asyncio.gather(*(read(client) for _ in range(streams)))
 
 
-def crowd(
-    stack: ExitStack, kind: str = "ours"
-) -> Any:
+def crowd(stack: ExitStack, kind: str = "ours") -> Any:
     """An async client for many streams at once, whose chunks arrive interleaved."""
     options: dict[str, Any] = {"api_key": "k", "max_retries": 0}
     http = httpx2.AsyncClient(transport=Upstream(turns=True))
@@ -298,7 +293,10 @@ def memory(rounds: int, streams: int) -> list[tuple[str, str]]:
     grown = (traced[-1] - traced[settled]) / 2**10
     shown = [sizes[at] for at in sorted({0, settled, rounds // 2, rounds - 1})]
     return [
-        (f"{rounds} rounds of {streams} streams: RSS", " → ".join(f"{s:.0f}" for s in shown) + " MiB"),
+        (
+            f"{rounds} rounds of {streams} streams: RSS",
+            " → ".join(f"{s:.0f}" for s in shown) + " MiB",
+        ),
         (f"traced memory, round {settled + 1} to {rounds}", f"{grown:+.0f} KiB"),
         ("traced memory, round 1", f"{first / 2**20:.1f} MiB"),
     ]
@@ -308,7 +306,9 @@ def memory(rounds: int, streams: int) -> list[tuple[str, str]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="a short run, less exact")
     quick: bool = parser.parse_args().quick
     rounds, calls = (5, 100) if quick else (15, 400)

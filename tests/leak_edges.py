@@ -22,12 +22,13 @@ import pydantic
 
 from leak_strategies import (
     JUDGE,
+    MARK,
     Objection,
     Upstream,
     configured,
+    objects,
     outcome_of,
     shown,
-    stops,
     tokens_in,
     unreadable_stops,
 )
@@ -35,7 +36,7 @@ from magistrate import Moderation
 from magistrate.decisions import Decision
 from magistrate.settings import Settings
 from magistrate.subjects import Subject
-from magistrate.verdicts import JudgeInfo, Outcome, Verdict
+from magistrate.verdicts import JudgeInfo, Outcome
 
 # How long the judge takes: no time, a moment, or until upstream has sent its last byte.
 Delay: TypeAlias = Literal["none", "moment", "after upstream"]
@@ -61,12 +62,6 @@ class Left(Exception):
     """Raised by a caller in the middle of a stream."""
 
 
-def blocks(settings: Settings, outcome: Outcome, objection: Objection) -> bool:
-    """Whether an outcome says that its window must not be handed over."""
-    objected = not isinstance(outcome, Verdict) or bool(outcome.findings or outcome.high_risk)
-    return objected and stops(settings, objection)
-
-
 # --- one example ----------------------------------------------------------------------------------
 
 
@@ -74,18 +69,21 @@ def blocks(settings: Settings, outcome: Outcome, objection: Objection) -> bool:
 class Example:
     """What is planned for one exchange, and what came of it.
 
-    `allowed`: the tokens of everything that a verdict has allowed so far. `received`: what the
-    caller was handed; each piece of content is checked as it arrives.
+    `asked_badly`: the question has the mark. `allowed`: the tokens of everything that a verdict has
+    allowed so far. `received`: what the caller was handed; each piece of content is checked as it
+    arrives.
     """
 
     settings: Settings
     upstream: Upstream
     objection: Objection = "block"
     delays: list[Delay] = field(default_factory=list)
+    asked_badly: bool = False
     allowed: set[int] = field(default_factory=set)
     asked: int = 0
     busy: int = 0
     objected: bool = False
+    refused_input: bool = False
     received: bytearray = field(default_factory=bytearray)
     bodies: list[Body] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
@@ -125,8 +123,9 @@ class Example:
         outcome = outcome_of(subject, self.objection)
         with self.lock:
             self.busy -= 1
-            if blocks(self.settings, outcome, self.objection):
+            if objects(self.settings, subject.stage, outcome, self.objection):
                 self.objected = True
+                self.refused_input = self.refused_input or subject.stage == "input"
             else:
                 self.allowed |= shown(subject)
         return outcome
@@ -234,27 +233,28 @@ class Edge:
         self._wire, self._judge = Wire(), Listener()
         self.moderation = Moderation(self.settings, judge=self._judge)
         options: dict[str, Any] = {"api_key": "k", "max_retries": 0, "timeout": 30.0}
-        self._sync = anthropic.Anthropic(
+        self.sync_client = anthropic.Anthropic(
             middleware=[self.moderation],
             http_client=httpx2.Client(transport=self._wire),
             **options,
         )
-        self._async = anthropic.AsyncAnthropic(
+        self.async_client = anthropic.AsyncAnthropic(
             middleware=[self.moderation],
             http_client=httpx2.AsyncClient(transport=self._wire),
             **options,
         )
 
     def close(self, runner: asyncio.Runner) -> None:
-        self._sync.close()
-        runner.run(self._async.close())
+        self.sync_client.close()
+        runner.run(self.async_client.close())
         self.moderation.close()
 
     def plan(self, example: Example, surface: Surface) -> dict[str, Any]:
         """Make this the exchange that comes next; the arguments to ask with."""
         self._wire.example = self._judge.example = example
         self.moderation._decisions.clear()
-        question = {"role": "user", "content": f"question {next(_numbers)}"}
+        words = f"question {next(_numbers)}{MARK * example.asked_badly}"
+        question = {"role": "user", "content": words}
         call: dict[str, Any] = {
             "model": "claude-haiku-5-5",
             "max_tokens": 9,
@@ -290,20 +290,20 @@ class Edge:
     ) -> None:
         match surface:
             case "bytes":
-                streaming = self._sync.messages.with_streaming_response
+                streaming = self.sync_client.messages.with_streaming_response
                 with streaming.create(**call, stream=True) as response:
                     for number, data in enumerate(response.iter_bytes()):
                         if number == at:
                             return leave(way, response.close)
                         example.receive(data)
             case "events":
-                stream = self._sync.messages.create(**call, stream=True)
+                stream = self.sync_client.messages.create(**call, stream=True)
                 for number, item in enumerate(stream):
                     if number == at:
                         return leave(way, stream.close)
                     example.receive(item.to_json(warnings=False))
             case "helper":
-                with self._sync.messages.stream(**call) as helper:
+                with self.sync_client.messages.stream(**call) as helper:
                     for number, item in enumerate(helper):
                         if number == at:
                             return leave(way, helper.close)
@@ -358,20 +358,20 @@ class Edge:
         number = -1
         match surface:
             case "bytes":
-                streaming = self._async.messages.with_streaming_response
+                streaming = self.async_client.messages.with_streaming_response
                 async with streaming.create(**call, stream=True) as response:
                     async for data in response.iter_bytes():
                         if (number := number + 1) == at:
                             return await leave_async(way, response.close)
                         example.receive(data)
             case "events":
-                stream = await self._async.messages.create(**call, stream=True)
+                stream = await self.async_client.messages.create(**call, stream=True)
                 async for item in stream:
                     if (number := number + 1) == at:
                         return await leave_async(way, stream.close)
                     example.receive(item.to_json(warnings=False))
             case "helper":
-                async with self._async.messages.stream(**call) as helper:
+                async with self.async_client.messages.stream(**call) as helper:
                     async for item in helper:
                         if (number := number + 1) == at:
                             return await leave_async(way, helper.close)

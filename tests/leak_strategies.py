@@ -22,7 +22,15 @@ from magistrate.messages import is_object
 from magistrate.settings import Settings
 from magistrate.subjects import Subject
 from magistrate.testing.judge_script import judged_parts_with
-from magistrate.verdicts import Finding, HighRiskAnswer, JudgeInfo, Outcome, Unavailable, Verdict
+from magistrate.verdicts import (
+    Finding,
+    HighRiskAnswer,
+    JudgeInfo,
+    Outcome,
+    Stage,
+    Unavailable,
+    Verdict,
+)
 
 JSON = dict[str, Any]
 MARK = "XMARKEDX"
@@ -490,15 +498,17 @@ def warned_clause() -> str:
     return next(each.id for each in section.clauses if each.evidence == "conversation")
 
 
-def stops(settings: Settings, objection: Objection) -> bool:
-    """Whether an objection to a window ends the answer there."""
+def objects(settings: Settings, stage: Stage, outcome: Outcome, objection: Objection) -> bool:
+    """Whether what the judge said means that nothing it was shown may be handed over."""
+    if isinstance(outcome, Verdict) and not outcome.findings and not outcome.high_risk:
+        return False
     match objection:
         case "floor" | "timeout" | "refused":
             return True
         case "block":
             return settings.release != "shadow"
         case "hold":
-            return settings.may_hold
+            return settings.may_hold and stage == "output"
         case "warn":
             return False
 

@@ -31,7 +31,6 @@ from magistrate.errors import Blocked, HeldForReview, ModerationError, Moderatio
 from magistrate.exchange import Exchange
 from magistrate.flow import decline_thread, moderate
 from magistrate.messages import JSON, is_object, turns
-from magistrate.reviews import HeldItem, ReviewError
 from magistrate.routes import batch_id
 from magistrate.subjects import Subject, Uninspected
 from magistrate.transfers import broken
@@ -115,6 +114,8 @@ class Case:
             self.settle(exchange.decision())
 
     def _store(self, effect: Store) -> str:
+        from magistrate.reviews import HeldItem, ReviewError  # brings SQLAlchemy
+
         store = self.moderation.reviews
         evidence = audit.retainable(effect.decision, self.settings)
         item = HeldItem(

@@ -76,6 +76,8 @@ class Moderation(anthropic.Middleware):
             self._key = secrets.token_bytes(32)
         self.reviews: ReviewStore | None = None
         if self.settings.review is not None:
+            from magistrate.reviews import ReviewStore  # brings SQLAlchemy, which takes its time
+
             app = self.settings.app.name if self.settings.app else "app"
             self.reviews = ReviewStore(self.settings.review, app=app)
 

@@ -50,13 +50,13 @@ class _Moderated:
             if args:  # Bedrock's client takes its parameters by position too
                 signature = inspect.signature(super().__init__)
                 options = dict(signature.bind_partial(*args, **options).arguments)
-            given = options.pop("middleware", None)
+            given = tuple(options.pop("middleware", None) or ())
             self.moderation, chain = outermost(moderation, given)
             try:
                 self._require_judge_model()
                 super().__init__(middleware=chain, **options)
             except BaseException:
-                if self.moderation not in (moderation, *(given or ())):
+                if self.moderation not in (moderation, *given):
                     self.moderation.close()  # nobody else has it
                 raise
 

@@ -175,7 +175,9 @@ class SyncDriver:
 
     def _judge(self, ask: Ask, key: str, give_up: float) -> None:
         case = self._case
-        remaining = give_up - time.monotonic()  # a wait for a free thread counts
+        if ask.ticket not in self._waiting:
+            return  # the caller left while this waited for a free thread
+        remaining = give_up - time.monotonic()  # that wait counts
         outcome: Outcome
         try:
             outcome = (

@@ -1,26 +1,42 @@
 """An early pytest plugin: our clients under the SDK's names, before a test module imports them.
 
-The judge allows everything, and endpoints that cannot be inspected pass with a warning, so that
-what differs from a plain run is what our clients do to the SDK and not what they moderate.
+The judge allows everything, and what cannot be inspected passes with a warning, so that what
+differs from a plain run is what our clients do to the SDK and not what they moderate.
 """
 
 from __future__ import annotations
 
 import anthropic
+import anthropic.lib.aws
+import anthropic.lib.bedrock
+import anthropic.lib.foundry
+import anthropic.lib.google_cloud
+import anthropic.lib.vertex
 
+import magistrate
 import magistrate.clients
-from magistrate.middleware import Moderation
 from magistrate.settings import Settings
+from magistrate.settings_schema import OnUninspected
 from magistrate.testing import ScriptedJudge
 
-# The suite's fakes answer with what no API would, and ask for endpoints that are not messages.
-_PASS = dict.fromkeys(
-    ("file", "media", "encrypted", "thread", "unknown_block", "unknown_event", "endpoint"), "warn"
+# The suite's servers answer with what no API would, and it asks for more than messages.
+SETTINGS = Settings.load(
+    {"version": 1, "on_uninspected": dict.fromkeys(OnUninspected.model_fields, "warn")}
 )
-SETTINGS = Settings.load({"version": 1, "on_uninspected": _PASS})
+
+# Where an application may import a client from. The modules that define them stay as they are: the
+# SDK compares types with the names in there.
+MODULES = (
+    anthropic,
+    anthropic.lib.aws,
+    anthropic.lib.bedrock,
+    anthropic.lib.foundry,
+    anthropic.lib.google_cloud,
+    anthropic.lib.vertex,
+)
 
 
-class Allowing(Moderation):
+class Allowing(magistrate.Moderation):
     """What a client makes for itself when the suite, which knows nothing of us, builds one."""
 
     def __init__(self, settings: object = None) -> None:
@@ -28,9 +44,20 @@ class Allowing(Moderation):
         super().__init__(SETTINGS, judge=ScriptedJudge())
 
 
-# A subclass of our client would be tested instead of our client: the SDK, and ours like it, treat
-# subclasses differently. So the clients stay, and what they construct is replaced.
-magistrate.clients.Moderation = Allowing
+def substitute() -> None:
+    """Put our clients into the SDK's public modules.
 
-anthropic.Anthropic = anthropic.Client = magistrate.clients.Anthropic
-anthropic.AsyncAnthropic = anthropic.AsyncClient = magistrate.clients.AsyncAnthropic
+    The clients are ours exactly: the SDK, and ours like it, treat subclasses differently. So what
+    they make is replaced instead.
+    """
+    magistrate.clients.Moderation = Allowing
+    for name in magistrate.__all__:
+        theirs, ours = getattr(anthropic, name, None), getattr(magistrate, name)
+        if isinstance(theirs, type) and issubclass(ours, theirs):
+            for module in MODULES:
+                if getattr(module, name, None) is theirs:
+                    setattr(module, name, ours)
+    anthropic.Client, anthropic.AsyncClient = anthropic.Anthropic, anthropic.AsyncAnthropic
+
+
+substitute()
