@@ -65,20 +65,27 @@ class Left(Exception):
 # --- one example ----------------------------------------------------------------------------------
 
 
-@dataclass
+@dataclass(repr=False)
 class Example:
     """What is planned for one exchange, and what came of it.
 
-    `asked_badly`: the question has the mark. `allowed`: the tokens of everything that a verdict has
-    allowed so far. `received`: what the caller was handed; each piece of content is checked as it
-    arrives.
+    Planned: `asked_badly`: the question has the mark. `slow`: upstream waits for the judge, so that
+    verdicts come in the middle of the stream and not after it. The caller reads through `surface`,
+    and with `at` leaves after so many pieces, in some `way`.
+
+    Noted: `allowed`, the tokens of everything that a verdict has allowed so far; `received`, what
+    the caller was handed, each piece of it checked as it arrives.
     """
 
-    settings: Settings
+    config: str
     upstream: Upstream
     objection: Objection = "block"
     delays: list[Delay] = field(default_factory=list)
     asked_badly: bool = False
+    slow: bool = False
+    surface: Surface = "bytes"
+    at: int = -1
+    way: Way = "close"
     allowed: set[int] = field(default_factory=set)
     asked: int = 0
     busy: int = 0
@@ -91,6 +98,19 @@ class Example:
     final: Any = None
     error: Exception | None = None
     decisions: list[Decision] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        left = f", {self.way} at {self.at}" if self.at >= 0 else ""
+        judge = f"{self.objection} after {self.delays}"
+        how = f"{self.surface}{left}, slow: {self.slow}, asked badly: {self.asked_badly}"
+        return f"<{self.config}; {judge}; {how}; {self.upstream}>"
+
+    def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:
+        printer.text(repr(self))
+
+    @property
+    def settings(self) -> Settings:
+        return configured(self.config)
 
     @property
     def unreadable(self) -> bool:
@@ -143,12 +163,18 @@ class Body(httpx2.SyncByteStream, httpx2.AsyncByteStream):
         self.closed = 0
 
     def __iter__(self) -> Iterator[bytes]:
-        yield from self._example.upstream.chunks
+        example = self._example
+        for chunk in example.upstream.chunks:
+            yield chunk
+            until = time.monotonic() + 5 * _MOMENT_S
+            while example.slow and example.busy and time.monotonic() < until:
+                time.sleep(_MOMENT_S / 4)
         self._end()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        for number, chunk in enumerate(self._example.upstream.chunks):
-            if number % 3 == 0:
+        example = self._example
+        for number, chunk in enumerate(example.upstream.chunks):
+            for _ in range(6 if example.slow else number % 3 == 0):
                 await asyncio.sleep(0)
             yield chunk
         self._end()
@@ -249,7 +275,7 @@ class Edge:
         runner.run(self.async_client.close())
         self.moderation.close()
 
-    def plan(self, example: Example, surface: Surface) -> dict[str, Any]:
+    def plan(self, example: Example) -> dict[str, Any]:
         """Make this the exchange that comes next; the arguments to ask with."""
         self._wire.example = self._judge.example = example
         self.moderation._decisions.clear()
@@ -260,7 +286,7 @@ class Edge:
             "max_tokens": 9,
             "messages": [question],
         }
-        if example.upstream.structured and surface == "helper":
+        if example.upstream.structured and example.surface == "helper":
             call["output_format"] = Said
         elif example.upstream.structured:
             call["output_config"] = {"format": {"type": "json_schema", "schema": {}}}
@@ -271,42 +297,40 @@ class Edge:
 
     # --- synchronous ------------------------------------------------------------------------------
 
-    def read(self, example: Example, surface: Surface, *, at: int = -1, way: Way = "close") -> None:
-        """Ask and read to the end, or leave after `at` pieces in some way."""
-        call = self.plan(example, surface)
+    def read(self, example: Example) -> None:
+        """Ask and read to the end, or leave early."""
+        call = self.plan(example)
         try:
-            self._read(example, surface, call, at, way)
+            self._read(example, call)
         except Left:
             pass
         except (anthropic.AnthropicError, httpx2.HTTPError) as error:
             example.error = error.with_traceback(None)
-        if way in ("forget", "leave"):
+        if example.way in ("forget", "leave"):
             collect()
         self._settle(example)
         self.note(example)
 
-    def _read(
-        self, example: Example, surface: Surface, call: dict[str, Any], at: int, way: Way
-    ) -> None:
-        match surface:
+    def _read(self, example: Example, call: dict[str, Any]) -> None:
+        match example.surface:
             case "bytes":
                 streaming = self.sync_client.messages.with_streaming_response
                 with streaming.create(**call, stream=True) as response:
                     for number, data in enumerate(response.iter_bytes()):
-                        if number == at:
-                            return leave(way, response.close)
+                        if number == example.at:
+                            return leave(example, response.close)
                         example.receive(data)
             case "events":
                 stream = self.sync_client.messages.create(**call, stream=True)
                 for number, item in enumerate(stream):
-                    if number == at:
-                        return leave(way, stream.close)
+                    if number == example.at:
+                        return leave(example, stream.close)
                     example.receive(item.to_json(warnings=False))
             case "helper":
                 with self.sync_client.messages.stream(**call) as helper:
                     for number, item in enumerate(helper):
-                        if number == at:
-                            return leave(way, helper.close)
+                        if number == example.at:
+                            return leave(example, helper.close)
                         example.receive(item.to_json(warnings=False))
                     if has_begun(example):
                         example.final = helper.get_final_message()
@@ -319,21 +343,19 @@ class Edge:
 
     # --- asynchronous -----------------------------------------------------------------------------
 
-    async def read_async(
-        self, example: Example, surface: Surface, *, at: int = -1, way: Way = "close"
-    ) -> None:
+    async def read_async(self, example: Example) -> None:
         """The same; `cancel` cancels the reading task after `at` steps of the event loop."""
-        call = self.plan(example, surface)
-        reading = asyncio.create_task(self._read_to_end(example, surface, call, at, way))
-        if way == "cancel":
-            for _ in range(at):
+        call = self.plan(example)
+        reading = asyncio.create_task(self._read_to_end(example, call))
+        if example.way == "cancel":
+            for _ in range(example.at):
                 await asyncio.sleep(0)
             reading.cancel()
         await asyncio.wait([reading])
         if not reading.cancelled():
             reading.result()
         del reading
-        if way in ("forget", "leave"):
+        if example.way in ("forget", "leave"):
             collect()  # an async generator that is dropped is closed by the event loop, later
         for step in range(500):
             await asyncio.sleep(0)
@@ -342,39 +364,35 @@ class Edge:
         self.note(example)
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
-    async def _read_to_end(
-        self, example: Example, surface: Surface, call: dict[str, Any], at: int, way: Way
-    ) -> None:
+    async def _read_to_end(self, example: Example, call: dict[str, Any]) -> None:
         try:
-            await self._read_async(example, surface, call, -1 if way == "cancel" else at, way)
+            await self._read_async(example, call)
         except Left:
             pass
         except (anthropic.AnthropicError, httpx2.HTTPError) as error:
             example.error = error.with_traceback(None)
 
-    async def _read_async(
-        self, example: Example, surface: Surface, call: dict[str, Any], at: int, way: Way
-    ) -> None:
-        number = -1
-        match surface:
+    async def _read_async(self, example: Example, call: dict[str, Any]) -> None:
+        at, number = (-1 if example.way == "cancel" else example.at), -1
+        match example.surface:
             case "bytes":
                 streaming = self.async_client.messages.with_streaming_response
                 async with streaming.create(**call, stream=True) as response:
                     async for data in response.iter_bytes():
                         if (number := number + 1) == at:
-                            return await leave_async(way, response.close)
+                            return await leave_async(example, response.close)
                         example.receive(data)
             case "events":
                 stream = await self.async_client.messages.create(**call, stream=True)
                 async for item in stream:
                     if (number := number + 1) == at:
-                        return await leave_async(way, stream.close)
+                        return await leave_async(example, stream.close)
                     example.receive(item.to_json(warnings=False))
             case "helper":
                 async with self.async_client.messages.stream(**call) as helper:
                     async for item in helper:
                         if (number := number + 1) == at:
-                            return await leave_async(way, helper.close)
+                            return await leave_async(example, helper.close)
                         example.receive(item.to_json(warnings=False))
                     if has_begun(example):
                         example.final = await helper.get_final_message()
@@ -392,16 +410,17 @@ def has_begun(example: Example) -> bool:
     return b"message_start" in example.received
 
 
-def leave(way: Way, close: Callable[[], Any]) -> None:
+def leave(example: Example, close: Callable[[], Any]) -> None:
     """Leave a stream: close it, just go, or with an exception."""
-    if way == "close":
+    if example.way == "close":
         close()
-    elif way == "raise":
+    elif example.way == "raise":
         raise Left
 
 
-async def leave_async(way: Way, close: Callable[[], Any]) -> None:
-    if way == "close":
+async def leave_async(example: Example, close: Callable[[], Any]) -> None:
+    """The same, asynchronous."""
+    if example.way == "close":
         await close()
-    elif way == "raise":
+    elif example.way == "raise":
         raise Left

@@ -371,7 +371,7 @@ def test_both_may_fail_at_once(
     check_both(flavour, surface, judge, stage, upstream)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @both
 @pytest.mark.parametrize("surface", ["create", "create(stream=True)"])
 @pytest.mark.parametrize("stage", ["input", "output"])

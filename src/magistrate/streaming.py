@@ -94,7 +94,9 @@ def answer_stream(
                         yield from _write(exchange, talk, outlet, passing, {})
             case End() | Failed():
                 for item in decoder.flush():
-                    if item.data:  # half an event is nothing to a reader, and nobody can judge it
+                    # Half an event is nothing to a reader, and nobody can judge it. Half a ping
+                    # would run into what is held, which it overtakes.
+                    if item.data and item.type != "ping":
                         yield from _write(exchange, talk, outlet, held.feed(item), {})
                 held.end()
                 failed = happened.error if isinstance(happened, Failed) else None

@@ -66,7 +66,7 @@ TIME_LIMIT_S = 3600
 TEST_TIME_LIMIT_S = 90  # a test may wait for ever for a request that is refused
 
 # What the caller's own settings and test run must not tell the suite.
-_FOREIGN = ("ANTHROPIC_", "AWS_", "COV", "MAGISTRATE_", "PYTEST_", "PYTHONPATH", "VIRTUAL_ENV")
+_FOREIGN = ("ANTHROPIC_", "AWS_", "COV", "MAGISTRATE_", "PYTEST_", "PYTHON", "VIRTUAL_ENV")
 _KEPT = {"PYTEST_XDIST_AUTO_NUM_WORKERS"}
 
 Outcomes = Mapping[str, str]  # test id -> passed, failed, error or skipped
@@ -297,8 +297,12 @@ def show(report: Report, known: Iterable[Rule]) -> None:
         if lines:
             print(f"\n{len(lines)} {title}")
             print(*(f"  {line}" for line in lines), sep="\n")
+    groups = Counter(rule.group for rule in report.explained.values())
+    print(
+        "\nexplained:", ", ".join(f"{count} {group}" for group, count in groups.items()) or "none"
+    )
     if not report.unexplained and not report.outdated:
-        print("\nnothing unexplained")
+        print("nothing unexplained")
 
 
 if __name__ == "__main__":
