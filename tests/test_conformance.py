@@ -34,7 +34,7 @@ def conform(part: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.conformance
 def test_the_sdks_tests_of_its_clients_pass_on_ours() -> None:
     conform("quick")
 

@@ -149,8 +149,9 @@ class Suite:
 
 def prepare(version: str) -> Suite:
     """The suite of this SDK version, from the cache or from PyPI."""
-    lists = [HERE / "requirements.txt", ROOT / "pyproject.toml"]
-    about = [sys.version, str(ROOT), EXTRAS, *(path.read_text() for path in lists)]
+    ours = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    suites = (HERE / "requirements.txt").read_text()
+    about = [sys.version, str(ROOT), EXTRAS, suites, *ours]
     key = hashlib.sha256("\0".join(about).encode()).hexdigest()[:12]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     home = cache / "magistrate-conformance" / f"{version}-{key}"
