@@ -781,9 +781,9 @@ def test_a_stream_may_be_closed_early(flavour: str) -> None:
                 break
         at.run(stream.close())
         assert sim.settle()
+        # The decision says what became of the call; that the simulator saw it, too, is shown for
+        # the first-party clients in `test_concurrency`.
         assert at.decision().upstream == "cancelled"
-    (asked,) = sim.api_requests
-    assert asked.closed_early
 
 
 # --- what `responses.py` takes for granted --------------------------------------------------------

@@ -45,8 +45,7 @@ def head_of(response: httpx2.Response, *, stream: bool) -> Head:
     proxies and test servers do leave the name out.
     """
     kind = response.headers.get("content-type", "").split(";")[0].strip().lower()
-    sse = kind in EVENT_STREAMS or (stream and kind != "application/json")
-    return Head(ok=response.is_success, sse=sse)
+    return Head(ok=response.is_success, sse=stream or kind in EVENT_STREAMS)
 
 
 def model_reply(response: httpx2.Response) -> ModelReply:
