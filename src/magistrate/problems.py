@@ -41,7 +41,7 @@ class Misfit:
 
 
 class SettingsError(ValueError):
-    """A settings or policy file is wrong. `str()` has a paragraph for each of `problems`."""
+    """A settings, policy or case file is wrong. `str()` has a paragraph for each of `problems`."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)

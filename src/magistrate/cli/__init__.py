@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from magistrate._version import __version__
-from magistrate.cli import reviews
+from magistrate.cli import evals, reviews
 from magistrate.cli.check import check
 from magistrate.cli.coverage import coverage
 from magistrate.cli.demo import demo
@@ -29,6 +29,7 @@ app.command()(check)
 app.command()(validate)
 app.command()(explain)
 app.command()(coverage)
+app.add_typer(evals.app, name="eval")
 app.add_typer(reviews.app, name="reviews")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
@@ -21,14 +20,11 @@ from magistrate.cli.printing import (
     table,
     text,
 )
-from magistrate.conversation import Conversation
-from magistrate.digests import Digests
-from magistrate.exchange import Exchange
 from magistrate.judges.base import ModelReply
 from magistrate.judges.claude import ClaudeJudge
 from magistrate.messages import JSON, is_array, is_object
 from magistrate.settings import Settings, SettingsError
-from magistrate.subjects import Part, Subject, Uninspected, as_context, read_answer
+from magistrate.trial import Trial
 
 if TYPE_CHECKING:
     from anthropic import Anthropic
@@ -187,25 +183,13 @@ def _judged(
         return ModelReply(raw.status_code, raw.json(), dict(raw.headers))
 
     judge = ClaudeJudge()
-    exchange = Exchange(
-        id=f"dec_{secrets.token_urlsafe(12)}",
-        body=body,
-        settings=settings,
-        digests=Digests(secrets.token_bytes(32), "check"),
-        judge=judge.info(settings),
-        stream=False,
+    trial = Trial.of(settings, stage, body, answer)
+    outcomes = (
+        [judge.judge(trial.subject, settings, ask, settings.judge.deadline_s)]
+        if trial.subject is not None
+        else []
     )
-    hearing = exchange.input if stage == "input" else exchange.output
-    asked, hearing.uninspected = Conversation.of(body, exchange.digests, redact=True).read()
-    if stage == "output":
-        items = read_answer(answer)
-        parts = tuple(item for item in items if isinstance(item, Part))
-        hearing.uninspected = tuple(item for item in items if isinstance(item, Uninspected))
-        asked = Subject("output", (*map(as_context, asked.parts), *parts))
-    if any(part.judged for part in asked.parts):
-        hearing.outcomes.append(judge.judge(asked, settings, ask, settings.judge.deadline_s))
-    exchange.rule(stage)
-    return exchange.decision()
+    return trial.decide(outcomes, judge.info(settings))
 
 
 def _print(out: Console, decision: Decision) -> None:

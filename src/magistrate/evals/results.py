@@ -1,0 +1,288 @@
+"""A run on disk: what was asked, of whom, and one line for every judgment.
+
+    RUN/manifest.json   who judged, under what, over which cases: every hash and version
+    RUN/settings.json   the settings and the policy as they were, so that a run can be decided again
+    RUN/cases.jsonl     the cases as they were, so that a report needs nothing else
+    RUN/results.jsonl   one `Result` a line, in the order they came in
+
+A line is whole or it is not there: a run that was killed in the middle of one goes on without it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal, cast
+
+from magistrate.decisions import Decision
+from magistrate.evals.cases import Case, Dataset
+from magistrate.messages import JSON, is_object
+from magistrate.problems import Problem, SettingsError
+from magistrate.schema import parsed
+from magistrate.settings import Settings
+from magistrate.verdicts import (
+    GRADES,
+    Failure,
+    Finding,
+    Grade,
+    HighRiskAnswer,
+    JudgeInfo,
+    Outcome,
+    Unavailable,
+    Usage,
+    Verdict,
+)
+
+FORMAT = 1
+MANIFEST, SETTINGS, CASES, RESULTS = (
+    "manifest.json",
+    "settings.json",
+    "cases.jsonl",
+    "results.jsonl",
+)
+OutcomeName = Literal["verdict"] | Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One judgment of one case, and the decision it led to.
+
+    `repeat` counts from 0. `decision` is the whole decision record as JSON, quotes included; its id
+    is `case#repeat`. `latency_ms` is the time the judge took, waiting for rate limits not included.
+    """
+
+    case: str
+    repeat: int
+    outcome: Outcome
+    decision: JSON
+    latency_ms: float
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.case, self.repeat
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The judge's verdict; None where it could not answer."""
+        return self.outcome if isinstance(self.outcome, Verdict) else None
+
+    @property
+    def ended(self) -> OutcomeName:
+        """How the judgment ended: with a verdict, or the reason why there is none."""
+        return "verdict" if isinstance(self.outcome, Verdict) else self.outcome.reason
+
+    @property
+    def action(self) -> str:
+        return str(self.decision["action"])
+
+    def grade(self, clauses: Iterable[str]) -> Grade | None:
+        """The highest grade among findings of these clauses; None without a verdict."""
+        if self.verdict is None:
+            return None
+        wanted = frozenset(clauses)
+        found = {f.grade for f in self.verdict.findings if f.clause in wanted}
+        return next((grade for grade in reversed(GRADES) if grade in found), "none")
+
+    def as_json(self) -> JSON:
+        """The line of `results.jsonl`; `of_json` reads it back."""
+        outcome = self.outcome
+        said: JSON = {"judge": _fields(outcome.judge), "usage": _fields(outcome.usage)}
+        if isinstance(outcome, Verdict):
+            said |= {
+                "findings": [_fields(found) for found in outcome.findings],
+                "high_risk": [_fields(answer) for answer in outcome.high_risk],
+                "discloses_ai": outcome.discloses_ai,
+            }
+        else:
+            said |= {"reason": outcome.reason, "detail": outcome.detail}
+        return {
+            "case": self.case,
+            "repeat": self.repeat,
+            "ended": self.ended,
+            "outcome": said,
+            "decision": self.decision,
+            "latency_ms": self.latency_ms,
+        }
+
+    @classmethod
+    def of_json(cls, data: JSON) -> Result:
+        """Raises KeyError, TypeError or ValueError for a line of another shape."""
+        said = data["outcome"]
+        judge, usage = JudgeInfo(**said["judge"]), Usage(**said["usage"])
+        outcome: Outcome
+        if data["ended"] == "verdict":
+            outcome = Verdict(
+                judge,
+                tuple(Finding(**found) for found in said["findings"]),
+                tuple(HighRiskAnswer(**answer) for answer in said["high_risk"]),
+                said["discloses_ai"],
+                usage,
+            )
+        else:
+            outcome = Unavailable(said["reason"], judge, said["detail"], usage)
+        return cls(data["case"], data["repeat"], outcome, data["decision"], data["latency_ms"])
+
+
+def result_of(
+    case: Case, repeat: int, outcome: Outcome, decision: Decision, latency_ms: float
+) -> Result:
+    """A result. What depends on the moment or on chance is left out of its decision."""
+    record = decision.as_json(evidence=True) | {"id": f"{case.id}#{repeat}", "latency_ms": None}
+    return Result(case.id, repeat, outcome, record, round(latency_ms, 3))
+
+
+def _fields(item: Any) -> JSON:
+    return {name: getattr(item, name) for name in item.__dataclass_fields__}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run that was read back: its manifest, cases, settings, and results by case and repeat."""
+
+    folder: Path
+    manifest: JSON
+    settings: Settings
+    cases: Dataset
+    results: tuple[Result, ...]
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def complete(self) -> bool:
+        """Whether every case was judged as often as it was to be."""
+        return len(self.results) >= len(self.cases) * int(self.manifest["repeat"])
+
+    @classmethod
+    def read(cls, folder: str | os.PathLike[str]) -> Run:
+        """Read a run's folder. Raises `SettingsError` for one that is none, or is damaged."""
+        path = Path(folder)
+        manifest = read_json(path / MANIFEST)
+        if manifest.get("format") != FORMAT:
+            wrong(
+                path / MANIFEST, f"format {manifest.get('format')!r}; this version reads {FORMAT}"
+            )
+        cases = read_cases(path / CASES)
+        return cls(
+            path,
+            manifest,
+            read_settings(path / SETTINGS),
+            cases,
+            tuple(read_results(path / RESULTS)),
+        )
+
+
+def wrong(file: Path, message: str, line: int | None = None) -> None:
+    """Raises `SettingsError` about one file of a run."""
+    raise SettingsError([Problem(str(file), line, 1 if line else None, "", message)]) from None
+
+
+def read_json(file: Path) -> JSON:
+    try:
+        found: object = json.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        wrong(file, "there is no such file; a run's folder is made by `magistrate eval run`")
+    except (OSError, ValueError) as error:
+        wrong(file, f"cannot be read: {error}")
+    else:
+        if is_object(found):
+            return found
+        wrong(file, "is not a JSON object")
+    raise AssertionError
+
+
+def read_settings(file: Path) -> Settings:
+    """The settings of a run, the policy among them. Raises `SettingsError`."""
+    try:
+        return Settings.model_validate_json(json.dumps(read_json(file)))
+    except ValueError as error:
+        if isinstance(error, SettingsError):
+            raise
+        wrong(file, "was written by another version of magistrate, or changed since")
+    raise AssertionError
+
+
+def read_cases(file: Path) -> Dataset:
+    """The cases of a run, which were checked when they were written."""
+    from magistrate.documents import Document
+
+    found: list[Case] = []
+    for number, data in _json_lines(file):
+        case, problems, _ = parsed(Case, Document(str(file), data))
+        if case is None or problems:
+            wrong(file, "is no case; the file was changed", number)
+        else:
+            found.append(case)
+    return Dataset(tuple(found), (str(file),))
+
+
+def read_results(file: Path) -> list[Result]:
+    """The results of a run so far; none where there is no file. A line cut short is left out."""
+    found: dict[tuple[str, int], Result] = {}
+    for number, data in _json_lines(file):
+        try:
+            result = Result.of_json(data)
+        except (KeyError, TypeError, ValueError):
+            wrong(file, "is no result; the file was changed", number)
+        else:
+            found[result.key] = result
+    return list(found.values())
+
+
+def _json_lines(file: Path) -> list[tuple[int, JSON]]:
+    if not file.exists():
+        return []
+    raw = file.read_bytes()
+    lines = raw.split(b"\n")
+    found: list[tuple[int, JSON]] = []
+    for number, line in enumerate(lines[:-1], 1):  # what follows the last line break is cut short
+        if not line.strip():
+            continue
+        try:
+            data: object = json.loads(line)
+        except ValueError:
+            wrong(file, "is not JSON; the file was changed", number)
+        else:
+            found.append((number, cast("JSON", data)))
+    return found
+
+
+class Writer:
+    """Appends results, each on disk before the next call of `write` returns."""
+
+    def __init__(self, folder: Path) -> None:
+        file = folder / RESULTS
+        if file.exists() and not (raw := file.read_bytes()).endswith(b"\n") and raw:
+            with file.open("r+b") as stream:  # a line that was cut short by a kill
+                stream.truncate(raw.rfind(b"\n") + 1)
+        self._stream: IO[bytes] = file.open("ab")
+
+    def write(self, result: Result) -> None:
+        line = json.dumps(result.as_json(), ensure_ascii=False, separators=(",", ":"))
+        self._stream.write(line.encode("utf-8", "backslashreplace") + b"\n")
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def write_json(file: Path, data: JSON) -> None:
+    """Write a JSON file, whole or not at all."""
+    beside = file.with_name(file.name + ".new")
+    beside.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    beside.replace(file)
+
+
+def write_cases(file: Path, cases: Iterable[Case]) -> None:
+    """Write cases as JSONL, whole or not at all."""
+    beside = file.with_name(file.name + ".new")
+    with beside.open("w", encoding="utf-8", errors="backslashreplace") as stream:
+        for case in cases:
+            data = case.model_dump(mode="json", exclude_defaults=True)
+            stream.write(json.dumps(data, ensure_ascii=False) + "\n")
+    beside.replace(file)

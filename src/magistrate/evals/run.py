@@ -1,0 +1,315 @@
+"""Running a judge over cases: bounded, resumable, within a budget.
+
+A run asks about every case once (or `repeat` times) and writes each answer down before it counts.
+What the server is too busy for is asked again later and slower; what stays unanswered is a result
+of its own, never "safe". No clock decides what a case's result is, so a run that was interrupted
+and resumed ends as one that was not.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Protocol
+
+import anyio
+
+from magistrate._version import __version__
+from magistrate.evals.cases import Case, Dataset
+from magistrate.evals.oracle import for_case
+from magistrate.evals.results import (
+    CASES,
+    FORMAT,
+    MANIFEST,
+    RESULTS,
+    SETTINGS,
+    Result,
+    Run,
+    Writer,
+    read_json,
+    read_results,
+    result_of,
+    write_cases,
+    write_json,
+    wrong,
+)
+from magistrate.judges.base import AskModelAsync, Judge
+from magistrate.messages import JSON
+from magistrate.settings import Settings
+from magistrate.transfers import broken
+from magistrate.trial import Trial
+from magistrate.verdicts import Failure, JudgeInfo, Outcome, Unavailable, Usage, Verdict
+
+PASSES = 4  # how often a case is asked about that the server had no time for
+# What may be over a minute later. All other failures are about the case, or about the set-up.
+_BUSY: frozenset[Failure] = frozenset({"overloaded", "timeout", "error"})
+_PAUSE_S = 2.0  # after a rate limit, doubled for every further one in a row
+_LONGEST_PAUSE_S = 60.0
+
+Work = tuple[Case, int]
+
+
+class Watcher(Protocol):
+    """Is told how a run goes; the progress bar."""
+
+    def __call__(self, progress: Progress) -> None: ...
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where a run is. `spent` is what this session cost; None: the price is not known."""
+
+    total: int
+    done: int = 0
+    resumed: int = 0
+    failures: int = 0
+    waiting_s: float = 0.0
+    at_once: int = 0
+    usage: Usage = field(default_factory=Usage)
+
+    @property
+    def spent(self) -> float | None:
+        return self.usage.cost_usd if self.usage.judge_calls else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be run. `budget_usd` bounds what this session spends, as prices are known."""
+
+    cases: Dataset
+    settings: Settings
+    judge: Judge
+    repeat: int = 1
+    concurrency: int = 16
+    budget_usd: float | None = None
+
+    def info(self) -> JudgeInfo:
+        return self.judge.info(self.settings)
+
+    def manifest(self) -> JSON:
+        """Everything a result may depend on, in names, versions and hashes."""
+        judge = self.info()
+        return {
+            "format": FORMAT,
+            "cases": len(self.cases),
+            "cases_hash": self.cases.hash,
+            "case_files": list(self.cases.files),
+            "repeat": self.repeat,
+            "policy": self.settings.policy.ref,
+            "policy_hash": self.settings.policy.hash,
+            "settings_hash": self.settings.hash,
+            "judge": {
+                "name": judge.name,
+                "model": judge.model,
+                "prompt_hash": judge.prompt_hash,
+            },
+            "magistrate": __version__,
+            "anthropic": version("anthropic"),
+            "python": platform.python_version(),
+        }
+
+
+# What must be the same for a run to go on: the rest of the manifest only says where it was made.
+_SAME = ("format", "cases_hash", "repeat", "policy_hash", "settings_hash", "judge")
+
+
+def open_run(plan: Plan, folder: Path, *, resume: bool) -> list[Result]:
+    """Make a run's folder, or take up one that was left off; what is there already.
+
+    Raises `SettingsError` if the folder holds something else, or a run of something else.
+    """
+    manifest = plan.manifest()
+    if (folder / MANIFEST).exists():
+        before = read_json(folder / MANIFEST)
+        if not resume:
+            wrong(folder, "there is a run in here already; --resume goes on with it")
+        for key in _SAME:
+            if before.get(key) != manifest[key]:
+                said = (
+                    f"was begun with another {key} ({before.get(key)} before, {manifest[key]} now)"
+                )
+                wrong(folder / MANIFEST, f"{said}; begin a new run")
+        return read_results(folder / RESULTS)
+    if folder.exists() and any(folder.iterdir()):
+        wrong(folder, "is a folder with other things in it; give one that is new or empty")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_cases(folder / CASES, plan.cases)
+    write_json(folder / SETTINGS, plan.settings.model_dump(mode="json"))
+    write_json(folder / MANIFEST, manifest | {"started": _now()})
+    return []
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+async def run(
+    plan: Plan, folder: Path, ask: AskModelAsync, watch: Watcher, *, resume: bool = False
+) -> bool:
+    """Run a plan into a folder; True if it is complete, False if the budget ended it.
+
+    `ask` sends a judge's request, one attempt. Cancelling leaves a folder that can be resumed: what
+    was answered is on disk.
+    """
+    before = {result.key for result in open_run(plan, folder, resume=resume)}
+    work = [
+        (case, number)
+        for number in range(plan.repeat)
+        for case in plan.cases
+        if (case.id, number) not in before
+    ]
+    progress = Progress(len(plan.cases) * plan.repeat, len(before), len(before))
+    writer = Writer(folder)
+    try:
+        session = _Session(plan, ask, writer, watch, progress)
+        return await session.work_through(work)
+    finally:
+        writer.close()
+
+
+async def judge_case(
+    plan: Plan, work: Work, ask: AskModelAsync, *, clock: Callable[[], float] = time.perf_counter
+) -> Result:
+    """Ask about one case, and decide."""
+    case, number = work
+    settings = for_case(plan.settings, case)
+    trial = Trial.of(settings, case.stage, case.request, case.answer)
+    began = clock()
+    info = plan.judge.info(settings)
+    outcome: Outcome = Verdict(info)  # nothing to judge
+    if trial.subject is not None:
+        try:
+            outcome = await plan.judge.judge_async(
+                trial.subject, settings, ask, settings.judge.deadline_s
+            )
+        except Exception as error:
+            outcome = broken(info, type(error).__name__)
+    took = (clock() - began) * 1000
+    return result_of(case, number, outcome, trial.decide([outcome], info), took)
+
+
+@dataclass(slots=True)
+class _Session:
+    """One sitting: workers, and how fast the server lets them go.
+
+    The number at once is halved by a rate limit and grows by one after as many good answers.
+    """
+
+    plan: Plan
+    ask: AskModelAsync
+    writer: Writer
+    watch: Watcher
+    progress: Progress
+    queue: deque[tuple[Work, int]] = field(default_factory=deque[tuple[Work, int]])
+    running: int = 0
+    limit: int = 1
+    good: int = 0
+    in_a_row: int = 0
+    dearest: float = 0.0
+    out_of_budget: bool = False
+    sleep: Callable[[float], Awaitable[None]] = anyio.sleep
+
+    async def work_through(self, work: Sequence[Work]) -> bool:
+        self.queue.extend((each, 1) for each in work)
+        self.limit = self.plan.concurrency
+        self._tell()
+        async with anyio.create_task_group() as group:
+            freed = anyio.Event()
+            while self.queue or self.running:
+                while self.queue and self.running < self.limit and self._affordable():
+                    item, attempt = self.queue.popleft()
+                    self.running += 1
+
+                    async def one(item: Work = item, attempt: int = attempt) -> None:
+                        nonlocal freed
+                        try:
+                            await self._one(item, attempt)
+                        finally:
+                            self.running -= 1
+                            freed.set()
+
+                    group.start_soon(one)
+                if not self.running:
+                    break  # what is left cannot be afforded
+                await freed.wait()
+                freed = anyio.Event()
+        return not self.queue
+
+    def _affordable(self) -> bool:
+        """Whether another call fits the budget, those under way counted at the dearest so far."""
+        budget = self.plan.budget_usd
+        if budget is None:
+            return True
+        ahead = (self.running + 1) * self.dearest
+        self.out_of_budget = (self.progress.spent or 0.0) + ahead > budget
+        return not self.out_of_budget
+
+    async def _one(self, item: Work, attempt: int) -> None:
+        result = await judge_case(self.plan, item, self.ask)
+        usage = result.outcome.usage
+        self.progress.usage += usage
+        self.dearest = max(self.dearest, usage.cost_usd or 0.0)
+        busy = isinstance(result.outcome, Unavailable) and result.ended in _BUSY
+        if not busy:
+            self._speed_up()
+        elif attempt < PASSES:
+            self.queue.append((item, attempt + 1))
+            await self._slow_down()
+            return
+        self.writer.write(result)
+        self.progress.done += 1
+        self.progress.failures += result.verdict is None
+        self._tell()
+
+    def _speed_up(self) -> None:
+        self.in_a_row = 0
+        self.good += 1
+        if self.good >= self.limit and self.limit < self.plan.concurrency:
+            self.good, self.limit = 0, self.limit + 1
+
+    async def _slow_down(self) -> None:
+        self.good = 0
+        self.limit = max(1, self.limit // 2)
+        pause = min(_LONGEST_PAUSE_S, _PAUSE_S * 2.0**self.in_a_row)
+        self.in_a_row += 1
+        self.progress.waiting_s = pause
+        self._tell()
+        await self.sleep(pause)
+        self.progress.waiting_s = 0.0
+
+    def _tell(self) -> None:
+        self.progress.at_once = self.limit
+        self.watch(self.progress)
+
+
+def replay(run: Run, plan: Plan, folder: Path) -> None:
+    """Decide the verdicts of a run again, under the plan's settings; nobody is judged.
+
+    Raises `SettingsError` if the policy of the settings lacks a clause that the run found.
+    """
+    known = plan.settings.policy.clauses
+    for result in run.results:
+        for found in result.verdict.findings if result.verdict else ():
+            if found.clause not in known:
+                wrong(
+                    run.folder,
+                    f"has findings of {found.clause}, which {plan.settings.policy.ref} lacks",
+                )
+    open_run(plan, folder, resume=False)
+    cases = {case.id: case for case in run.cases}
+    writer = Writer(folder)
+    try:
+        for result in run.results:
+            case = cases[result.case]
+            trial = Trial.of(for_case(plan.settings, case), case.stage, case.request, case.answer)
+            decision = trial.decide([result.outcome], result.outcome.judge)
+            writer.write(
+                result_of(case, result.repeat, result.outcome, decision, result.latency_ms)
+            )
+    finally:
+        writer.close()
