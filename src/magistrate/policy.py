@@ -23,6 +23,7 @@ from magistrate.policy_checks import INTEGRITY, misfits
 from magistrate.policy_schema import (
     Clause,
     DisclosureRule,
+    DottedId,
     Example,
     HighRiskUse,
     PolicyException,
@@ -58,7 +59,11 @@ DEFAULT_POLICY = "anthropic-usage-policy@2024-06-06"
 
 
 class Policy(Strict):
-    """A policy as loaded. Built-in and custom ones are the same to all code."""
+    """A policy as loaded. Built-in and custom ones are the same to all code.
+
+    `refusals`: the clause that a refusal of the judge models counts as a finding of, by the
+    category the platform names; under the key `any`, where it names none or another.
+    """
 
     id: PolicyId
     version: Version
@@ -68,6 +73,7 @@ class Policy(Strict):
     high_risk: Listed[HighRiskUse] = ()
     disclosure: Listed[DisclosureRule] = ()
     integrity: Listed[Clause] = ()
+    refusals: dict[Text, DottedId] = Field(default_factory=dict)
 
     @property
     def ref(self) -> str:
@@ -119,6 +125,7 @@ class PolicyFile(Strict):
     high_risk: Listed[HighRiskUse] = ()
     disclosure: Listed[DisclosureRule] = ()
     integrity: Listed[Clause] = ()
+    refusals: dict[Text, DottedId] = Field(default_factory=dict)
 
 
 def builtin_refs() -> tuple[str, ...]:
@@ -195,7 +202,7 @@ def _merged(found: PolicyFile, included: Policy | None) -> Policy:
     parts: dict[str, Any] = {name: getattr(found, name) for name in Policy.model_fields}
     if included is not None:
         parts["sections"] = included.sections + found.sections
-        for name in ("high_risk", "disclosure", "integrity"):
+        for name in ("high_risk", "disclosure", "integrity", "refusals"):
             if name not in found.model_fields_set:
                 parts[name] = getattr(included, name)
     return Policy(**parts)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from magistrate.policy_schema import Clause
 
 INTEGRITY = "integrity"
-RESERVED = ("default", INTEGRITY)  # keys of the settings' `actions` that name no section of a file
+# Words that name no section of a file: keys of the settings' `actions`, groups of a judge's task.
+RESERVED = ("default", INTEGRITY, "answer")
 
 
 def misfits(policy: PolicyFile, included: Policy | None) -> Iterator[Misfit]:
@@ -65,6 +66,14 @@ def misfits(policy: PolicyFile, included: Policy | None) -> Iterator[Misfit]:
     yield from _unique(uses, ("high_risk",), [*taken, *section_ids, *RESERVED])
     rules = [rule.id for rule in policy.disclosure]
     yield from _unique(rules, ("disclosure",), [*taken, *section_ids, *uses])
+    known = {clause.id: clause for section in policy.sections for clause in section.clauses}
+    known |= included.clauses if included else {}
+    for category, id in policy.refusals.items():
+        at = ("refusals", category)
+        if id not in known:
+            yield Misfit(at, f"'{id}' is no clause of this policy{nearest(id, known)}")
+        elif known[id].evidence != "conversation":
+            yield Misfit(at, f"'{id}' is never blocked, since text cannot prove it; choose another")
 
 
 def _check_clause(clause: Clause, group: str, at: Where) -> Iterator[Misfit]:

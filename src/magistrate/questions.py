@@ -6,7 +6,7 @@ from magistrate.decisions import is_blocking
 from magistrate.effects import Ask
 from magistrate.exchange import Exchange
 from magistrate.messages import JSON
-from magistrate.subjects import Part, Subject, Uninspected, read_answer
+from magistrate.subjects import Part, Subject, Uninspected, Windows, read_answer
 from magistrate.verdicts import Outcome, Stage
 
 
@@ -26,14 +26,14 @@ def about_answer(
     message: JSON,
     ticket: str,
     *,
-    seen: dict[int, int] | None = None,
+    heard: Windows | None = None,
     final: bool = True,
 ) -> Ask | None:
     """Ask about an answer, or what is new of it, together with its question.
 
     Notes what cannot be read. None if there is nothing new to judge.
     """
-    items = read_answer(message, seen)
+    items = read_answer(message, heard)
     unread = (item for item in items if isinstance(item, Uninspected))
     exchange.output.uninspected = tuple(dict.fromkeys((*exchange.output.uninspected, *unread)))
     parts = tuple(item for item in items if isinstance(item, Part))

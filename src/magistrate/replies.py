@@ -7,13 +7,16 @@ input: an unknown clause, a missing field or prose around the JSON makes it unus
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from magistrate.messages import JSON, blocks, is_object
+from magistrate.normalise import reading
+from magistrate.prices import priced
+from magistrate.rubric import Rubric
 from magistrate.subjects import Part
 from magistrate.verdicts import (
     AnswerKind,
@@ -23,6 +26,7 @@ from magistrate.verdicts import (
     HighRiskAnswer,
     JudgeInfo,
     Outcome,
+    Screened,
     Severity,
     Stage,
     Unavailable,
@@ -43,16 +47,46 @@ class _Finding(_Strict):
     quote: str
 
 
+class _Explained(_Finding):
+    reason: str
+
+
 class _Answer(_Strict):
     domain: str
     kind: AnswerKind
     individual: bool
 
 
-class _Report(_Strict):
+class _Findings(_Strict):
     findings: list[_Finding]
+
+
+class _ExplainedFindings(_Strict):
+    findings: list[_Explained]
+
+
+class _Report(_Findings):
     high_risk: list[_Answer]
     discloses_ai: bool
+
+
+class _ExplainedReport(_ExplainedFindings):
+    high_risk: list[_Answer]
+    discloses_ai: bool
+
+
+class _Screen(_Strict):
+    suspected: list[str]
+    discloses_ai: bool
+
+
+def _shape(rubric: Rubric) -> type[_Strict]:
+    """The model of the reply that a rubric asks for."""
+    if rubric.screens:
+        return _Screen
+    if rubric.answers:
+        return _ExplainedReport if rubric.explain else _Report
+    return _ExplainedFindings if rubric.explain else _Findings
 
 
 # Stop reasons under which the reply is not the judge's whole word.
@@ -64,48 +98,55 @@ _CUT_SHORT: Mapping[str, Failure] = {
 
 
 def read_reply(
-    message: JSON,
-    judge: JudgeInfo,
-    *,
-    stage: Stage,
-    clauses: Iterable[str],
-    domains: Iterable[str],
-    parts: Mapping[str, Part],
-) -> Outcome:
-    """Read one Messages API message as the judge's report on a subject with these parts.
+    message: JSON, judge: JudgeInfo, rubric: Rubric, parts: Mapping[str, Part]
+) -> Outcome | Screened:
+    """Read one Messages API message as the reply to a rubric, about a subject with these parts.
 
-    A quote that does not occur in the part it names is dropped; the finding stays.
+    A quote that does not occur in the part it names is dropped and counted; the finding stays.
     """
-    usage = read_usage(message)
     judge = replace(judge, model=str(message.get("model") or judge.model))
+    usage = read_usage(message, judge.model)
     if (reason := _CUT_SHORT.get(str(message.get("stop_reason")))) is not None:
         details = message.get("stop_details")
         category = details.get("category") if is_object(details) else None
         return Unavailable(reason, judge, f"category {category}" if category else "", usage)
-    texts = [
+    said = "".join(
         str(block.get("text") or "")
         for block in blocks(message.get("content"))
         if is_object(block) and block.get("type") == "text"
-    ]
+    )
     try:
-        report = _Report.model_validate_json("".join(texts))
-        json.loads("".join(texts), object_pairs_hook=_each_once)
+        report = _shape(rubric).model_validate_json(said)
+        json.loads(said, object_pairs_hook=_each_once)
     except ValidationError as error:
         # The kind of error only: its text quotes the reply, and the reply quotes the subject.
         return Unavailable("unparseable", judge, error.errors()[0]["type"], usage)
     except ValueError:
         return Unavailable("unparseable", judge, "a key that stands twice", usage)
-    known, fields = set(clauses), set(domains)
-    if any(found.clause not in known for found in report.findings):
+    if isinstance(report, _Screen):
+        if not set(report.suspected) <= set(rubric.groups):
+            return Unavailable("unparseable", judge, "a group that was not on offer", usage)
+        suspected = tuple(group for group in rubric.groups if group in report.suspected)
+        return Screened(judge, suspected, report.discloses_ai, usage)
+    assert isinstance(report, _Findings | _ExplainedFindings)
+    answers = report.high_risk if isinstance(report, _Report | _ExplainedReport) else []
+    discloses = isinstance(report, _Report | _ExplainedReport) and report.discloses_ai
+    if any(found.clause not in rubric.clauses for found in report.findings):
         return Unavailable("unparseable", judge, "a clause that was not on offer", usage)
-    if any(answer.domain not in fields for answer in report.high_risk):
+    if any(answer.domain not in rubric.domains for answer in answers):
         return Unavailable("unparseable", judge, "a domain that was not on offer", usage)
+    found = [_finding(each, rubric.stage, parts) for each in report.findings]
+    dropped = sum(
+        bool(each.quote) and made.evidence is None
+        for each, made in zip(report.findings, found, strict=True)
+    )
     return Verdict(
         judge,
-        tuple(_finding(found, stage, parts) for found in report.findings if found.grade != "none"),
-        tuple(HighRiskAnswer(a.domain, a.kind, a.individual) for a in report.high_risk),
-        report.discloses_ai,
+        tuple(made for made in found if made.grade != "none"),
+        tuple(HighRiskAnswer(a.domain, a.kind, a.individual) for a in answers),
+        discloses,
         usage,
+        dropped,
     )
 
 
@@ -120,12 +161,22 @@ def _each_once(pairs: list[tuple[str, Any]]) -> JSON:
 def _finding(found: _Finding, stage: Stage, parts: Mapping[str, Part]) -> Finding:
     part = parts.get(found.part)
     path = part.path if part else ("request" if stage == "input" else "response")
-    quote = found.quote if part and found.quote and found.quote in part.text else None
-    return Finding(found.clause, found.grade, found.severity, stage, path, quote)
+    quote = found.quote if part and found.quote and _occurs(found.quote, part) else None
+    reason = found.reason if isinstance(found, _Explained) else None
+    return Finding(found.clause, found.grade, found.severity, stage, path, quote, reason)
 
 
-def read_usage(message: JSON) -> Usage:
-    """The tokens one judge call took, as the API counted them. Prices are not known here."""
+def _occurs(quote: str, part: Part) -> bool:
+    """Whether a quote stands in a part as it was sent, or in what the judge was shown beside it."""
+    if quote in part.text or any(quote in value for value in part.labels.values()):
+        return True
+    shown = reading(part.text)
+    views = [shown.normalised or "", *(text for _, text in shown.decoded)]
+    return any(quote in view for view in views)
+
+
+def read_usage(message: JSON, model: str | None) -> Usage:
+    """The tokens one judge call took, as the API counted them, and what they cost, if known."""
     found = message.get("usage")
     counts: JSON = found if is_object(found) else {}
 
@@ -133,10 +184,11 @@ def read_usage(message: JSON) -> Usage:
         value: Any = counts.get(name)
         return value if isinstance(value, int) else 0
 
-    return Usage(
+    usage = Usage(
         judge_calls=1,
         input_tokens=count("input_tokens"),
         output_tokens=count("output_tokens"),
         cache_write_tokens=count("cache_creation_input_tokens"),
         cache_read_tokens=count("cache_read_input_tokens"),
     )
+    return priced(usage, model)

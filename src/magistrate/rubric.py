@@ -1,213 +1,219 @@
-"""The judge's prompt: a rubric from policy and profile, and the subject as fenced data.
+"""What a judge is told: the rubric, rendered from policy and app profile for one stage and task.
 
-Pure: templates come in as text. `parse_prompt` reads a prompt back; that it returns every field of
-every part exactly, whatever the part contains, is what "the subject is data" means here.
+Pure: templates come in as text. A rubric is the same for every subject, so that it can be cached.
+What is judged is put beside it by `prompting`.
+
+The task is a *screen* (name the groups that may be touched: short, cheap, tuned for recall), or a
+*judgment* over some groups of clauses or all. A group is a section of the policy, `integrity`
+(third-party text) or `answer` (high-risk uses and disclosure: what an answer is, not what it
+breaks).
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import jinja2
 
 from magistrate.digests import sha256
-from magistrate.messages import JSON, is_array, is_object
-from magistrate.policy import Clause
+from magistrate.messages import JSON
+from magistrate.policy import Clause, Section
+from magistrate.policy_checks import INTEGRITY
 from magistrate.settings import Settings
-from magistrate.subjects import Part, Subject
+from magistrate.subjects import Subject
 from magistrate.verdicts import ANSWER_KINDS, GRADES, SEVERITIES, Stage
 
-_MARK = "magistrate judge · "
+MARK = "magistrate judge · "
+ANSWER = "answer"  # the group of what an answer is; no section can have this id (policy_checks)
 _ENVIRONMENT = jinja2.Environment(  # prompts are plain text, so no autoescape; JSON fences them
     undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False
 )
 
 
 @cache
-def _compiled(source: str) -> jinja2.Template:
+def compiled(source: str) -> jinja2.Template:
+    """A template, compiled once."""
     return _ENVIRONMENT.from_string(source)
 
 
 @dataclass(frozen=True, slots=True)
 class Templates:
-    """The sources of the two templates in `prompts/`."""
+    """The sources of the templates in `prompts/`."""
 
     system: str
+    screen: str
     subject: str
 
 
 @dataclass(frozen=True, slots=True)
 class Rubric:
-    """What a judge of one stage is told, the same for every subject.
+    """What a judge of one stage and task is told, the same for every subject.
 
-    `hash` covers the templates and everything rendered, neither nonce nor subject.
+    `groups`: what a screen may name; empty for a judgment. `answers`: whether the reply says what
+    the answer is (high-risk uses, disclosure). `hash` covers the templates and everything rendered,
+    neither nonce nor subject.
     """
 
     stage: Stage
     system: str
     schema: JSON
+    groups: tuple[str, ...]
     clauses: tuple[str, ...]
     domains: tuple[str, ...]
+    answers: bool
+    explain: bool
     templates: Templates
     hash: str
 
-
-@dataclass(frozen=True, slots=True)
-class ParsedPrompt:
-    """A judge's prompt, read back. `labels` maps the label of each part to its path."""
-
-    stage: Stage
-    parts: tuple[Part, ...]
-    labels: dict[str, str]
-    clauses: tuple[str, ...]
-    domains: tuple[str, ...]
-    final: bool
+    @property
+    def screens(self) -> bool:
+        return bool(self.groups)
 
 
-def make_rubric(settings: Settings, stage: Stage, templates: Templates) -> Rubric:
-    """Render the rubric: the clauses that can be seen at this stage, for this app.
+def groups_for(settings: Settings, stage: Stage, *, third_party: bool) -> tuple[str, ...]:
+    """The groups that can matter to a subject of this stage, in the order of the policy.
 
-    High-risk domains are asked about only where an app profile gives them a meaning.
+    `third_party`: whether the subject has text that nobody in the conversation wrote.
+    """
+    sections = [
+        section.id
+        for section in settings.policy.sections
+        if any(stage in clause.stages for clause in section.clauses)
+    ]
+    planted = third_party and any(stage in clause.stages for clause in settings.policy.integrity)
+    answer = stage == "output" and settings.app is not None
+    return (*sections, *[INTEGRITY] * planted, *[ANSWER] * answer)
+
+
+def has_third_party(subject: Subject) -> bool:
+    """Whether a part to judge was written by nobody in the conversation."""
+    return any(part.judged and part.kind in ("third_party", "media") for part in subject.parts)
+
+
+def make_screen(
+    settings: Settings, stage: Stage, templates: Templates, *, third_party: bool
+) -> Rubric:
+    """Render the first pass over everything that can matter."""
+    policy = settings.policy
+    groups = groups_for(settings, stage, third_party=third_party)
+    system = compiled(templates.screen).render(
+        stage=stage,
+        policy=policy,
+        sections=list(_shown(settings, stage, groups)),
+        integrity=_integrity(settings, stage) if INTEGRITY in groups else (),
+        domains=policy.high_risk if ANSWER in groups else (),
+        app=settings.app,
+    )
+    schema = _record(
+        suspected={"type": "array", "items": _word(groups)}, discloses_ai={"type": "boolean"}
+    )
+    digest = sha256([templates.screen, templates.subject, system, schema])
+    return Rubric(stage, system, schema, groups, (), (), True, False, templates, digest)
+
+
+def make_rubric(
+    settings: Settings,
+    stage: Stage,
+    templates: Templates,
+    *,
+    groups: Collection[str] | None = None,
+    third_party: bool = True,
+) -> Rubric:
+    """Render the rubric of some groups, or of all that can matter.
+
+    Only clauses that can be seen at this stage are in it; high-risk domains are asked about only
+    where an app profile gives them a meaning.
     """
     policy = settings.policy
-
-    def shown(clauses: Sequence[Clause]) -> list[Clause]:
-        return [clause for clause in clauses if stage in clause.stages]
-
-    sections = [
-        {"id": section.id, "title": section.title, "clauses": shown(section.clauses)}
-        for section in policy.sections
-    ]
-    integrity = shown(policy.integrity)
-    domains = policy.high_risk if stage == "output" and settings.app is not None else ()
-    clauses = tuple(c.id for c in policy.clauses.values() if stage in c.stages)
-    system = _compiled(templates.system).render(
+    possible = groups_for(settings, stage, third_party=third_party)
+    chosen = [group for group in possible if groups is None or group in groups]
+    sections = list(_shown(settings, stage, chosen))
+    integrity = _integrity(settings, stage) if INTEGRITY in chosen else ()
+    domains = policy.high_risk if ANSWER in chosen else ()
+    answers = groups is None or ANSWER in chosen
+    shown = [clause for section in sections for clause in section.clauses]
+    clauses = tuple(clause.id for clause in (*shown, *integrity))
+    system = compiled(templates.system).render(
         stage=stage,
         policy=policy,
         sections=sections,
-        exceptions=settings.permitted_exceptions,
+        exceptions=[
+            rule
+            for rule in settings.permitted_exceptions
+            if not set(rule.applies_to).isdisjoint(clauses)
+        ],
         integrity=integrity,
         app=settings.app,
         domains=domains,
+        answers=answers,
+        explain=settings.judge.explain,
     )
     ids = tuple(use.id for use in domains)
-    schema = _schema(clauses, ids)
+    schema = _judgment(clauses, ids, answers=answers, explain=settings.judge.explain)
     digest = sha256([templates.system, templates.subject, system, schema])
-    return Rubric(stage, system, schema, clauses, ids, templates, digest)
-
-
-def _schema(clauses: tuple[str, ...], domains: tuple[str, ...]) -> JSON:
-    """The reply's JSON schema. Every field is required: a missing one is not a "no"."""
-
-    def record(**fields: JSON) -> JSON:
-        return {
-            "type": "object",
-            "properties": fields,
-            "required": list(fields),
-            "additionalProperties": False,
-        }
-
-    def word(values: Sequence[str]) -> JSON:
-        return {"type": "string", "enum": list(values)}
-
-    text: JSON = {"type": "string"}
-    finding = record(
-        clause=word(clauses), grade=word(GRADES), severity=word(SEVERITIES), part=text, quote=text
-    )
-    answer = record(
-        domain=word(domains or ("none",)), kind=word(ANSWER_KINDS), individual={"type": "boolean"}
-    )
-    return record(
-        findings={"type": "array", "items": finding},
-        high_risk={"type": "array", "items": answer},
-        discloses_ai={"type": "boolean"},
+    return Rubric(
+        stage,
+        system,
+        schema,
+        (),
+        clauses,
+        ids,
+        answers,
+        settings.judge.explain,
+        templates,
+        digest,
     )
 
 
-def labelled(subject: Subject) -> dict[str, Part]:
-    """The parts of a subject under the labels that the judge sees."""
-    return {f"p{number}": part for number, part in enumerate(subject.parts, 1)}
+def _shown(settings: Settings, stage: Stage, groups: Collection[str]) -> Iterator[Section]:
+    """The chosen sections, each with the clauses that can be seen at this stage."""
+    for section in settings.policy.sections:
+        if section.id in groups:
+            clauses = tuple(clause for clause in section.clauses if stage in clause.stages)
+            yield section.model_copy(update={"clauses": clauses})
 
 
-def make_prompt(
-    rubric: Rubric, subject: Subject, *, nonce: str, model: str, max_tokens: int, effort: str | None
-) -> JSON:
-    """The Messages API request that asks a judge about a subject.
+def _integrity(settings: Settings, stage: Stage) -> tuple[Clause, ...]:
+    return tuple(clause for clause in settings.policy.integrity if stage in clause.stages)
 
-    `nonce` must be unpredictable and new for every call.
-    """
-    lines: list[str] = []
-    attachments: list[JSON] = []
-    for label, part in labelled(subject).items():
-        line: JSON = {
-            "part": label,
-            "path": part.path,
-            "role": part.role,
-            "kind": part.kind,
-            "judge": part.judged,
-            "labels": part.labels,
-            "text": part.text,
-        }
-        if part.attachment is not None:
-            attachments += [{"type": "text", "text": f"Attachment of {label}:"}, part.attachment]
-            line["attached"] = True
-        lines.append(_one_line(line))
-    text = _compiled(rubric.templates.subject).render(
-        nonce=nonce, lines=lines, stage=subject.stage, final=subject.final
-    )
-    config: JSON = {"format": {"type": "json_schema", "schema": rubric.schema}}
-    if effort is not None:
-        config["effort"] = effort
-    cached = {"type": "text", "text": rubric.system, "cache_control": {"type": "ephemeral"}}
+
+# --- the shape of the reply -----------------------------------------------------------------------
+
+
+def _record(**fields: JSON) -> JSON:
+    """Every field is required: a missing one is not a "no"."""
     return {
-        "model": model,
-        "max_tokens": max_tokens,
-        "system": [cached],
-        "messages": [{"role": "user", "content": [{"type": "text", "text": text}, *attachments]}],
-        "output_config": config,
+        "type": "object",
+        "properties": fields,
+        "required": list(fields),
+        "additionalProperties": False,
     }
 
 
-def _one_line(value: JSON) -> str:
-    """JSON without a raw line break or a lone surrogate, and otherwise as a reader would see it."""
-    text = json.dumps(value, ensure_ascii=False)
-    return "".join(f"\\u{ord(c):04x}" if "\ud800" <= c <= "\udfff" else c for c in text)
+def _word(values: Sequence[str]) -> JSON:
+    return {"type": "string", "enum": list(values) or ["none"]}
 
 
-def parse_prompt(body: JSON) -> ParsedPrompt | None:
-    """Read a judge's prompt back; None if the request is not one of ours."""
-    system = body.get("system")
-    opening = system[0] if is_array(system) and system else None
-    words = str(opening.get("text")) if is_object(opening) else ""
-    if not words.startswith(_MARK):
-        return None
-    stage: Any = words.removeprefix(_MARK).split(" · ", 1)[0]
-    schema = body["output_config"]["format"]["schema"]["properties"]
-    content: list[Any] = body["messages"][0]["content"]
-    _, _, fenced = content[0]["text"].partition("\n<<<")
-    nonce, _, rest = fenced.partition("\n")
-    inside, _, after = rest.partition(f"{nonce}>>>\n")
-    attached = [block for block in content[1:] if block.get("type") != "text"]
-    parts: list[Part] = []
-    labels: dict[str, str] = {}
-    for line in inside.split("\n")[:-1]:
-        data = json.loads(line)
-        part = Part(
-            data["path"], data["role"], data["kind"], data["text"], data["judge"], data["labels"]
+def _judgment(
+    clauses: tuple[str, ...], domains: tuple[str, ...], *, answers: bool, explain: bool
+) -> JSON:
+    text: JSON = {"type": "string"}
+    finding: dict[str, JSON] = {
+        "clause": _word(clauses),
+        "grade": _word(GRADES),
+        "severity": _word(SEVERITIES),
+        "part": text,
+        "quote": text,
+    }
+    if explain:
+        finding["reason"] = text
+    fields: dict[str, JSON] = {"findings": {"type": "array", "items": _record(**finding)}}
+    if answers:
+        answer = _record(
+            domain=_word(domains), kind=_word(ANSWER_KINDS), individual={"type": "boolean"}
         )
-        if data.get("attached"):
-            part = replace(part, attachment=attached.pop(0))
-        parts.append(part)
-        labels[data["part"]] = part.path
-    return ParsedPrompt(
-        stage,
-        tuple(parts),
-        labels,
-        tuple(schema["findings"]["items"]["properties"]["clause"]["enum"]),
-        tuple(schema["high_risk"]["items"]["properties"]["domain"]["enum"]),
-        "still being written" not in after,
-    )
+        fields["high_risk"] = {"type": "array", "items": answer}
+        fields["discloses_ai"] = {"type": "boolean"}
+    return _record(**fields)

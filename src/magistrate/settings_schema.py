@@ -72,10 +72,32 @@ class OnFailure(Strict):
     output: Annotated[Literal["block"], BeforeValidator(_output_blocks)] = "block"
 
 
-class JudgeSettings(Strict):
-    """Who judges and how long it may take. `model` None is `DEFAULT_JUDGE_MODEL`."""
+class ScreenSettings(Strict):
+    """The cascade's first pass. `model` and `effort` None are those of the judgment.
+
+    `skip_clear: local` asks nobody about what the local judge sees nothing in at all.
+    """
 
     model: Text | None = None
+    effort: Literal["low", "medium", "high"] | None = None
+    skip_clear: Literal["never", "local"] = "never"
+
+
+class JudgeSettings(Strict):
+    """Who judges and how long it may take. `model` None is `DEFAULT_JUDGE_MODEL`.
+
+    `backend: local` is the embedded judge, for development and offline tests. `strategy`: a cheap
+    first pass and then one call for each suspected group of rules; one call with all rules; or one
+    call for every group. `second_model` is asked what `model` refuses to judge. `explain` asks for
+    reasons, which take time: for evals, not for the hot path.
+    """
+
+    backend: Literal["claude", "local"] = "claude"
+    model: Text | None = None
+    strategy: Literal["cascade", "bundled", "focused"] = "cascade"
+    screen: ScreenSettings = ScreenSettings()
+    second_model: Text | None = None
+    explain: bool = False
     deadline_s: Annotated[float, Field(gt=0, le=600)] = 8.0
     on_failure: Annotated[OnFailure, BeforeValidator(_failure_mapping)] = OnFailure()
     effort: Literal["low", "medium", "high"] | None = "low"

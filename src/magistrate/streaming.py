@@ -32,7 +32,7 @@ from magistrate.exchange import Exchange
 from magistrate.messages import JSON, is_object, platform_signals
 from magistrate.questions import about_answer
 from magistrate.sse import Decoder, Event, MessageBuilder
-from magistrate.subjects import Part, answer_lengths
+from magistrate.subjects import Part, Windows, heard_so_far
 from magistrate.windows import Holdback
 
 
@@ -47,7 +47,7 @@ def answer_stream(
     decoder, outlet = Decoder(), Outlet()
     failed: BaseException | None = None
     asked: str | None = None
-    seen: dict[int, int] = {}
+    heard: Windows = {}
     yield from perform(Open({"id": exchange.id}, ours=False))
     while True:
         if held.due:
@@ -57,9 +57,9 @@ def answer_stream(
             )
             ticket = f"output-{len(exchange.output.outcomes)}"
             asking = about_answer(
-                exchange, question, held.answer.message, ticket, seen=seen, final=held.ended
+                exchange, question, held.answer.message, ticket, heard=heard, final=held.ended
             )
-            seen = answer_lengths(held.answer.message)
+            heard = heard_so_far(held.answer.message, heard)
             if asking is not None:
                 asked = ticket
                 yield from perform(asking)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal
 
 from magistrate.messages import JSON, blocks, is_array, is_object, turns
@@ -45,6 +46,18 @@ class Part:
     labels: dict[str, str] = field(default_factory=dict[str, str])
     attachment: JSON | None = None
 
+    def as_json(self) -> list[Any]:
+        """Everything about it, as JSON."""
+        return [
+            self.path,
+            self.role,
+            self.kind,
+            self.text,
+            self.judged,
+            self.labels,
+            self.attachment,
+        ]
+
 
 @dataclass(frozen=True, slots=True)
 class Uninspected:
@@ -64,14 +77,7 @@ class Subject:
 
     def as_json(self) -> Any:
         """Everything that identifies the question, as JSON."""
-        return [
-            self.stage,
-            self.final,
-            [
-                [p.path, p.role, p.kind, p.text, p.judged, p.labels, p.attachment]
-                for p in self.parts
-            ],
-        ]
+        return [self.stage, self.final, [part.as_json() for part in self.parts]]
 
 
 Extract = Iterator[Part | Uninspected]
@@ -152,37 +158,42 @@ def read_request(body: JSON) -> dict[str, list[Part | Uninspected]]:
     return found
 
 
-def read_answer(message: JSON, seen: dict[int, int] | None = None) -> list[Part | Uninspected]:
+Windows = dict[int, tuple[int, ...]]  # by block: after how many characters windows ended
+
+
+def read_answer(message: JSON, heard: Windows | None = None) -> list[Part | Uninspected]:
     """The content of an answer.
 
-    `seen` maps a block's index to the number of characters that an earlier verdict covered (any
-    number for a block that has no text of its own): that much is context, the rest is judged.
+    `heard` says where the windows of earlier verdicts ended in each block: that much is context, in
+    the same pieces as it was judged in, so that prompts begin alike; the rest is judged.
     """
     found: list[Part | Uninspected] = []
     for index, block in enumerate(blocks(message.get("content"))):
-        before = (seen or {}).get(index)
+        before = (heard or {}).get(index)
         for item in _block(block, f"response.content[{index}]", "assistant"):
             if before is None or isinstance(item, Uninspected):
                 found.append(item)
             elif item.path.endswith(".citations"):
                 found.append(item)  # citations can still grow after their text was heard
             elif item.kind in ("text", "thinking"):
-                if before:
-                    found.append(_piece(item, item.text[:before], judged=False))
-                if item.text[before:]:
-                    found.append(_piece(item, item.text[before:], judged=True))
+                for start, end in pairwise((0, *before)):
+                    if end > start:
+                        found.append(_piece(item, item.text[start:end], judged=False))
+                if item.text[before[-1] :]:
+                    found.append(_piece(item, item.text[before[-1] :], judged=True))
             else:
                 found.append(as_context(item))
     return found
 
 
-def answer_lengths(message: JSON) -> dict[int, int]:
-    """How much of each block there is: what `read_answer` takes as `seen` the next time."""
-    return {
-        index: len(str(block.get("text") or block.get("thinking") or ""))
-        for index, block in enumerate(blocks(message.get("content")))
-        if is_object(block)
-    }
+def heard_so_far(message: JSON, heard: Windows) -> Windows:
+    """What `read_answer` takes the next time, when all of this message has been judged."""
+    now: Windows = {}
+    for index, block in enumerate(blocks(message.get("content"))):
+        if is_object(block):
+            length = len(str(block.get("text") or block.get("thinking") or ""))
+            now[index] = (*heard.get(index, ()), length)
+    return now
 
 
 def as_context(part: Part) -> Part:

@@ -80,7 +80,7 @@ class Finding:
     """One clause of the policy that the judge sees touched.
 
     `path` is where (`messages[2].content[0]`, `response.content[1]`); `evidence` a quote that
-    occurs there, or None.
+    occurs there, or None; `reason` the judge's own words, where the settings ask for them.
     """
 
     clause: str
@@ -89,6 +89,7 @@ class Finding:
     stage: Stage
     path: str
     evidence: str | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +106,28 @@ class HighRiskAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a judge found in one subject."""
+    """What a judge found in one subject.
+
+    `dropped_quotes`: how many quotes did not occur where the judge said; the findings stay.
+    `refusals`: what judge models said when they refused to judge it, before one did or the policy
+    made a finding of it.
+    """
 
     judge: JudgeInfo
     findings: tuple[Finding, ...] = ()
     high_risk: tuple[HighRiskAnswer, ...] = ()
+    discloses_ai: bool = False
+    usage: Usage = Usage()
+    dropped_quotes: int = 0
+    refusals: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Screened:
+    """What a first pass says: the groups of rules that a judgment must look at, maybe none."""
+
+    judge: JudgeInfo
+    suspected: tuple[str, ...] = ()
     discloses_ai: bool = False
     usage: Usage = Usage()
 

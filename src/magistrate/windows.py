@@ -22,7 +22,7 @@ FIRST_WINDOW = 40
 WINDOW = 120
 # Past this much unjudged text the upstream body is no longer read until a verdict arrives.
 FULL = 2_000
-_BYTES_PER_TOKEN = 4
+BYTES_PER_TOKEN = 4
 
 _CONTENT_FREE = frozenset({"content_block_stop", "message_delta", "message_stop", "error"})
 _WHOLE_BLOCKS = frozenset({"text", "thinking"})  # every other block is judged in one piece
@@ -30,7 +30,7 @@ _WHOLE_BLOCKS = frozenset({"text", "thinking"})  # every other block is judged i
 
 def tokens(data: str) -> int:
     """About how many tokens a text has."""
-    return -(-len(data.encode("utf-8", "surrogatepass")) // _BYTES_PER_TOKEN)
+    return -(-len(data.encode("utf-8", "surrogatepass")) // BYTES_PER_TOKEN)
 
 
 @dataclass(slots=True)

@@ -36,7 +36,8 @@ MAX_LINE_BYTES = 1_000_000  # of a JSONL file; the API takes more, but no labell
 _ROLES = ("user", "assistant", "system")
 _TAG = re.compile(r"[a-z][a-z_]*(:[a-z0-9][a-z0-9_-]*)?")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]*")
-_ELIDED = re.compile(r"\[[^\[\]\n]{0,80}\b(?:removed|omitted)\]")
+# `[steps removed]`, in whatever language the case is: words in brackets that are no link or index.
+_ELIDED = re.compile(r"\[[^\W\d][^\[\]\n]{6,80}\](?!\()")
 
 
 def _turn(value: dict[str, Any]) -> dict[str, Any]:
@@ -236,9 +237,8 @@ def load_cases(paths: Iterable[str | os.PathLike[str]], policy: Policy) -> Datas
         for file in _files(Path(path), problems):
             names.append(str(file))
             try:
-                placed += (
-                    _lines(file, problems) if file.suffix == ".jsonl" else _yaml(file, problems)
-                )
+                reader = _lines if file.suffix == ".jsonl" else _yaml
+                placed += reader(file, problems)
             except SettingsError as error:
                 problems += error.problems
     for item in placed:
@@ -342,7 +342,7 @@ def _case(document: Document, problems: list[Problem]) -> _Placed:
     return _Placed(document, (), None if found else case)
 
 
-# --- what the parts of a case demand of one another ------------------------------------------------
+# --- what the parts of a case demand of one another -----------------------------------------------
 
 
 def _misfits(item: _Placed, case: Case, policy: Policy) -> Iterator[Problem]:

@@ -84,7 +84,10 @@ class Result:
             return None
         wanted = frozenset(clauses)
         found = {f.grade for f in self.verdict.findings if f.clause in wanted}
-        return next((grade for grade in reversed(GRADES) if grade in found), "none")
+        for grade in reversed(GRADES):
+            if grade in found:
+                return grade
+        return "none"
 
     def as_json(self) -> JSON:
         """The line of `results.jsonl`; `of_json` reads it back."""
@@ -95,6 +98,8 @@ class Result:
                 "findings": [_fields(found) for found in outcome.findings],
                 "high_risk": [_fields(answer) for answer in outcome.high_risk],
                 "discloses_ai": outcome.discloses_ai,
+                "dropped_quotes": outcome.dropped_quotes,
+                "refusals": list(outcome.refusals),
             }
         else:
             said |= {"reason": outcome.reason, "detail": outcome.detail}
@@ -120,6 +125,8 @@ class Result:
                 tuple(HighRiskAnswer(**answer) for answer in said["high_risk"]),
                 said["discloses_ai"],
                 usage,
+                said["dropped_quotes"],
+                tuple(said["refusals"]),
             )
         else:
             outcome = Unavailable(said["reason"], judge, said["detail"], usage)

@@ -213,31 +213,22 @@ class _Session:
     dearest: float = 0.0
     out_of_budget: bool = False
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep
+    freed: anyio.Event = field(default_factory=anyio.Event)
 
     async def work_through(self, work: Sequence[Work]) -> bool:
         self.queue.extend((each, 1) for each in work)
         self.limit = self.plan.concurrency
         self._tell()
         async with anyio.create_task_group() as group:
-            freed = anyio.Event()
             while self.queue or self.running:
                 while self.queue and self.running < self.limit and self._affordable():
                     item, attempt = self.queue.popleft()
                     self.running += 1
-
-                    async def one(item: Work = item, attempt: int = attempt) -> None:
-                        nonlocal freed
-                        try:
-                            await self._one(item, attempt)
-                        finally:
-                            self.running -= 1
-                            freed.set()
-
-                    group.start_soon(one)
+                    group.start_soon(self._one, item, attempt)
                 if not self.running:
                     break  # what is left cannot be afforded
-                await freed.wait()
-                freed = anyio.Event()
+                self.freed = anyio.Event()
+                await self.freed.wait()
         return not self.queue
 
     def _affordable(self) -> bool:
@@ -250,21 +241,25 @@ class _Session:
         return not self.out_of_budget
 
     async def _one(self, item: Work, attempt: int) -> None:
-        result = await judge_case(self.plan, item, self.ask)
-        usage = result.outcome.usage
-        self.progress.usage += usage
-        self.dearest = max(self.dearest, usage.cost_usd or 0.0)
-        busy = isinstance(result.outcome, Unavailable) and result.ended in _BUSY
-        if not busy:
-            self._speed_up()
-        elif attempt < PASSES:
-            self.queue.append((item, attempt + 1))
-            await self._slow_down()
-            return
-        self.writer.write(result)
-        self.progress.done += 1
-        self.progress.failures += result.verdict is None
-        self._tell()
+        try:
+            result = await judge_case(self.plan, item, self.ask)
+            usage = result.outcome.usage
+            self.progress.usage += usage
+            self.dearest = max(self.dearest, usage.cost_usd or 0.0)
+            busy = isinstance(result.outcome, Unavailable) and result.ended in _BUSY
+            if busy and attempt < PASSES:
+                self.queue.append((item, attempt + 1))
+                await self._slow_down()
+                return
+            if not busy:
+                self._speed_up()
+            self.writer.write(result)
+            self.progress.done += 1
+            self.progress.failures += result.verdict is None
+            self._tell()
+        finally:
+            self.running -= 1
+            self.freed.set()
 
     def _speed_up(self) -> None:
         self.in_a_row = 0

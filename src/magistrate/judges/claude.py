@@ -1,4 +1,4 @@
-"""The Claude judge: one schema-constrained call with the whole rubric, within one deadline.
+"""The Claude judge: sends what `deliberation` asks, schema-constrained, within one deadline.
 
 tenacity is the only owner of retries: a judge's call is one HTTP attempt, outside the SDK's own
 retry loop, so attempts never multiply. An outage is tried again while the deadline lasts, an
@@ -7,25 +7,41 @@ unusable reply once.
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import secrets
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from tenacity import AsyncRetrying, RetryCallState, Retrying, stop_after_attempt, stop_before_delay
 from tenacity.wait import wait_random_exponential
 
-from magistrate.digests import sha256
+from magistrate.digests import Digests, sha256
 from magistrate.judges.base import AskModel, AskModelAsync, ModelReply
+from magistrate.judges.deliberation import Question, Task, deliberate, tasks
 from magistrate.messages import JSON, is_object
+from magistrate.prompting import labelled, make_prompt
 from magistrate.prompts import templates
 from magistrate.replies import read_reply
-from magistrate.rubric import Rubric, labelled, make_prompt, make_rubric
+from magistrate.rubric import Rubric, make_rubric, make_screen
 from magistrate.settings import DEFAULT_JUDGE_MODEL, Settings
 from magistrate.subjects import Subject
-from magistrate.verdicts import Failure, JudgeInfo, Outcome, Stage, Unavailable, Usage
+from magistrate.verdicts import (
+    STAGES,
+    Failure,
+    JudgeInfo,
+    Outcome,
+    Screened,
+    Unavailable,
+    Usage,
+)
 
 _ATTEMPTS = 4
+_AT_ONCE = 8  # calls of one judgment
 # Asking again would get the same answer: the content is the cause.
 _FINAL: frozenset[Failure] = frozenset({"refused", "truncated", "too_long", "unsupported"})
 _BACKOFF = wait_random_exponential(multiplier=0.25, max=4)
@@ -41,85 +57,162 @@ _FAILURE_BY_STATUS: dict[int, Failure] = {
 
 
 class ClaudeJudge:
-    """Asks a Claude model, through the moderated client's own connection.
+    """Asks Claude models, through the moderated client's own connection.
 
-    The model is `judge.model` of the settings, else the project's default.
+    What is asked in which order is `deliberation`; here it is sent, read and tried again. The model
+    is `judge.model` of the settings, else the project's default.
     """
 
     def __init__(self) -> None:
-        self._rubrics: dict[tuple[str, Stage], Rubric] = {}
+        self._rubrics: dict[tuple[str, Task], Rubric] = {}
+        self.key = secrets.token_bytes(32)  # of the codes that fence subjects
 
-    def rubric(self, settings: Settings, stage: Stage) -> Rubric:
-        """What this judge is told at a stage under these settings; rendered once."""
-        key = (settings.hash, stage)
+    def rubric(self, settings: Settings, task: Task) -> Rubric:
+        """What this judge is told for a task under these settings; rendered once."""
+        key = (settings.hash, task)
         if key not in self._rubrics:
-            self._rubrics[key] = make_rubric(settings, stage, templates())
+            make = make_screen if task.screen else partial(make_rubric, groups=task.groups)
+            self._rubrics[key] = make(
+                settings, task.stage, templates(), third_party=task.third_party
+            )
         return self._rubrics[key]
 
     def info(self, settings: Settings) -> JudgeInfo:
-        """Name, model, and a hash over the prompts of both stages and how they are asked."""
-        prompts = [self.rubric(settings, stage).hash for stage in ("input", "output")]
-        asked = [settings.judge.effort, settings.judge.max_tokens]
+        """Name, model, and a hash over the prompts of all tasks and how they are asked."""
+        prompts = [
+            self.rubric(settings, task).hash for stage in STAGES for task in tasks(settings, stage)
+        ]
+        asked = settings.judge.model_dump(mode="json", exclude={"deadline_s", "on_failure"})
         model = settings.judge.model or DEFAULT_JUDGE_MODEL
         return JudgeInfo("claude", model, sha256([prompts, asked]))
 
     def judge(
         self, subject: Subject, settings: Settings, ask: AskModel, deadline_s: float
     ) -> Outcome:
-        """Judge on this thread. Answers within about `deadline_s` seconds."""
-        call = _Call(self, subject, settings, deadline_s)
+        """Judge on this thread, and on others where several calls go out at the same time.
 
-        def attempt() -> Outcome:
-            return call.read(ask(call.prompt(), call.remaining))
+        Answers within about `deadline_s` seconds.
+        """
+        calls = _Calls(self, subject, settings, deadline_s)
 
-        return Retrying(**call.retrying())(attempt)
+        def one(question: Question) -> Outcome | Screened:
+            call = calls.call(question)
+
+            def attempt() -> Outcome | Screened:
+                return call.read(ask(call.prompt(), call.remaining))
+
+            return Retrying(**call.retrying())(attempt)
+
+        questions = calls.begin()
+        while questions is not None:
+            if len(questions) == 1:
+                answers = [one(questions[0])]
+            else:
+                with ThreadPoolExecutor(min(_AT_ONCE, len(questions)), "magistrate-ask") as pool:
+                    asked = [
+                        pool.submit(contextvars.copy_context().run, one, question)
+                        for question in questions
+                    ]
+                answers = [future.result() for future in asked]
+            questions = calls.go_on(answers)
+        return calls.outcome
 
     async def judge_async(
         self, subject: Subject, settings: Settings, ask: AskModelAsync, deadline_s: float
     ) -> Outcome:
-        """Judge in this task."""
-        call = _Call(self, subject, settings, deadline_s)
+        """Judge in this task, and in others where several calls go out at the same time."""
+        calls = _Calls(self, subject, settings, deadline_s)
+        limit = asyncio.Semaphore(_AT_ONCE)
 
-        async def attempt() -> Outcome:
-            return call.read(await ask(call.prompt(), call.remaining))
+        async def one(question: Question) -> Outcome | Screened:
+            async with limit:
+                call = calls.call(question)
 
-        return await AsyncRetrying(**call.retrying())(attempt)
+                async def attempt() -> Outcome | Screened:
+                    return call.read(await ask(call.prompt(), call.remaining))
+
+                return await AsyncRetrying(**call.retrying())(attempt)
+
+        questions = calls.begin()
+        while questions is not None:
+            if len(questions) == 1:
+                answers = [await one(questions[0])]
+            else:
+                async with asyncio.TaskGroup() as group:
+                    asked = [group.create_task(one(question)) for question in questions]
+                answers = [task.result() for task in asked]
+            questions = calls.go_on(answers)
+        return calls.outcome
+
+
+class _Calls:
+    """A judgment under way: its deliberation, its clock, and the code that fences its subject."""
+
+    outcome: Outcome
+
+    def __init__(
+        self, owner: ClaudeJudge, subject: Subject, settings: Settings, deadline_s: float
+    ) -> None:
+        self.owner, self.subject, self.settings = owner, subject, settings
+        self.give_up = time.monotonic() + deadline_s
+        self.deadline_s = deadline_s
+        self.info = owner.info(settings)
+        # The same for a whole conversation, so that the prompt of its next turn begins alike.
+        first = [p.as_json() for p in subject.parts[:1]]
+        self.nonce = Digests(owner.key, "nonce").of("nonce", first)[:32]
+        self._deliberation = deliberate(settings, subject, self.info)
+
+    def begin(self) -> list[Question] | None:
+        return self._step(lambda: next(self._deliberation))
+
+    def go_on(self, answers: list[Outcome | Screened]) -> list[Question] | None:
+        return self._step(lambda: self._deliberation.send(answers))
+
+    def _step(self, move: Callable[[], list[Question]]) -> list[Question] | None:
+        try:
+            return move()
+        except StopIteration as end:
+            self.outcome = end.value
+            return None
+
+    def call(self, question: Question) -> _Call:
+        return _Call(self, question)
 
 
 @dataclass(slots=True)
 class _Call:
-    """One judgment: its prompt, its clock, and what its attempts have cost."""
+    """One question: its prompt, and what its attempts have cost."""
 
-    owner: ClaudeJudge
-    subject: Subject
-    settings: Settings
-    deadline_s: float
-    started: float = field(default_factory=time.monotonic)
+    judgment: _Calls
+    question: Question
     spent: Usage = field(default_factory=Usage)
     retry_after: float | None = None
 
     @property
     def remaining(self) -> float:
-        return max(0.05, self.deadline_s - (time.monotonic() - self.started))
+        return max(0.05, self.judgment.give_up - time.monotonic())
 
     @property
     def rubric(self) -> Rubric:
-        return self.owner.rubric(self.settings, self.subject.stage)
+        return self.judgment.owner.rubric(self.judgment.settings, self.question.task)
 
     def prompt(self) -> JSON:
-        options = self.settings.judge
+        options = self.judgment.settings.judge
+        effort = options.effort
+        if self.question.task.screen and options.screen.effort is not None:
+            effort = options.screen.effort
         return make_prompt(
             self.rubric,
-            self.subject,
-            nonce=secrets.token_hex(16),
-            model=options.model or DEFAULT_JUDGE_MODEL,
+            self.question.subject,
+            nonce=self.judgment.nonce,
+            model=self.question.model,
             max_tokens=options.max_tokens,
-            effort=options.effort,
+            effort=effort,
         )
 
-    def read(self, reply: ModelReply) -> Outcome:
-        """One attempt's outcome, with the usage of all attempts so far."""
-        info = self.owner.info(self.settings)
+    def read(self, reply: ModelReply) -> Outcome | Screened:
+        """One attempt's answer, with the usage of all attempts so far."""
+        info = replace(self.judgment.info, model=self.question.model)
         self.retry_after = _retry_after(reply)
         if reply.failure is not None:
             return Unavailable(reply.failure, info, usage=self.spent)
@@ -127,30 +220,23 @@ class _Call:
             return Unavailable(*_failure(reply, info), usage=self.spent)
         if reply.body is None:
             return Unavailable("unparseable", info, "the response is not JSON", self.spent)
-        outcome = read_reply(
-            reply.body,
-            info,
-            stage=self.subject.stage,
-            clauses=self.rubric.clauses,
-            domains=self.rubric.domains,
-            parts=labelled(self.subject),
-        )
-        self.spent = self.spent + outcome.usage
-        return replace(outcome, usage=self.spent)
+        answer = read_reply(reply.body, info, self.rubric, labelled(self.question.subject))
+        self.spent = self.spent + answer.usage
+        return replace(answer, usage=self.spent)
 
     def retrying(self) -> dict[str, Any]:
         """The retry policy, the same for both flavours."""
         return {
             "retry": self._worth_another,
             "wait": self._wait,
-            "stop": stop_after_attempt(_ATTEMPTS) | stop_before_delay(self.deadline_s),
+            "stop": stop_after_attempt(_ATTEMPTS) | stop_before_delay(self.remaining),
             "retry_error_callback": _last_outcome,
         }
 
     def _worth_another(self, state: RetryCallState) -> bool:
         if state.outcome is None or state.outcome.failed:
             return False  # a bug of ours or of a user's `ask` is not retried
-        outcome: Outcome = state.outcome.result()
+        outcome: Outcome | Screened = state.outcome.result()
         if not isinstance(outcome, Unavailable) or outcome.reason in _FINAL:
             return False
         return outcome.reason != "unparseable" or state.attempt_number < 2

@@ -20,7 +20,10 @@ QUOTE = 60  # characters quoted where a rule names no words
 
 
 class ParsedPrompt(Protocol):
-    """What can be read back from a judge's prompt (see `magistrate.rubric.parse_prompt`)."""
+    """What can be read back from a judge's prompt (see `magistrate.prompting.parse_prompt`).
+
+    `groups` are what a screen may name; empty for a judgment.
+    """
 
     @property
     def stage(self) -> Stage: ...
@@ -32,6 +35,12 @@ class ParsedPrompt(Protocol):
     def domains(self) -> Sequence[str]: ...
     @property
     def labels(self) -> dict[str, str]: ...
+    @property
+    def groups(self) -> Sequence[str]: ...
+    @property
+    def answers(self) -> bool: ...
+    @property
+    def explain(self) -> bool: ...
     @property
     def final(self) -> bool: ...
 
@@ -196,11 +205,13 @@ class JudgeScript:
         for position, rule in enumerate(self._rules):
             if rule.stage not in (None, prompt.stage) or not self._occurs(rule.needle, prompt):
                 continue
+            reply = rule.reply
+            finds_something = isinstance(reply, Judgement) and reply != Judgement()
             with self._lock:
                 if rule.times is not None and self._used[position] >= rule.times:
                     continue
-                self._used[position] += 1
-            reply = rule.reply
+                # What a screen only suspects, the judgment after it is still to find.
+                self._used[position] += not (prompt.groups and finds_something)
             if isinstance(reply, Slow):
                 seconds += reply.seconds
                 reply = reply.then
@@ -219,26 +230,45 @@ class JudgeScript:
 def render(reply: JudgeReply, prompt: ParsedPrompt) -> tuple[Reply, list[str]]:
     """The wire reply for what a judge says, and what a test should know about it.
 
-    A finding of a clause that is not on offer is left out: a judge held to the schema cannot
-    write it.
+    A screen names the groups of what would be found. A judgment leaves out what is not on offer: a
+    judge held to the schema cannot write it.
     """
     match reply:
         case Slow():
             inner, notes = render(reply.then, prompt)
             return delayed(inner, reply.seconds), notes
         case Judgement():
-            return _verdict(reply, prompt)
+            return _screen(reply, prompt) if prompt.groups else _verdict(reply, prompt)
         case _:
             return checked(reply), []
+
+
+def _screen(judgement: Judgement, prompt: ParsedPrompt) -> tuple[Reply, list[str]]:
+    """The groups that a first pass names, and what it would have to name but cannot."""
+    groups = [found.clause.partition(".")[0] for found in judgement.findings]
+    groups += ["answer"] * bool(judgement.high_risk)
+    notes = [
+        f"the group {group!r} is not on offer in the {prompt.stage} stage"
+        f" (on offer: {', '.join(prompt.groups)})"
+        for group in dict.fromkeys(groups)
+        if group not in prompt.groups
+    ]
+    suspected = [group for group in prompt.groups if group in groups]
+    said = {"suspected": suspected, "discloses_ai": judgement.discloses_ai}
+    return structured(said), notes
 
 
 def _verdict(judgement: Judgement, prompt: ParsedPrompt) -> tuple[Reply, list[str]]:
     notes: list[str] = []
     findings: list[JSON] = []
     domains: list[JSON] = []
+    # A judgment that follows a screen is about some of the groups only; that is no mistake.
+    sections = {clause.partition(".")[0] for clause in prompt.clauses}
+    whole = len(sections) > 1
     for found in judgement.findings:
         if found.clause not in prompt.clauses:
-            notes.append(_not_on_offer("clause", found.clause, prompt))
+            if whole or found.clause.partition(".")[0] in sections:
+                notes.append(_not_on_offer("clause", found.clause, prompt))
             continue
         label, quote = _place(found.quote or "", prompt)
         findings.append(
@@ -249,17 +279,17 @@ def _verdict(judgement: Judgement, prompt: ParsedPrompt) -> tuple[Reply, list[st
                 "part": label,
                 "quote": quote,
             }
+            | ({"reason": "The script says so."} if prompt.explain else {})
         )
     for entry in judgement.high_risk:
         if entry.domain not in prompt.domains:
-            notes.append(_not_on_offer("domain", entry.domain, prompt))
+            if whole or prompt.domains:
+                notes.append(_not_on_offer("domain", entry.domain, prompt))
             continue
         domains.append({"domain": entry.domain, "kind": entry.kind, "individual": entry.individual})
-    verdict = {
-        "findings": findings,
-        "high_risk": domains,
-        "discloses_ai": judgement.discloses_ai,
-    }
+    verdict: JSON = {"findings": findings}
+    if prompt.answers:
+        verdict |= {"high_risk": domains, "discloses_ai": judgement.discloses_ai}
     return structured(verdict), notes
 
 

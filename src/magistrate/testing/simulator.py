@@ -258,6 +258,6 @@ def _object(content: bytes) -> JSON | None:
 
 
 def _parse_prompt(body: JSON) -> ParsedPrompt | None:
-    from magistrate.rubric import parse_prompt  # here: it reads the prompt's templates
+    from magistrate.prompting import parse_prompt  # here: it reads the prompt's templates
 
     return parse_prompt(body)
