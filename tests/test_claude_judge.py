@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from magistrate.judges import ClaudeJudge, ModelReply
-from magistrate.rubric import parse_prompt
+from magistrate.prompting import parse_prompt
 from magistrate.settings import DEFAULT_JUDGE_MODEL, Settings
 from magistrate.subjects import Part, Subject
 from magistrate.verdicts import Failure, Outcome, Unavailable, Verdict
 
-SETTINGS = Settings.load({"version": 1, "judge": {"deadline_s": 2}})
+BUNDLED = {"strategy": "bundled", "deadline_s": 2}  # one call a judgment
+SETTINGS = Settings.load({"version": 1, "judge": BUNDLED})
 SUBJECT = Subject("input", (Part("messages[0].content", "user", "text", "hello there"),))
 FOUND = {
     "clause": "fraud_abuse.spam",
@@ -55,7 +56,11 @@ class Flavour:
         self.timeouts: list[float] = []
 
     async def __call__(
-        self, *replies: ModelReply, settings: Settings = SETTINGS, subject: Subject = SUBJECT
+        self,
+        *replies: ModelReply,
+        settings: Settings = SETTINGS,
+        subject: Subject = SUBJECT,
+        one: ClaudeJudge | None = None,
     ) -> Outcome:
         rest: Iterator[ModelReply] = iter(replies)
 
@@ -67,7 +72,7 @@ class Flavour:
         async def ask_async(body: dict[str, Any], timeout_s: float) -> ModelReply:
             return ask(body, timeout_s)
 
-        judge = ClaudeJudge()
+        judge = one or ClaudeJudge()
         deadline_s = settings.judge.deadline_s
         if self.asynchronous:
             return await judge.judge_async(subject, settings, ask_async, deadline_s)
@@ -156,16 +161,27 @@ async def test_the_prompt_is_schema_constrained_cached_and_without_sampling(judg
     assert parsed.parts == SUBJECT.parts
 
 
-async def test_every_attempt_has_a_nonce_of_its_own(judge: Flavour) -> None:
-    await judge(PROSE, says())
-    texts = {body["messages"][0]["content"][0]["text"] for body in judge.asked}
-    assert len(texts) == 2
-    systems = {body["system"][0]["text"] for body in judge.asked}
-    assert len(systems) == 1
+def code(body: dict[str, Any]) -> str:
+    return body["messages"][0]["content"][0]["text"].partition("<<<")[2].strip()
+
+
+async def test_the_code_of_the_fence_is_the_same_in_a_conversation_only(judge: Flavour) -> None:
+    """The prompt of the next turn must begin alike; nobody who writes in one can know its code."""
+    first = SUBJECT.parts[0]
+    longer = Subject("input", (first, Part("messages[2].content", "user", "text", "and?")))
+    other = Subject("input", (Part("messages[0].content", "user", "text", "hi there"),))
+    one = ClaudeJudge()
+    for subject in (SUBJECT, longer, other):
+        await judge(says(), subject=subject, one=one)
+    await judge(says(), subject=SUBJECT)  # another process
+    same, again, different, elsewhere = map(code, judge.asked)
+    assert same == again
+    assert len({same, different, elsewhere}) == 3
+    assert len(same) == 32
 
 
 async def test_model_and_effort_come_from_the_settings(judge: Flavour) -> None:
-    options = {"model": "claude-other", "effort": None, "max_tokens": 999}
+    options = BUNDLED | {"model": "claude-other", "effort": None, "max_tokens": 999}
     await judge(says(), settings=Settings.load({"version": 1, "judge": options}))
     (body,) = judge.asked
     assert (body["model"], body["max_tokens"]) == ("claude-other", 999)
@@ -173,16 +189,33 @@ async def test_model_and_effort_come_from_the_settings(judge: Flavour) -> None:
 
 
 CHANGES: list[tuple[str, Callable[[], Settings], bool]] = [
-    ("another effort", lambda: Settings.load({"version": 1, "judge": {"effort": "high"}}), True),
+    (
+        "another effort",
+        lambda: Settings.load({"version": 1, "judge": BUNDLED | {"effort": "high"}}),
+        True,
+    ),
+    (
+        "another strategy",
+        lambda: Settings.load({"version": 1, "judge": {"deadline_s": 2}}),
+        True,
+    ),
     (
         "a profile",
         lambda: Settings.load(
-            {"version": 1, "app": {"audience": "internal", "interface": "agent"}}
+            {
+                "version": 1,
+                "judge": BUNDLED,
+                "app": {"audience": "internal", "interface": "agent"},
+            }
         ),
         True,
     ),
-    ("nothing", lambda: Settings.load({"version": 1, "judge": {"deadline_s": 2}}), False),
-    ("another deadline", lambda: Settings.load({"version": 1, "judge": {"deadline_s": 3}}), False),
+    ("nothing", lambda: Settings.load({"version": 1, "judge": BUNDLED}), False),
+    (
+        "another deadline",
+        lambda: Settings.load({"version": 1, "judge": BUNDLED | {"deadline_s": 3}}),
+        False,
+    ),
 ]
 
 

@@ -17,7 +17,7 @@ import pytest
 import magistrate
 from edges import CLAUSE, Edge, asking, both, edge
 from magistrate import Moderation, ModerationUnavailable
-from magistrate.rubric import parse_prompt
+from magistrate.prompting import parse_prompt
 from magistrate.testing import (
     JudgeScript,
     LatencyProfile,

@@ -18,7 +18,7 @@ import pytest
 
 from edges import CLAUSE, FLAVOURS, Edge, Got, asking, both, edge, plain
 from magistrate import Finding, Moderation, ModerationUnavailable
-from magistrate.rubric import parse_prompt
+from magistrate.prompting import parse_prompt
 from magistrate.testing import (
     JudgeReply,
     JudgeScript,

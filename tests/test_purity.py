@@ -17,7 +17,10 @@ PURE = (
     "subjects",
     "digests",
     "conversation",
+    "normalise",
     "rubric",
+    "prompting",
+    "splitting",
     "replies",
     "verdicts",
     "decisions",
@@ -34,7 +37,7 @@ PURE = (
     "batches",
 )
 # What people wrote, as data: these read files when they load it, and are asked no questions later.
-WRITTEN = ("policy", "settings")
+WRITTEN = ("policy", "policy_checks", "settings", "prices")
 FORBIDDEN = frozenset(
     {
         "anthropic",

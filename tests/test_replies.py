@@ -11,12 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from magistrate.replies import read_reply, read_usage
+from magistrate.rubric import Rubric, Templates
 from magistrate.subjects import Part
 from magistrate.verdicts import (
     Finding,
     HighRiskAnswer,
     JudgeInfo,
     Outcome,
+    Screened,
+    Stage,
     Unavailable,
     Usage,
     Verdict,
@@ -49,8 +52,25 @@ def message(*texts: str, **fields: Any) -> JSON:
     return {"content": content, "stop_reason": "end_turn", "usage": usage, **fields}
 
 
-def read(reply: JSON) -> Outcome:
-    return read_reply(reply, JUDGE, stage="input", clauses=CLAUSES, domains=DOMAINS, parts=PARTS)
+def rubric(stage: Stage = "input", **fields: Any) -> Rubric:
+    shape: JSON = {
+        "system": "",
+        "schema": {},
+        "groups": (),
+        "clauses": CLAUSES,
+        "domains": DOMAINS,
+        "answers": True,
+        "explain": False,
+        "templates": Templates("", "", ""),
+        "hash": "",
+    }
+    return Rubric(stage, **(shape | fields))
+
+
+def read(reply: JSON, told: Rubric | None = None) -> Outcome:
+    found = read_reply(reply, JUDGE, told or rubric(), PARTS)
+    assert not isinstance(found, Screened)
+    return found
 
 
 def test_a_report_becomes_a_verdict():
@@ -246,14 +266,7 @@ def test_a_quote_that_is_not_in_its_part_is_dropped_and_the_finding_stays(
 
 
 def test_a_finding_about_no_part_of_an_answer_is_about_the_answer():
-    found = read_reply(
-        message(with_finding(part="p9")),
-        JUDGE,
-        stage="output",
-        clauses=CLAUSES,
-        domains=DOMAINS,
-        parts=PARTS,
-    )
+    found = read(message(with_finding(part="p9")), rubric("output"))
     assert isinstance(found, Verdict)
     assert [(each.path, each.stage) for each in found.findings] == [("response", "output")]
 
@@ -293,7 +306,7 @@ def test_any_report_is_a_verdict_or_a_reason(value: Any, name: str):
 def test_tokens_are_counted_as_the_api_counted_them_and_no_price_is_made_up(
     usage: Any, counted: Usage
 ):
-    assert read_usage({"usage": usage}) == counted
+    assert read_usage({"usage": usage}, "a-model-of-no-known-price") == counted
     assert counted.cost_usd is None
 
 
@@ -301,3 +314,101 @@ def test_the_model_that_answered_is_the_one_on_record():
     for model, recorded in (("other", "other"), (None, "asked-model"), ("", "asked-model")):
         found = read(message(json.dumps(REPORT), model=model))
         assert found.judge == replace(JUDGE, model=recorded)
+
+
+# --- the other tasks ------------------------------------------------------------------------------
+
+
+def test_a_screen_names_groups_in_the_order_of_the_policy():
+    told = rubric(groups=("weapons", "fraud", "answer"), clauses=(), domains=())
+    said = {"suspected": ["fraud", "weapons", "fraud"], "discloses_ai": True}
+    found = read_reply(message(json.dumps(said)), JUDGE, told, PARTS)
+    assert isinstance(found, Screened)
+    assert (found.suspected, found.discloses_ai) == (("weapons", "fraud"), True)
+    assert found.usage.judge_calls == 1
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"suspected": ["unheard_of"], "discloses_ai": False},
+        {"suspected": [], "discloses_ai": False, "more": 1},
+        {"suspected": []},
+        {"discloses_ai": False},
+        {"suspected": "fraud", "discloses_ai": False},
+        {"suspected": [None], "discloses_ai": False},
+        REPORT,
+    ],
+)
+def test_a_screen_that_cannot_be_read_is_no_screen(said: JSON):
+    told = rubric(groups=("fraud",), clauses=(), domains=())
+    found = read_reply(message(json.dumps(said)), JUDGE, told, PARTS)
+    assert isinstance(found, Unavailable)
+    assert found.reason == "unparseable"
+
+
+@pytest.mark.parametrize("reason", ["refusal", "max_tokens", "model_context_window_exceeded"])
+def test_a_screen_that_was_cut_short_is_no_screen(reason: str):
+    told = rubric(groups=("fraud",))
+    said = message(json.dumps({"suspected": [], "discloses_ai": False})) | {"stop_reason": reason}
+    assert isinstance(read_reply(said, JUDGE, told, PARTS), Unavailable)
+
+
+def test_a_judgment_of_one_group_says_findings_and_nothing_else():
+    told = rubric(answers=False, domains=())
+    found = read(message(json.dumps({"findings": [FINDING]})), told)
+    assert isinstance(found, Verdict)
+    assert len(found.findings) == 1
+    assert isinstance(read(message(json.dumps(ONE)), told), Unavailable)
+
+
+def test_a_reason_is_kept_where_one_was_asked_for():
+    said = json.dumps({"findings": [FINDING | {"reason": "It asks for it."}]})
+    found = read(message(said), rubric(answers=False, explain=True))
+    assert isinstance(found, Verdict)
+    assert found.findings[0].reason == "It asks for it."
+    assert isinstance(read(message(said), rubric(answers=False)), Unavailable)
+
+
+@pytest.mark.parametrize(
+    ("quote", "kept", "dropped"),
+    [("SECRET", "SECRET", 0), ("", None, 0), ("never said", None, 1), ("secret", None, 1)],
+)
+def test_a_quote_that_does_not_occur_is_dropped_and_counted(
+    quote: str, kept: str | None, dropped: int
+):
+    found = read(message(with_finding(quote=quote)))
+    assert isinstance(found, Verdict)
+    assert (found.findings[0].evidence, found.dropped_quotes) == (kept, dropped)
+
+
+@pytest.mark.parametrize(
+    ("model", "dollars"),
+    [
+        # 1,000 in, 200 out, 3,000 written, 40,000 read, per million, by hand from the table.
+        ("claude-haiku-5-5", (1_000 * 0.10 + 200 * 0.50 + 3_000 * 0.125 + 40_000 * 0.01) / 1e6),
+        ("claude-haiku-5-5-20261002", 0.000975),
+        ("claude-sonnet-5-5", (2_000 + 2_000 + 7_500 + 4_000) / 1e6),
+        ("us.anthropic.claude-haiku-5-5-v1:0", None),
+        ("claude-haiku-5-5@20261002", None),
+        ("claude-haiku-9", None),
+        (None, None),
+    ],
+)
+def test_a_call_costs_what_the_table_says_and_an_unknown_model_an_unknown_sum(
+    model: str | None, dollars: float | None
+):
+    usage = {
+        "input_tokens": 1_000,
+        "output_tokens": 200,
+        "cache_creation_input_tokens": 3_000,
+        "cache_read_input_tokens": 40_000,
+    }
+    cost = read_usage({"usage": usage}, model).cost_usd
+    assert cost == (None if dollars is None else pytest.approx(dollars))
+
+
+def test_a_very_long_prompt_has_the_rates_of_one():
+    usage = {"input_tokens": 60_000, "cache_read_input_tokens": 40_001, "output_tokens": 0}
+    cost = read_usage({"usage": usage}, "claude-haiku-5-5").cost_usd
+    assert cost == pytest.approx((60_000 * 0.50 + 40_001 * 0.05) / 1e6)

@@ -1,23 +1,20 @@
-"""The judge's prompt: what it is told, and that a subject stays data whatever it contains."""
+"""What a judge is told: which clauses, for whom, and what its reply must look like."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from magistrate.policy import builtin_policy, load_policy
+from magistrate.prompting import make_prompt, parse_prompt
 from magistrate.prompts import templates
-from magistrate.rubric import Rubric, Templates, labelled, make_prompt, make_rubric, parse_prompt
+from magistrate.rubric import Rubric, Templates, groups_for, make_rubric, make_screen
 from magistrate.settings import Settings
-from magistrate.subjects import Kind, Part, Role, Subject
+from magistrate.subjects import Part, Subject
 from magistrate.verdicts import ANSWER_KINDS, GRADES, SEVERITIES, STAGES, Stage
-from strategies import NASTY, NONCE, json_values, labels, nasty_text
 
 JSON = dict[str, Any]
 HOUSE_RULES = Path(__file__).parent / "data" / "house-rules.yaml"
@@ -31,154 +28,12 @@ def load(**fields: Any) -> Settings:
 
 def rubric(stage: Stage, **fields: Any) -> Rubric:
     sources: Templates = fields.pop("sources", templates())
-    return make_rubric(load(**fields), stage, sources)
+    task: JSON = fields.pop("task", {})
+    return make_rubric(load(**fields), stage, sources, **task)
 
 
-RUBRICS = {stage: rubric(stage, app=APP) for stage in STAGES}
-
-
-def prompt(subject: Subject, nonce: str = NONCE, **fields: Any) -> JSON:
-    options: JSON = {"model": "m", "max_tokens": 99, "effort": None, **fields}
-    return make_prompt(RUBRICS[subject.stage], subject, nonce=nonce, **options)
-
-
-# --- the subject is data --------------------------------------------------------------------------
-
-
-def joined(text: str) -> str:
-    """Text as JSON can carry it: two halves of a pair next to each other are one character."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
-
-
-def as_sent(part: Part) -> Part:
-    return replace(
-        part,
-        path=joined(part.path),
-        text=joined(part.text),
-        labels={joined(key): joined(value) for key, value in part.labels.items()},
-    )
-
-
-attachments = st.none() | st.fixed_dictionaries(
-    {"type": st.sampled_from(("image", "document")), "source": json_values}
-)
-parts = st.builds(
-    Part,
-    path=nasty_text,
-    role=st.sampled_from(Role.__args__),
-    kind=st.sampled_from(Kind.__args__),
-    text=nasty_text,
-    judged=st.booleans(),
-    labels=labels,
-    attachment=attachments,
-)
-subjects = st.builds(
-    Subject,
-    stage=st.sampled_from(STAGES),
-    parts=st.lists(parts, max_size=4).map(tuple),
-    final=st.booleans(),
-)
-
-
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
-@given(subjects)
-def test_a_prompt_gives_back_every_field_of_every_part(subject: Subject):
-    found = parse_prompt(prompt(subject))
-    assert found is not None
-    assert found.parts == tuple(as_sent(part) for part in subject.parts)
-    assert found.stage == subject.stage
-    assert found.final == subject.final
-    expected = {label: as_sent(part).path for label, part in labelled(subject).items()}
-    assert found.labels == expected
-
-
-@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
-@given(subjects)
-def test_a_prompt_can_be_sent_and_is_read_the_same_on_the_other_side(subject: Subject):
-    subject = replace(
-        subject, parts=tuple(replace(part, attachment=None) for part in subject.parts)
-    )
-    body = prompt(subject)
-    wire = json.dumps(body, ensure_ascii=False).encode()  # strict: no half of a character is left
-    assert parse_prompt(json.loads(wire)) == parse_prompt(body)
-
-
-@pytest.mark.parametrize("text", NASTY, ids=range(len(NASTY)))
-@pytest.mark.parametrize("field", ["path", "text", "label", "value"])
-def test_no_text_can_leave_its_place(field: str, text: str):
-    values = {"path": "p", "text": "t", "label": "l", "value": "v"} | {field: text}
-    hostile = Part(
-        values["path"], "user", "text", values["text"], labels={values["label"]: values["value"]}
-    )
-    witness = Part("last", "assistant", "text", "the other one")
-    found = parse_prompt(prompt(Subject("input", (hostile, witness))))
-    assert found is not None
-    assert found.parts == (hostile, witness)
-
-
-@pytest.mark.parametrize("text", NASTY, ids=range(len(NASTY)))
-def test_each_part_is_one_line_between_two_lines_with_the_code(text: str):
-    part = Part(text, "user", "text", text, labels={text: text})
-    [block] = prompt(Subject("input", (part, part)))["messages"][0]["content"]
-    before, opening, one, two, closing, after, end = block["text"].split("\n")
-    assert (opening, closing, end) == (f"<<<{NONCE}", f"{NONCE}>>>", "")
-    assert NONCE in before
-    assert [json.loads(line)["part"] for line in (one, two)] == ["p1", "p2"]
-    assert "input" in after
-
-
-def test_readable_text_is_shown_as_a_reader_would_see_it():
-    part = Part("p", "user", "text", "Grüße 🎉 مرحبا \u2028 \ud800!")
-    [block] = prompt(Subject("input", (part,)))["messages"][0]["content"]
-    assert "Grüße 🎉 مرحبا \u2028 \\ud800!" in block["text"]
-
-
-def test_what_has_to_be_looked_at_follows_under_its_label():
-    image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "x"}}
-    found = (Part("a", "user", "text", "hi"), Part("b", "user", "media", "", attachment=image))
-    [_, *rest] = prompt(Subject("input", found))["messages"][0]["content"]
-    assert rest == [{"type": "text", "text": "Attachment of p2:"}, image]
-
-
-def test_the_rubric_comes_first_and_is_cached_and_the_subject_stays_out_of_it():
-    body = prompt(Subject("output", (Part("p", "user", "text", "SECRET"),)))
-    [system] = body["system"]
-    assert system["cache_control"] == {"type": "ephemeral"}
-    assert system["text"] == RUBRICS["output"].system
-    assert "SECRET" not in system["text"]
-    assert NONCE not in system["text"]
-
-
-@pytest.mark.parametrize("effort", [None, "low"])
-def test_the_reply_is_held_to_the_schema(effort: str | None):
-    body = prompt(Subject("input", ()), model="judge-model", max_tokens=256, effort=effort)
-    assert (body["model"], body["max_tokens"]) == ("judge-model", 256)
-    expected = {"format": {"type": "json_schema", "schema": RUBRICS["input"].schema}}
-    assert body["output_config"] == expected | ({"effort": effort} if effort else {})
-
-
-def test_only_an_unfinished_answer_is_called_unfinished():
-    for final in (True, False):
-        body = prompt(Subject("output", (), final))
-        last = body["messages"][0]["content"][0]["text"].split(">>>\n")[1]
-        assert ("still being written" in last) is not final
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        {},
-        {"system": "be kind"},
-        {"system": []},
-        {"system": None},
-        {"system": ["x"]},
-        {"system": [{"type": "text", "text": "be kind"}]},
-        {"system": "magistrate judge · input · x"},
-        {"messages": [{"role": "user", "content": "magistrate judge · input · x"}]},
-    ],
-)
-def test_another_request_is_not_taken_for_a_judges(body: JSON):
-    assert parse_prompt(body) is None
+def screen(stage: Stage, *, third_party: bool = True, **fields: Any) -> Rubric:
+    return make_screen(load(**fields), stage, templates(), third_party=third_party)
 
 
 # --- the rubric -----------------------------------------------------------------------------------
@@ -273,7 +128,7 @@ def test_the_hash_changes_with_everything_the_judge_is_told(name: str):
 @pytest.mark.parametrize(
     "other",
     [
-        {"judge": {"model": "another", "deadline_s": 3, "effort": "high"}},
+        {"judge": {"model": "another", "deadline_s": 3, "effort": "high", "strategy": "focused"}},
         {"on_block": "raise"},
         {"actions": {"default": {"from_grade": "certain"}}},
         {"texts": {"block": "No."}},
@@ -354,3 +209,89 @@ def test_the_name_of_an_app_cannot_break_the_shape_of_the_rubric(name: str):
     found = parse_prompt(body)
     assert found is not None
     assert (found.stage, found.clauses) == ("input", plain.clauses)
+
+
+# --- tasks: a screen, and judgments over a group --------------------------------------------------
+
+
+def test_the_groups_are_those_that_can_matter_to_this_subject():
+    sections = tuple(section.id for section in builtin_policy().sections)
+    table: list[tuple[Stage, bool, JSON, tuple[str, ...]]] = [
+        ("input", False, {}, sections),
+        ("input", True, {}, (*sections, "integrity")),
+        ("output", True, {}, sections),
+        ("output", False, {"app": APP}, (*sections, "answer")),
+        ("input", False, {"app": APP}, sections),
+    ]
+    for stage, third_party, fields_, expected in table:
+        assert groups_for(load(**fields_), stage, third_party=third_party) == expected
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_screen_names_every_group_with_its_rules_and_asks_for_ids_only(stage: Stage):
+    told = screen(stage, app=APP)
+    assert told.screens
+    assert told.clauses == told.domains == ()
+    top = fields(told.schema)
+    assert top["suspected"]["items"]["enum"] == list(told.groups)
+    assert set(top) == {"suspected", "discloses_ai"}
+    for group in told.groups:
+        assert f"\n## {group}: " in told.system
+    for clause in builtin_policy().clauses.values():
+        said = f"- {clause.title}: {clause.rule}" in told.system
+        assert said is (stage in clause.stages), clause.id
+
+
+def test_a_screen_is_much_shorter_than_the_whole_rubric():
+    assert len(screen("input").system) * 3 < len(rubric("input").system)
+
+
+@pytest.mark.parametrize("group", [section.id for section in builtin_policy().sections])
+def test_a_judgment_of_one_group_is_told_that_group_only(group: str):
+    told = rubric("input", task={"groups": (group,)}, app=APP)
+    own = [clause.id for clause in builtin_policy().clauses.values() if clause.id.startswith(group)]
+    assert list(told.clauses) == [id for id in own if id.startswith(f"{group}.")]
+    for clause in builtin_policy().clauses.values():
+        assert (f"## {clause.id}: " in told.system) is (clause.id in told.clauses)
+    assert not told.screens
+    assert not told.answers
+    assert set(fields(told.schema)) == {"findings"}
+
+
+def test_a_judgment_of_the_answer_says_what_it_is_and_finds_no_clause():
+    told = rubric("output", task={"groups": ("answer",)}, app=APP)
+    top = fields(told.schema)
+    assert told.clauses == ()
+    assert told.answers
+    assert set(top) == {"findings", "high_risk", "discloses_ai"}
+    assert all(f"## {use.id}: " in told.system for use in builtin_policy().high_risk)
+
+
+def test_rules_about_third_party_text_are_told_only_where_there_is_such_text():
+    for third_party in (False, True):
+        told = rubric("input", task={"third_party": third_party})
+        assert ("# Third-party text" in told.system) is third_party
+        assert ("integrity.third_party_instructions" in told.clauses) is third_party
+        assert ("integrity" in screen("input", third_party=third_party).groups) is third_party
+
+
+def test_an_exception_is_told_only_with_the_clauses_it_is_about():
+    for group, shown in (("criminal_justice_surveillance", True), ("fraud_abuse", False)):
+        told = rubric("input", task={"groups": (group,)}, app=POLICE)
+        assert ("apart from these exceptions:" in told.system) is shown
+
+
+def test_reasons_are_asked_for_only_where_the_settings_want_them():
+    for explain in (False, True):
+        told = rubric("input", judge={"explain": explain})
+        finding = fields(fields(told.schema)["findings"]["items"])
+        assert ("reason" in finding) is explain
+        assert ("`reason`" in told.system) is explain
+
+
+def test_every_template_says_what_it_is_for_and_what_it_receives():
+    sources = templates()
+    for source in (sources.system, sources.screen, sources.subject):
+        head = source.split("-#}")[0]
+        assert "Purpose: " in head
+        assert "Receives: " in head

@@ -901,6 +901,9 @@ class Prompt:
     clauses: tuple[str, ...] = ("fraud.fake_reviews", "privacy.doxxing")
     domains: tuple[str, ...] = ("healthcare",)
     labels: dict[str, str] = field(default_factory=dict[str, str])
+    groups: tuple[str, ...] = ()
+    answers: bool = True
+    explain: bool = False
     final: bool = True
 
 

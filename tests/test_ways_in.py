@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from edges import CLAUSE, STRUCTURED, SURFACES, Edge, asking, both, edge, plain
 from magistrate import Moderation
 from magistrate.enforcement import HEADER
-from magistrate.rubric import parse_prompt
+from magistrate.prompting import parse_prompt
 from magistrate.sse import Decoder, event
 from magistrate.testing import (
     JudgeScript,
