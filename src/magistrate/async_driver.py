@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING, Any
 
 import anthropic
@@ -46,7 +46,7 @@ from magistrate.responses import (
     synthetic,
 )
 from magistrate.transfers import GRACE_S, broken, head_of, judging, model_reply, no_answer
-from magistrate.verdicts import Outcome
+from magistrate.verdicts import Outcome, Verdict
 
 if TYPE_CHECKING:
     from magistrate.case import Case
@@ -67,7 +67,8 @@ class AsyncDriver:
         self._mailbox: asyncio.Queue[Happening] = asyncio.Queue()
         self._aside: deque[Happening] = deque()
         self._waiting: set[str] = set()
-        self._judges: set[asyncio.Task[None]] = set()
+        self._judges: set[asyncio.Task[Outcome]] = set()
+        self._timers: list[asyncio.TimerHandle] = []
         self._upstream = _Upstream(case, call_next, self._mailbox)
         self._pump: asyncio.Task[None] | None = None
 
@@ -121,6 +122,8 @@ class AsyncDriver:
         """The one way out: flow, then judges, then upstream; an exchange always has a record."""
         self._flow.close()
         self._waiting.clear()
+        for timer in self._timers:
+            timer.cancel()
         self._case.abandon()
         tasks = [task for task in (*self._judges, self._pump) if task and not task.done()]
         for task in tasks:
@@ -168,11 +171,33 @@ class AsyncDriver:
         if verdict is not None:
             self._mailbox.put_nowait(Heard(ask.ticket, verdict))
             return
-        task = asyncio.create_task(self._judge(ask, key))
-        self._judges.add(task)
-        task.add_done_callback(self._judges.discard)
+        flights = self._case.moderation.record.flights
+        loop = asyncio.get_running_loop()
+        patience_s = self._case.settings.judge.deadline_s + GRACE_S
 
-    async def _judge(self, ask: Ask, key: str) -> None:
+        def lead() -> None:
+            task = asyncio.create_task(self._judge(ask, key))
+            self._judges.add(task)
+            task.add_done_callback(self._judges.discard)
+            # Also a task that is cancelled before its first step gets here.
+            task.add_done_callback(lambda task: flights.land(key, _verdict_of(task)))
+
+        def landed(verdict: Verdict | None) -> None:
+            if ask.ticket not in self._waiting:
+                if verdict is None:
+                    flights.land(key, None)  # nobody waits here any more
+            elif verdict is None:
+                lead()
+            else:
+                self._mailbox.put_nowait(Heard(ask.ticket, verdict))
+
+        if flights.join(key, lambda verdict: _call_in(loop, landed, verdict), patience_s):
+            lead()
+        else:  # somebody is asking just that; if they never say, this is over in time all the same
+            late = Heard(ask.ticket, no_answer(self._case.judge))
+            self._timers.append(loop.call_later(patience_s, self._mailbox.put_nowait, late))
+
+    async def _judge(self, ask: Ask, key: str) -> Outcome:
         case = self._case
         deadline_s = case.settings.judge.deadline_s
         outcome: Outcome
@@ -189,7 +214,9 @@ class AsyncDriver:
             outcome = broken(case.judge, type(error).__name__)
             self._mailbox.put_nowait(Heard(ask.ticket, outcome))
             raise
-        self._mailbox.put_nowait(Heard(ask.ticket, case.heard(ask.subject, key, outcome)))
+        outcome = case.heard(ask.subject, key, outcome)
+        self._mailbox.put_nowait(Heard(ask.ticket, outcome))
+        return outcome
 
     async def _ask_model(self, body: JSON, timeout_s: float) -> ModelReply:
         with judging():
@@ -234,6 +261,19 @@ class AsyncDriver:
         self._pump.cancel()
         await asyncio.wait([self._pump])
         return "cancelled" if self._upstream.sent else "not_sent"
+
+
+def _verdict_of(task: asyncio.Task[Outcome]) -> Outcome | None:
+    return None if task.cancelled() or task.exception() is not None else task.result()
+
+
+def _call_in(
+    loop: asyncio.AbstractEventLoop,
+    landed: Callable[[Verdict | None], None],
+    verdict: Verdict | None,
+) -> None:
+    """Call on the loop's thread; RuntimeError if the loop is closed."""
+    loop.call_soon_threadsafe(landed, verdict)
 
 
 class _Upstream:

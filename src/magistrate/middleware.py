@@ -28,7 +28,7 @@ from magistrate.case import Case, batch_case, message_case, results_case
 from magistrate.decisions import Decision
 from magistrate.digests import Digests, sha256
 from magistrate.errors import ModerationError
-from magistrate.judges import ClaudeJudge, Judge
+from magistrate.judges import Judge, judge_for
 from magistrate.judges.record import Record
 from magistrate.messages import JSON, is_object
 from magistrate.responses import wrapped
@@ -37,7 +37,7 @@ from magistrate.settings import Settings
 from magistrate.subjects import Reason
 from magistrate.sync_driver import SyncDriver
 from magistrate.transfers import is_judging
-from magistrate.verdicts import JudgeInfo
+from magistrate.verdicts import JudgeInfo, Usage
 
 if TYPE_CHECKING:
     from magistrate.reviews import ReviewStore
@@ -63,10 +63,11 @@ class Moderation(anthropic.Middleware):
         self.settings = Settings.load(settings)
         if settings is None and self.settings.source is None:
             _warn_about_defaults()
-        self.judge: Judge = judge or ClaudeJudge()
+        self.judge: Judge = judge or judge_for(self.settings)
         self.record = Record()
         self._decisions: LRUCache[str, Decision] = LRUCache(_DECISIONS_KEPT)
         self._uninspected: Counter[Reason] = Counter()
+        self._usage = Usage()
         # Re-entrant: the garbage collector may end a dropped stream while this thread holds it.
         self._lock = threading.RLock()
         # Threads that synchronous clients judge on; never shared with upstream calls.
@@ -99,6 +100,15 @@ class Moderation(anthropic.Middleware):
         """
         with self._lock:
             return self._uninspected.copy()
+
+    @property
+    def usage(self) -> Usage:
+        """What judging has taken since this instance was made, as far as decisions are settled.
+
+        `cost_usd` is None once a model was asked whose price is not known.
+        """
+        with self._lock:
+            return self._usage
 
     def close(self) -> None:
         """Release the judging threads and the review store. The instance must not be used after."""
@@ -187,6 +197,7 @@ class Moderation(anthropic.Middleware):
         with self._lock:
             self._decisions[decision.id] = decision
             self._uninspected.update(item.reason for item in decision.uninspected)
+            self._usage += decision.usage
         audit.write(decision, self.settings)
 
 

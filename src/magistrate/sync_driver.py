@@ -49,7 +49,7 @@ from magistrate.transfers import (
     model_reply,
     no_answer,
 )
-from magistrate.verdicts import Outcome
+from magistrate.verdicts import Outcome, Verdict
 
 if TYPE_CHECKING:
     from magistrate.case import Case
@@ -168,26 +168,47 @@ class SyncDriver:
             return
         context = contextvars.copy_context()
         give_up = time.monotonic() + deadline_s
-        try:
+        flights = self._case.moderation.record.flights
+
+        def lead() -> None:
             self._case.moderation.pool.submit(context.run, self._judge, ask, key, give_up)
+
+        def land(verdict: Verdict | None) -> None:
+            if verdict is None:
+                lead()
+            else:
+                self._deliver(ask, verdict)
+
+        if not flights.join(key, land, deadline_s + GRACE_S):
+            return  # somebody is asking just that
+        try:
+            lead()
         except RuntimeError:  # the interpreter, or the Moderation, is shutting down
+            flights.land(key, None)
             self._mailbox.put(Heard(ask.ticket, broken(self._case.judge, "shutting down")))
 
     def _judge(self, ask: Ask, key: str, give_up: float) -> None:
         case = self._case
-        if ask.ticket not in self._waiting:
-            return  # the caller left while this waited for a free thread
-        remaining = give_up - time.monotonic()  # that wait counts
-        outcome: Outcome
+        outcome: Outcome | None = None
         try:
-            outcome = (
-                case.moderation.judge.judge(ask.subject, case.settings, self._ask_model, remaining)
-                if remaining > 0
-                else no_answer(case.judge)
-            )
-        except Exception as error:
-            outcome = broken(case.judge, type(error).__name__)
-        outcome = case.heard(ask.subject, key, outcome)
+            if ask.ticket not in self._waiting:
+                return  # the caller left while this waited for a free thread
+            remaining = give_up - time.monotonic()  # that wait counts
+            try:
+                judge = case.moderation.judge
+                outcome = (
+                    judge.judge(ask.subject, case.settings, self._ask_model, remaining)
+                    if remaining > 0
+                    else no_answer(case.judge)
+                )
+            except Exception as error:
+                outcome = broken(case.judge, type(error).__name__)
+            outcome = case.heard(ask.subject, key, outcome)
+            self._deliver(ask, outcome)
+        finally:
+            case.moderation.record.flights.land(key, outcome)
+
+    def _deliver(self, ask: Ask, outcome: Outcome) -> None:
         self._mailbox.put(Heard(ask.ticket, outcome))
         if ask.fatal(outcome):
             self._interrupt()

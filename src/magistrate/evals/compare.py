@@ -2,66 +2,39 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from magistrate.evals.cases import Split
-from magistrate.evals.curves import Level
-from magistrate.evals.statistics import Estimate
+from magistrate.evals.cases import Case, Split
+from magistrate.evals.conduct import (
+    decided,
+    detected_right,
+    expected,
+    handled,
+    handled_right,
+    level_of,
+)
+from magistrate.evals.curves import FAILED, LEVELS, Level, detected
+from magistrate.evals.metrics import judgments_of
+from magistrate.evals.paired import Both, Compared, adjusted, compared
+from magistrate.evals.results import Run
 from magistrate.messages import JSON
+from magistrate.settings import Settings
 from magistrate.verdicts import Severity, Stage
 
 Change = Literal["lost", "won", "same"]
 
 
 @dataclass(frozen=True, slots=True)
-class Paired:
-    """How often both, only one, and neither of two runs did something.
-
-    `p` is that of the exact McNemar test. `adjusted` is p adjusted by Holm's method over all
-    sections of the comparison; None for the overall row.
-    """
-
-    both: int
-    only_a: int
-    only_b: int
-    neither: int
-    p: float
-    adjusted: float | None = None
-
-    @property
-    def n(self) -> int:
-        return self.both + self.only_a + self.only_b + self.neither
-
-
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """One section, or all, on the cases that both runs answered.
-
-    `correct` counts right detections over all cases, `recall` detections of violating ones,
-    `false_positives` detections of benign ones. The differences are b minus a, with intervals from
-    resampling clusters. `floor`: a clause of the section has a floor.
-    """
-
-    name: str
-    n: int
-    clusters: int
-    floor: bool
-    correct: Paired
-    recall: Paired
-    false_positives: Paired
-    recall_difference: Estimate
-    fpr_difference: Estimate
-    f1_difference: Estimate
-
-
-@dataclass(frozen=True, slots=True)
 class Flip:
     """A case whose detection, action, or having an answer differs between the runs.
 
-    `change`: from a to b, what is expected of it was lost or won; `same` where both are wrong, or
-    right in detection but handled differently. `floor_missed`: it violates a clause on whose floor
-    it stands; a found it under some floor clause, and b under none though it answered.
+    Also one that lost its floor without that.
+    `change`: from a to b, being right (in detection and in what was done) was lost or won; `same`
+    where both were or neither was. An action is that of a verdict, or `failed`. `floor_missed`: see `floors`
+    of the comparison.
     """
 
     case: str
@@ -81,11 +54,13 @@ class Flip:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Run b measured against run a, the baseline.
+    """Run b measured against run a, the baseline, by the policy of b.
 
-    `left_out` counts cases by why they are not compared: `only in a`, `only in b`, `changed` (same
-    id, other content or labels), `not judged in a`, `not judged in b`. `contested`, `failed in a`
-    and `failed in b` are compared as `flips` only.
+    `left_out` counts cases by why they are not compared: they are `only in a` or `only in b`,
+    `changed` (the same id with other content or labels), `not judged in a` or `b`. Of those that
+    are `compared`, `aside` counts the ones that are in `flips` alone: `contested`, or `failed in a`
+    or `b`. `floors`: how many of the rest violate a clause on whose floor they stand; such a case
+    is missed where no clause that has a floor is detected.
     """
 
     a: str
@@ -97,10 +72,139 @@ class Comparison:
     seed: int
     compared: int
     left_out: dict[str, int]
-    flips_only: dict[str, int]
+    aside: dict[str, int]
+    floors: int
     overall: Compared
     sections: tuple[Compared, ...]
     flips: tuple[Flip, ...]
 
     def as_json(self) -> JSON:
         return asdict(self)
+
+    def markdown(self, most: int = 50) -> str:
+        """A summary for a pull request: what changed, and at `most` so many of the flipped cases.
+
+        Ids, labels and actions only; nothing that a case or a judge said.
+        """
+        from magistrate.evals.summary import summary
+
+        return summary(self, most)
+
+
+def compare(
+    a: Run, b: Run, *, draws: int = 1000, seed: int = 0, split: Split | None = None
+) -> Comparison:
+    """What changed from run a, the baseline, to run b, on the cases that both judged.
+
+    The first repeat counts. Raises `SettingsError` for results of cases that their run does not
+    have, and ModuleNotFoundError without the extra `evals`.
+    """
+    both, left_out = _common(a, b, split)
+    settled = [one for one in both if one.case.contested is None]
+    answered = [one for one in settled if one.answered]
+    aside = {
+        "contested": len(both) - len(settled),
+        "failed in a": sum(one.a.verdict is None for one in settled),
+        "failed in b": sum(one.b.verdict is None for one in settled),
+    }
+    settings, groups = b.settings, b.settings.policy.groups
+    sections = [
+        compared(
+            section.id,
+            answered,
+            frozenset(clause.id for clause in section.clauses),
+            floor=any(settings.floor(clause.id) is not None for clause in section.clauses),
+            draws=draws,
+            seed=seed,
+        )
+        for section in groups
+    ]
+    floors = frozenset(id for id in settings.policy.clauses if settings.floor(id) is not None)
+    return Comparison(
+        a=a.name,
+        b=b.name,
+        policy=settings.policy.ref,
+        same_policy=a.settings.policy.hash == settings.policy.hash,
+        split=split,
+        draws=draws,
+        seed=seed,
+        compared=len(both),
+        left_out=left_out,
+        aside=aside,
+        floors=sum(_on_floor(one.case, settings) for one in answered),
+        overall=compared("overall", answered, None, floor=bool(floors), draws=draws, seed=seed),
+        sections=adjusted(sections),
+        flips=tuple(flip for one in both if (flip := _flip(one, settings, floors)) is not None),
+    )
+
+
+def _common(a: Run, b: Run, split: Split | None) -> tuple[list[Both], dict[str, int]]:
+    """The cases both runs judged, in the order of b, and how many others there are, by why.
+
+    The split is that which b gives a case.
+    """
+    before = {case.id: case for case in a.cases}
+    after = {case.id: case for case in b.cases.only(split)}
+    results_a, results_b = (
+        {case.id: result for case, result in judgments_of(run, None) if result.repeat == 0}
+        for run in (a, b)
+    )
+    left_out = Counter(
+        {"only in a": 0, "only in b": 0, "changed": 0, "not judged in a": 0, "not judged in b": 0}
+    )
+    elsewhere = {case.id for case in b.cases}
+    left_out["only in a"] = sum(case.id not in elsewhere for case in a.cases.only(split))
+    both: list[Both] = []
+    for id, case in after.items():
+        if id not in before:
+            left_out["only in b"] += 1
+        elif before[id].hash != case.hash:
+            left_out["changed"] += 1
+        elif id not in results_a:
+            left_out["not judged in a"] += 1
+        elif id not in results_b:
+            left_out["not judged in b"] += 1
+        else:
+            both.append(Both(case, results_a[id], results_b[id]))
+    return both, dict(left_out)
+
+
+def _on_floor(case: Case, settings: Settings) -> bool:
+    severity = case.severity
+    return severity is not None and any(
+        settings.floor_holds(clause, severity) for clause in case.violated
+    )
+
+
+def _flip(one: Both, settings: Settings, floors: Collection[str]) -> Flip | None:
+    case, levels = one.case, [level_of(one.a), level_of(one.b)]
+    ways = [
+        (level == FAILED, detected(level), handled(result))
+        for level, result in zip(levels, (one.a, one.b), strict=True)
+    ]
+    right_a, right_b = (
+        detected_right(case, result) and handled_right(case, result) for result in (one.a, one.b)
+    )
+    missed = (
+        one.answered
+        and _on_floor(case, settings)
+        and detected(level_of(one.a, floors))
+        and not detected(level_of(one.b, floors))
+    )
+    if ways[0] == ways[1] and not missed:
+        return None
+    return Flip(
+        case=case.id,
+        stage=case.stage,
+        split=case.split,
+        contested=case.contested is not None,
+        labels=dict(case.labels),
+        severity=case.severity,
+        expected=expected(case),
+        level_a=LEVELS[levels[0]],
+        level_b=LEVELS[levels[1]],
+        action_a=decided(one.a),
+        action_b=decided(one.b),
+        change="lost" if right_a and not right_b else "won" if right_b and not right_a else "same",
+        floor_missed=missed,
+    )

@@ -4,5 +4,17 @@ from __future__ import annotations
 
 from magistrate.judges.base import AskModel, AskModelAsync, Judge, ModelReply
 from magistrate.judges.claude import ClaudeJudge
+from magistrate.settings import Settings
 
-__all__ = ["AskModel", "AskModelAsync", "ClaudeJudge", "Judge", "ModelReply"]
+__all__ = ["AskModel", "AskModelAsync", "ClaudeJudge", "Judge", "ModelReply", "judge_for"]
+
+
+def judge_for(settings: Settings) -> Judge:
+    """The judge that the settings name. Raises `SettingsError` if it cannot judge under them."""
+    wants_local = settings.judge.backend == "local"
+    if not wants_local and settings.judge.screen.skip_clear == "never":
+        return ClaudeJudge()
+    from magistrate.judges.local import LocalJudge  # brings numpy
+
+    local = LocalJudge(settings.policy)
+    return local if wants_local else ClaudeJudge(clear=local.clear)

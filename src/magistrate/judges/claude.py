@@ -60,10 +60,12 @@ class ClaudeJudge:
     """Asks Claude models, through the moderated client's own connection.
 
     What is asked in which order is `deliberation`; here it is sent, read and tried again. The model
-    is `judge.model` of the settings, else the project's default.
+    is `judge.model` of the settings, else the project's default. `clear` says of what nobody needs
+    to be asked about: the local judge, where the settings ask for it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clear: Callable[[Subject], bool] | None = None) -> None:
+        self.clear = clear
         self._rubrics: dict[tuple[str, Task], Rubric] = {}
         self.key = secrets.token_bytes(32)  # of the codes that fence subjects
 
@@ -160,7 +162,7 @@ class _Calls:
         # The same for a whole conversation, so that the prompt of its next turn begins alike.
         first = [p.as_json() for p in subject.parts[:1]]
         self.nonce = Digests(owner.key, "nonce").of("nonce", first)[:32]
-        self._deliberation = deliberate(settings, subject, self.info)
+        self._deliberation = deliberate(settings, subject, self.info, owner.clear)
 
     def begin(self) -> list[Question] | None:
         return self._step(lambda: next(self._deliberation))

@@ -7,8 +7,11 @@ from what `Keep` is for. `Unavailable` is never remembered: the next request ask
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 
 from cachetools import LRUCache, TTLCache
 
@@ -49,12 +52,67 @@ def _size(value: JSON) -> int:
     return len(canonical_json(value))
 
 
+Land = Callable[[Verdict | None], None]
+
+
+class Flights:
+    """One judge call for equal questions that are asked at the same time. Safe for threads.
+
+    Who joins first leads: asks, and lands the flight with what came of it. All others are told the
+    verdict. Where there is none, one of them is told None and leads from then on, with a deadline
+    of its own: an outage of one must not be the outage of all.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: dict[str, tuple[float, deque[Land]]] = {}
+
+    def join(self, key: str, land: Land, lifetime_s: float) -> bool:
+        """Whether to lead. If not, `land` is called later, once, on any thread.
+
+        A flight that has not landed after `lifetime_s` is given up: its leader is gone.
+        """
+        now = time.monotonic()
+        with self._lock:
+            found = self._waiting.get(key)
+            if found is not None and now - found[0] < lifetime_s:
+                found[1].append(land)
+                return False
+            self._waiting[key] = (now, deque())
+            return True
+
+    def land(self, key: str, outcome: Outcome | None) -> None:
+        """The leader's question is answered, or will not be."""
+        verdict = free(outcome) if isinstance(outcome, Verdict) else None
+        while True:
+            with self._lock:
+                waiting = self._waiting.get(key, (0.0, deque[Land]()))[1]
+                if not waiting:
+                    self._waiting.pop(key, None)
+                    return
+                follower = waiting.popleft()
+                if verdict is None:  # it leads now, and its time begins
+                    self._waiting[key] = (time.monotonic(), waiting)
+            try:
+                follower(verdict)
+            except RuntimeError:  # its event loop or its pool is closed: nobody waits there
+                continue
+            if verdict is None:
+                return
+
+
+def free(verdict: Verdict) -> Verdict:
+    """A verdict that somebody else has paid for."""
+    return replace(verdict, usage=Usage())
+
+
 class Record:
     """Marks (digests that are on record) and verdicts by the digest of their subject."""
 
     def __init__(self) -> None:
         self.threads = Keep()
         self.batches = Keep()
+        self.flights = Flights()
         self._lock = threading.Lock()
         self._marks: TTLCache[str, bool] = TTLCache(MARKS, LIFETIME_S)
         self._verdicts: TTLCache[str, Verdict] = TTLCache(VERDICTS, LIFETIME_S)
@@ -74,9 +132,7 @@ class Record:
         """An earlier verdict. It cost nothing this time, so its usage is zero."""
         with self._lock:
             found = self._verdicts.get(key)
-        if found is None:
-            return None
-        return Verdict(found.judge, found.findings, found.high_risk, found.discloses_ai, Usage())
+        return None if found is None else free(found)
 
     def keep(self, key: str, outcome: Outcome) -> None:
         """Remember a verdict; an `Unavailable` is not one."""
