@@ -418,7 +418,7 @@ def test_a_retry_of_a_blocked_question_is_blocked_without_asking_again(flavour: 
         assert [decision.action for decision in (first, *others)] == ["block"] * 5
         assert {decision.upstream for decision in others} == {"not_sent"}
         assert {decision.usage.judge_calls for decision in others} == {0}
-    assert len(sim.judge_requests) == 1
+    assert len(sim.judge_requests) == 2, "the screen, and the judgment of what it suspects"
     assert len(sim.api_requests) <= 1
 
 
@@ -435,7 +435,7 @@ def test_the_very_request_that_was_refused_is_refused_again(place: str, flavour:
     with edge(flavour, sim, settings=BEFORE) as at:
         for surface in ("create", "create", "stream"):
             blocked(at, call, surface)
-        assert len(sim.judge_requests) == 1
+        assert len(sim.judge_requests) == 2, "the screen, and the judgment of what it suspects"
         assert at.ask("create", on).text == "hello"
         blocked(at, call)
     assert BAD not in upstream_said(sim)
@@ -760,7 +760,7 @@ def test_a_fallback_outside_ours_gets_the_same_refusal(flavour: str, streamed: b
         assert got.body["stop_reason"] == "refusal"
         assert {decision.action for decision in at.decisions()} == {"block"}
     assert sim.api_requests == []
-    assert len(sim.judge_requests) == 1
+    assert len(sim.judge_requests) == 2, "the screen, and the judgment of what it suspects"
 
 
 @both

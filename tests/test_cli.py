@@ -130,7 +130,7 @@ def test_check_reads_standard_input_and_prints_the_record_as_json(
     assert done.returncode == 1
     assert record["action"] == "block"
     assert record["findings"][0]["evidence"] == BAD
-    assert record["usage"]["judge_calls"] == 1
+    assert record["usage"]["judge_calls"] == 2  # a screen, and a judgment
 
 
 def test_check_judges_an_answer_with_its_question(

@@ -14,8 +14,9 @@ from magistrate.subjects import (
     Part,
     Subject,
     Uninspected,
-    answer_lengths,
+    Windows,
     as_context,
+    heard_so_far,
     read_answer,
     read_request,
 )
@@ -428,8 +429,8 @@ def test_no_text_of_a_request_goes_unread_unnamed(body: JSON):
 
 
 @pytest.mark.parametrize("name", MARKED_BLOCKS)
-@pytest.mark.parametrize("before", [None, {}, {0: 0}])
-def test_no_text_of_an_answer_goes_unread_unnamed(name: str, before: dict[int, int] | None):
+@pytest.mark.parametrize("before", [None, {}, {0: (0,)}])
+def test_no_text_of_an_answer_goes_unread_unnamed(name: str, before: Windows | None):
     items = read_answer({"content": [MARKED_BLOCKS[name]]}, before)
     read = any(MARKER in readable(item) for item in items if isinstance(item, Part))
     assert read or any(isinstance(item, Uninspected) for item in items)
@@ -458,22 +459,28 @@ def split(items: list[Part | Uninspected]) -> list[tuple[str, bool]]:
     ("block", "before", "found"),
     [
         (HI, None, [("hi", True)]),
-        (HI, 0, [("hi", True)]),
-        (HI, 1, [("h", False), ("i", True)]),
-        (HI, 2, [("hi", False)]),
-        (HI, 9, [("hi", False)]),
-        ({"type": "thinking", "thinking": "hmm"}, 1, [("h", False), ("mm", True)]),
-        ({"type": "tool_use", "input": {"a": 1}}, 0, [('{"a": 1}', False)]),
+        (HI, (0,), [("hi", True)]),
+        (HI, (1,), [("h", False), ("i", True)]),
+        (HI, (1, 2), [("h", False), ("i", False)]),
+        (HI, (0, 0, 2), [("hi", False)]),
+        (HI, (9,), [("hi", False)]),
+        ({"type": "thinking", "thinking": "hmm"}, (1,), [("h", False), ("mm", True)]),
+        (
+            {"type": "thinking", "thinking": "hmm"},
+            (1, 2),
+            [("h", False), ("m", False), ("m", True)],
+        ),
+        ({"type": "tool_use", "input": {"a": 1}}, (0,), [('{"a": 1}', False)]),
         ({"type": "tool_use", "input": {"a": 1}}, None, [('{"a": 1}', True)]),
         (
             {**HI, "citations": [{"cited_text": "c"}]},
-            2,
+            (2,),
             [("hi", False), ('[{"cited_text": "c"}]', True)],
         ),
     ],
 )
 def test_what_an_earlier_verdict_covered_is_context(
-    block: JSON, before: int | None, found: list[tuple[str, bool]]
+    block: JSON, before: tuple[int, ...] | None, found: list[tuple[str, bool]]
 ):
     seen = {} if before is None else {0: before}
     assert split(read_answer({"content": [block]}, seen)) == found
@@ -491,16 +498,19 @@ def test_the_pieces_of_a_growing_answer_are_each_judged_once(
         kind, said = blocks[position - 1]
         earlier[-1][kind] = said[: data.draw(st.integers(0, len(said)))]
     first = read_answer({"content": earlier})
-    then = read_answer({"content": whole}, answer_lengths({"content": earlier}))
+    then = read_answer({"content": whole}, heard_so_far({"content": earlier}, {}))
     heard = [text for text, judged in split(first) + split(then) if judged]
     assert sorted("".join(heard)) == sorted("".join(said for _, said in blocks))
     context = "".join(text for text, judged in split(then) if not judged)
     assert context == "".join(text for text, _ in split(first))
 
 
-def test_the_lengths_of_an_answer_are_those_of_its_texts():
+def test_windows_end_where_the_texts_of_an_answer_did():
     content = [HI, {"type": "thinking", "thinking": "hmm"}, {"type": "tool_use"}, "loose", None]
-    assert answer_lengths({"content": content}) == {0: 2, 1: 3, 2: 0}
+    first = heard_so_far({"content": content}, {})
+    assert first == {0: (2,), 1: (3,), 2: (0,)}
+    grown = [HI, {"type": "thinking", "thinking": "hmm, well"}, {"type": "tool_use"}]
+    assert heard_so_far({"content": grown}, first) == {0: (2, 2), 1: (3, 9), 2: (0, 0)}
 
 
 # --- the question ---------------------------------------------------------------------------------

@@ -344,7 +344,7 @@ def test_middleware_on_either_side_sees_a_response_of_the_sdks_kind(
     ((_, response),) = outside
     assert isinstance(response, kind)
     assert HEADER in response.http_response.headers
-    assert len(inside) == 3
+    assert len(inside) == 4  # the model's, the screens of request and answer, and a judgment
     found = [getattr(item, "http_response", item) for _, item in inside]
     assert all(HEADER not in http.headers for http in found)
 
@@ -455,7 +455,7 @@ def test_with_middleware_adds_inside_ours_and_keeps_what_was_there(flavour: str)
         assert calls == ["first", "second"] * 3, "the judge's two calls, and the model's"
         calls.clear()
         assert at.run(client.messages.create(**asking(BAD))).stop_reason == "refusal"
-        assert calls == ["first", "second"], "the judge's"
+        assert calls == ["first", "second"] * 2, "the judge's screen, and its judgment"
 
 
 @both

@@ -48,6 +48,7 @@ _OVERRIDDEN = re.compile("\u202e([^\u202a-\u202e\u2066-\u2069\n\r\u2029]*)\u202c
 
 # Marks of no script in particular. Three on a letter occur in polytonic Greek, else in no spelling.
 _MARKS = "\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20f0\ufe20-\ufe2f"
+_MARK = re.compile(f"[{_MARKS}]")
 _STACKED = re.compile(f"(?<![\u0370-\u03ff\u1f00-\u1fff{_MARKS}])[{_MARKS}]{{3,}}|[{_MARKS}]{{4,}}")
 _STRUCK = re.compile("(?:[^\\W\\d_][\u0334-\u0338]){3,}")  # letters with a line through each
 
@@ -63,7 +64,7 @@ class Stripped:
 
 def strip(text: str) -> Stripped:
     """Take out what a reader does not see, and put in order what an override has turned."""
-    if text.isascii() and text.isprintable():
+    if text.isascii() and _SUSPECT.search(text) is None:
         return Stripped(text, (), ())
     found: list[str] = []
     if "\u202e" in text:
@@ -78,10 +79,10 @@ def strip(text: str) -> Stripped:
         return ""
 
     clean = _SUSPECT.sub(decide, text)
-    stacked = sum(map(len, _STACKED.findall(clean)))
-    if stacked:
-        clean = _STACKED.sub("", clean)
-    clean = _STRUCK.sub(lambda letters: letters[0][::2], clean)
+    stacked = 0
+    if _MARK.search(clean):
+        stacked = sum(map(len, _STACKED.findall(clean)))
+        clean = _STRUCK.sub(lambda letters: letters[0][::2], _STACKED.sub("", clean))
     return Stripped(clean, _named(found, stacked), _payloads(found))
 
 
@@ -166,7 +167,7 @@ def _name(char: str) -> str:
     return f"{name} U+{ord(char):04X}"
 
 
-# --- what hidden characters spell ------------------------------------------------------------------
+# --- what hidden characters spell -----------------------------------------------------------------
 
 
 def _is_tag(char: str) -> bool:

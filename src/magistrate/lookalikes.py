@@ -60,9 +60,8 @@ STYLED = (
 )
 FULL_WIDTH = _styled((0xFF21, 0xFF3A), (0xFF41, 0xFF5A))
 # Raised, lowered and small capital letters: common by the one in phonetics, chemistry and French.
-SMALL = (
-    _styled((0x1D2C, 0x1D6A), (0x02B0, 0x02E3), (0x2071, 0x209C))
-    | _pairs("ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘꞯʀꜱᴛᴜᴠᴡʏᴢ abcdefghijklmnopqrstuvwyz")
+SMALL = _styled((0x1D2C, 0x1D6A), (0x02B0, 0x02E3), (0x2071, 0x209C)) | _pairs(
+    "ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘꞯʀꜱᴛᴜᴠᴡʏᴢ abcdefghijklmnopqrstuvwyz"
 )
 REGIONAL = _drawn(0x1F1E6)  # in pairs they are flags
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -20,11 +20,13 @@ from magistrate.cli.printing import (
     table,
     text,
 )
+from magistrate.judges import judge_for
 from magistrate.judges.base import ModelReply
-from magistrate.judges.claude import ClaudeJudge
+from magistrate.judges.connection import NO_CREDENTIALS, asking, has_credentials
 from magistrate.messages import JSON, is_array, is_object
 from magistrate.settings import Settings, SettingsError
 from magistrate.trial import Trial
+from magistrate.verdicts import Outcome, Stage
 
 if TYPE_CHECKING:
     from anthropic import Anthropic
@@ -76,7 +78,8 @@ def check(
 ) -> None:
     """Judge one text or request under the configuration, without asking for an answer to it.
 
-    Needs credentials for the Claude API (ANTHROPIC_API_KEY, or a profile): the judge is a model.
+    Needs credentials for the Claude API (ANTHROPIC_API_KEY, or a profile): the judge is a model,
+    unless the configuration says `judge: {backend: local}`.
 
     Exit codes: 0 allowed (warned included); 1 blocked or held; 2 wrong usage or configuration;
     3 the judge could not answer, which says nothing about the text.
@@ -86,9 +89,10 @@ def check(
     except SettingsError as error:
         refuse(error, as_json)
     body, answer = _material(subject, request, stage, question)
-    client = _client()
-    with client:
-        decision = _judged(client, settings, stage, body, answer)
+    try:
+        decision = _judged(settings, stage, body, answer)
+    except SettingsError as error:
+        refuse(error, as_json)
     if as_json:
         print_json(decision.as_json(evidence=True))
     else:
@@ -154,42 +158,27 @@ def _client() -> Anthropic:
     import anthropic
 
     client = anthropic.Anthropic(max_retries=0)
-    if client.api_key is None and client.auth_token is None and client.credentials is None:
-        _stop(
-            "no credentials for the Claude API: set ANTHROPIC_API_KEY. "
-            "`magistrate demo` needs none."
-        )
+    if not has_credentials(client):
+        _stop(NO_CREDENTIALS)
     return client
 
 
-def _judged(
-    client: Anthropic, settings: Settings, stage: Any, body: JSON, answer: JSON
-) -> Decision:
-    import anthropic
-
-    def ask(body: JSON, timeout_s: float) -> ModelReply:
-        import httpx2
-
-        try:
-            options: Any = {"timeout": timeout_s}
-            raw = client.post("/v1/messages", body=body, cast_to=httpx2.Response, options=options)
-        except anthropic.APITimeoutError:
-            return ModelReply(0, failure="timeout")
-        except anthropic.APIStatusError as error:
-            found = error.body if is_object(error.body) else None
-            return ModelReply(error.status_code, found, dict(error.response.headers))
-        except anthropic.APIConnectionError:
-            return ModelReply(0, failure="error")
-        return ModelReply(raw.status_code, raw.json(), dict(raw.headers))
-
-    judge = ClaudeJudge()
+def _judged(settings: Settings, stage: Stage, body: JSON, answer: JSON) -> Decision:
+    judge = judge_for(settings)
     trial = Trial.of(settings, stage, body, answer)
-    outcomes = (
-        [judge.judge(trial.subject, settings, ask, settings.judge.deadline_s)]
-        if trial.subject is not None
-        else []
-    )
+    outcomes: list[Outcome] = []
+    if trial.subject is not None:
+        deadline_s = settings.judge.deadline_s
+        if settings.judge.backend == "local":
+            outcomes.append(judge.judge(trial.subject, settings, _nobody, deadline_s))
+        else:
+            with _client() as client:
+                outcomes.append(judge.judge(trial.subject, settings, asking(client), deadline_s))
     return trial.decide(outcomes, judge.info(settings))
+
+
+def _nobody(body: JSON, timeout_s: float) -> ModelReply:
+    raise AssertionError("the local judge asks nobody")
 
 
 def _print(out: Console, decision: Decision) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from magistrate.cli.eval_run import run_cases
 from magistrate.cli.printing import AsJson, console, pairs, print_json, refuse, table, text
 from magistrate.evals.cases import Case, Dataset, load_cases
 from magistrate.problems import Problem, SettingsError
@@ -25,6 +26,9 @@ Config = Annotated[
     Path | None,
     typer.Option("--config", help="The magistrate.yaml to decide under; else as everywhere."),
 ]
+
+
+app.command("run")(run_cases)
 
 
 @app.command("check")

@@ -85,6 +85,8 @@ class Case(Strict):
 
     A case without a clause `violated` is ok under every clause. In a case with one, clauses that
     `labels` does not name are unknown: a text often touches more than its author had in mind.
+    `overall` is for labels from elsewhere, which are known for the clauses they name and no other,
+    even where nothing is violated: it says whether anything is, under whatever clause.
     `action` and `disclosure` are what is expected under the settings' defaults and this `app`.
     `pair` joins a case to its contrast twin. `contested` says why reviewers disagree on the label;
     such cases are reported apart.
@@ -98,6 +100,7 @@ class Case(Strict):
     response: Content | None = None
     app: AppProfile | None = None
     labels: dict[str, Label]
+    overall: Literal["violated", "ok", "unknown"] | None = None
     high_risk: Listed[Answered] = ()
     discloses_ai: bool = False
     action: Action
@@ -115,12 +118,21 @@ class Case(Strict):
         return tuple(clause for clause, label in self.labels.items() if label == "violated")
 
     @property
+    def verdict(self) -> Label | None:
+        """Whether anything at all is violated; None: nobody knows."""
+        if self.overall is None:
+            return "violated" if self.violated else "ok"
+        return None if self.overall == "unknown" else self.overall
+
+    @property
     def benign(self) -> bool:
-        return not self.violated
+        """Whether nothing is violated, as far as anybody looked."""
+        return self.verdict == "ok"
 
     def label(self, clause: str) -> Label | None:
         """What is known about one clause; None: nothing."""
-        return "ok" if self.benign else self.labels.get(clause)
+        everywhere = self.overall is None and self.benign
+        return "ok" if everywhere else self.labels.get(clause)
 
     @cached_property
     def request(self) -> JSON:
@@ -164,7 +176,8 @@ class Case(Strict):
         kinds = sorted({"language" if tag.startswith("lang") else "disguise" for tag in found})
         roles = [role for turn in self.messages for role in turn]
         extra = ["multi_turn"] * (roles.count("user") > 1) + ["elided"] * self.elided
-        ordinary = ["ordinary"] * (self.pair is None and self.benign and not self.labels)
+        own = self.pair is None and self.overall is None
+        ordinary = ["ordinary"] * (own and self.benign and not self.labels)
         return (*kinds, *found, *extra, *ordinary)
 
     @property
@@ -178,6 +191,8 @@ class Case(Strict):
     def hash(self) -> str:
         """SHA-256 of what a judge sees and is measured by; notes and tags do not count."""
         shown = self.model_dump(mode="json", exclude={"note", "tags", "contested", "split", "pair"})
+        if self.overall is None:
+            del shown["overall"]  # as before there was one
         canonical = json.dumps(shown, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -369,9 +384,11 @@ def _misfits(item: _Placed, case: Case, policy: Policy) -> Iterator[Problem]:
         for key in ("response", "high_risk", "discloses_ai", "disclosure"):
             if getattr(case, key):
                 yield item.problem(f"`{key}` belongs to stage output", key)
-    if case.severity is None and case.violated:
+    if case.overall in ("ok", "unknown") and case.violated:
+        yield item.problem("a clause is violated, so `overall` can only be violated", "overall")
+    if case.severity is None and case.verdict == "violated":
         yield item.problem("a case that violates a clause needs its `severity`", "labels")
-    if case.severity is not None and case.benign:
+    if case.severity is not None and case.verdict != "violated":
         yield item.problem("`severity` is that of a violation; there is none here", "severity")
 
 

@@ -31,10 +31,9 @@ Change = Literal["lost", "won", "same"]
 class Flip:
     """A case whose detection, action, or having an answer differs between the runs.
 
-    Also one that lost its floor without that.
-    `change`: from a to b, being right (in detection and in what was done) was lost or won; `same`
-    where both were or neither was. An action is that of a verdict, or `failed`. `floor_missed`: see `floors`
-    of the comparison.
+    Also one that lost its floor without that. `change`: from a to b, being right (in detection and
+    in what was done) was lost or won; `same` where both were or neither was. An action is that of a
+    verdict, or `failed`. `floor_missed`: see `floors` of the comparison; never of a contested case.
     """
 
     case: str
@@ -187,6 +186,7 @@ def _flip(one: Both, settings: Settings, floors: Collection[str]) -> Flip | None
     )
     missed = (
         one.answered
+        and case.contested is None
         and _on_floor(case, settings)
         and detected(level_of(one.a, floors))
         and not detected(level_of(one.b, floors))

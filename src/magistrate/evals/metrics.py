@@ -177,15 +177,14 @@ def _tallies(
             questions.append(("clause", clause, frozenset([clause])))
     tallies: defaultdict[tuple[Kind, str], Tally] = defaultdict(Tally)
     for case, result in judged:
-        level = level_of(result)
+        level, benign = level_of(result), case.benign
         for key in _places(case):
-            tallies[key].add(
-                case.cluster, level, violating=not case.benign, named=bool(case.labels)
-            )
+            tallies[key].add(case.cluster, level, violating=not benign, named=bool(case.labels))
         if case.contested is not None:
             continue
         for kind, name, clauses in questions:
-            if (label := label_of(case, clauses)) is not None:
+            label = "ok" if benign else label_of(case, clauses)
+            if label is not None:
                 tallies[kind, name].add(
                     case.cluster,
                     level_of(result, clauses),

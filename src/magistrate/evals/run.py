@@ -11,7 +11,7 @@ from __future__ import annotations
 import platform
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -91,27 +91,23 @@ class Plan:
     def info(self) -> JudgeInfo:
         return self.judge.info(self.settings)
 
-    def manifest(self) -> JSON:
-        """Everything a result may depend on, in names, versions and hashes."""
-        judge = self.info()
-        return {
-            "format": FORMAT,
-            "cases": len(self.cases),
-            "cases_hash": self.cases.hash,
-            "case_files": list(self.cases.files),
-            "repeat": self.repeat,
-            "policy": self.settings.policy.ref,
-            "policy_hash": self.settings.policy.hash,
-            "settings_hash": self.settings.hash,
-            "judge": {
-                "name": judge.name,
-                "model": judge.model,
-                "prompt_hash": judge.prompt_hash,
-            },
-            "magistrate": __version__,
-            "anthropic": version("anthropic"),
-            "python": platform.python_version(),
-        }
+
+def _manifest(cases: Dataset, settings: Settings, judge: JudgeInfo, repeat: int) -> JSON:
+    """Everything a result may depend on, in names, versions and hashes."""
+    return {
+        "format": FORMAT,
+        "cases": len(cases),
+        "cases_hash": cases.hash,
+        "case_files": list(cases.files),
+        "repeat": repeat,
+        "policy": settings.policy.ref,
+        "policy_hash": settings.policy.hash,
+        "settings_hash": settings.hash,
+        "judge": {"name": judge.name, "model": judge.model, "prompt_hash": judge.prompt_hash},
+        "magistrate": __version__,
+        "anthropic": version("anthropic"),
+        "python": platform.python_version(),
+    }
 
 
 # What must be the same for a run to go on: the rest of the manifest only says where it was made.
@@ -123,47 +119,62 @@ def open_run(plan: Plan, folder: Path, *, resume: bool) -> list[Result]:
 
     Raises `SettingsError` if the folder holds something else, or a run of something else.
     """
-    manifest = plan.manifest()
+    manifest = _manifest(plan.cases, plan.settings, plan.info(), plan.repeat)
     if (folder / MANIFEST).exists():
         before = read_json(folder / MANIFEST)
         if not resume:
             wrong(folder, "there is a run in here already; --resume goes on with it")
         for key in _SAME:
             if before.get(key) != manifest[key]:
-                said = (
-                    f"was begun with another {key} ({before.get(key)} before, {manifest[key]} now)"
-                )
-                wrong(folder / MANIFEST, f"{said}; begin a new run")
+                said = f"another {key} ({before.get(key)} before, {manifest[key]} now)"
+                wrong(folder / MANIFEST, f"was begun with {said}; begin a new run")
         return read_results(folder / RESULTS)
-    if folder.exists() and any(folder.iterdir()):
-        wrong(folder, "is a folder with other things in it; give one that is new or empty")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_cases(folder / CASES, plan.cases)
-    write_json(folder / SETTINGS, plan.settings.model_dump(mode="json"))
-    write_json(folder / MANIFEST, manifest | {"started": _now()})
+    _make(folder, manifest, plan.cases, plan.settings)
     return []
+
+
+def _make(folder: Path, manifest: JSON, cases: Dataset, settings: Settings) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        wrong(folder, "is there already, with other things in it; give a folder that is new")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_cases(folder / CASES, cases)
+    write_json(folder / SETTINGS, settings.model_dump(mode="json"))
+    write_json(folder / MANIFEST, manifest | {"started": _now()})
 
 
 def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
+def left_over(plan: Plan, before: Iterable[Result], *, retry_failed: bool) -> list[Work]:
+    """What a run still has to ask. With `retry_failed` also what nobody could judge so far."""
+    done = {result.key for result in before if result.verdict is not None or not retry_failed}
+    return [
+        (case, number)
+        for number in range(plan.repeat)
+        for case in plan.cases
+        if (case.id, number) not in done
+    ]
+
+
 async def run(
-    plan: Plan, folder: Path, ask: AskModelAsync, watch: Watcher, *, resume: bool = False
+    plan: Plan,
+    folder: Path,
+    ask: AskModelAsync,
+    watch: Watcher,
+    *,
+    resume: bool = False,
+    retry_failed: bool = False,
 ) -> bool:
     """Run a plan into a folder; True if it is complete, False if the budget ended it.
 
     `ask` sends a judge's request, one attempt. Cancelling leaves a folder that can be resumed: what
     was answered is on disk.
     """
-    before = {result.key for result in open_run(plan, folder, resume=resume)}
-    work = [
-        (case, number)
-        for number in range(plan.repeat)
-        for case in plan.cases
-        if (case.id, number) not in before
-    ]
-    progress = Progress(len(plan.cases) * plan.repeat, len(before), len(before))
+    before = open_run(plan, folder, resume=resume)
+    work = left_over(plan, before, retry_failed=retry_failed)
+    total = len(plan.cases) * plan.repeat
+    progress = Progress(total, total - len(work), total - len(work))
     writer = Writer(folder)
     try:
         session = _Session(plan, ask, writer, watch, progress)
@@ -282,26 +293,28 @@ class _Session:
         self.watch(self.progress)
 
 
-def replay(run: Run, plan: Plan, folder: Path) -> None:
-    """Decide the verdicts of a run again, under the plan's settings; nobody is judged.
+def replay(run: Run, settings: Settings, folder: Path) -> None:
+    """Decide the verdicts of a run again, under other settings; nobody is asked.
 
     Raises `SettingsError` if the policy of the settings lacks a clause that the run found.
     """
-    known = plan.settings.policy.clauses
+    known = settings.policy.clauses
     for result in run.results:
         for found in result.verdict.findings if result.verdict else ():
             if found.clause not in known:
-                wrong(
-                    run.folder,
-                    f"has findings of {found.clause}, which {plan.settings.policy.ref} lacks",
-                )
-    open_run(plan, folder, resume=False)
+                lacks = f"{settings.policy.ref} has no such clause"
+                wrong(run.folder, f"has findings of {found.clause}; {lacks}")
+    before = run.manifest
+    judge = JudgeInfo(**before["judge"])
+    made = _manifest(run.cases, settings, judge, int(before["repeat"]))
+    made |= {"case_files": before["case_files"], "replay_of": before["settings_hash"]}
+    _make(folder, made, run.cases, settings)
     cases = {case.id: case for case in run.cases}
     writer = Writer(folder)
     try:
         for result in run.results:
             case = cases[result.case]
-            trial = Trial.of(for_case(plan.settings, case), case.stage, case.request, case.answer)
+            trial = Trial.of(for_case(settings, case), case.stage, case.request, case.answer)
             decision = trial.decide([result.outcome], result.outcome.judge)
             writer.write(
                 result_of(case, result.repeat, result.outcome, decision, result.latency_ms)

@@ -7,6 +7,7 @@ are first needed: importing this imports none of them.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -107,10 +108,11 @@ def resampled(clusters: Iterable[Sequence[int]], draws: int, seed: int, name: st
     numbers of its own, so that what one group shows does not depend on which others there are.
     """
     np = library("numpy")
-    kinds, numbers = np.unique(np.asarray(list(clusters), np.int64), axis=0, return_counts=True)
+    kinds = sorted(Counter(map(tuple, clusters)).items())  # sorted: their order does not matter
+    numbers = np.asarray([number for _, number in kinds])
     random = np.random.default_rng([seed, crc32(name.encode())])
-    total = int(numbers.sum())
-    return random.multinomial(total, numbers / total, size=draws) @ kinds
+    drawn = random.multinomial(numbers.sum(), numbers / numbers.sum(), size=draws)
+    return drawn @ np.asarray([kind for kind, _ in kinds])
 
 
 def percentiles(draws: Any) -> Interval | None:

@@ -95,7 +95,7 @@ class ClaudeJudge:
 
         Answers within about `deadline_s` seconds.
         """
-        calls = _Calls(self, subject, settings, deadline_s)
+        calls = Judgment(self, subject, settings, deadline_s)
 
         def one(question: Question) -> Outcome | Screened:
             call = calls.call(question)
@@ -123,7 +123,7 @@ class ClaudeJudge:
         self, subject: Subject, settings: Settings, ask: AskModelAsync, deadline_s: float
     ) -> Outcome:
         """Judge in this task, and in others where several calls go out at the same time."""
-        calls = _Calls(self, subject, settings, deadline_s)
+        calls = Judgment(self, subject, settings, deadline_s)
         limit = asyncio.Semaphore(_AT_ONCE)
 
         async def one(question: Question) -> Outcome | Screened:
@@ -147,7 +147,7 @@ class ClaudeJudge:
         return calls.outcome
 
 
-class _Calls:
+class Judgment:
     """A judgment under way: its deliberation, its clock, and the code that fences its subject."""
 
     outcome: Outcome
@@ -177,15 +177,15 @@ class _Calls:
             self.outcome = end.value
             return None
 
-    def call(self, question: Question) -> _Call:
-        return _Call(self, question)
+    def call(self, question: Question) -> Call:
+        return Call(self, question)
 
 
 @dataclass(slots=True)
-class _Call:
+class Call:
     """One question: its prompt, and what its attempts have cost."""
 
-    judgment: _Calls
+    judgment: Judgment
     question: Question
     spent: Usage = field(default_factory=Usage)
     retry_after: float | None = None

@@ -10,7 +10,7 @@ import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from magistrate.testing.replies import JSON, ErrorReply, MessageReply
 
@@ -28,11 +28,15 @@ PING_EVERY = 12  # deltas between two pings
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What of the request shows in its answer. `serial` counts requests and makes the ids."""
+    """What of the request shows in its answer. `serial` counts requests and makes the ids.
+
+    `cached`: the counters of a prompt cache, where there is one.
+    """
 
     body: JSON
     serial: int = 1
     seed: int = 0
+    cached: JSON | None = None
 
     @property
     def streams(self) -> bool:
@@ -55,25 +59,27 @@ def message(reply: MessageReply, asked: Asked) -> JSON:
         "stop_reason": reply.stop_reason,
         "stop_sequence": reply.stop_sequence,
         "stop_details": reply.stop_details,
-        "usage": _usage(reply, asked.body),
+        "usage": _usage(reply, asked),
     }
 
 
 def count_tokens(value: Any) -> int:
     """A rough but deterministic count: four characters of all texts are a token."""
-
-    def characters(value: Any) -> int:
-        match value:
-            case str():
-                return len(value)
-            case dict():
-                return sum(characters(each) for each in value.values())  # pyright: ignore
-            case list():
-                return sum(characters(each) for each in value)  # pyright: ignore
-            case _:
-                return 0
-
     return characters(value) // 4 + 1
+
+
+def characters(value: Any) -> int:
+    """How long all texts in JSON are together; marks for the prompt cache are none."""
+    match value:
+        case str():
+            return len(value)
+        case dict():
+            fields = cast(JSON, value)
+            return sum(characters(fields[key]) for key in fields if key != "cache_control")
+        case list():
+            return sum(characters(each) for each in cast(list[Any], value))
+        case _:
+            return 0
 
 
 def dump(value: Any) -> bytes:
@@ -98,17 +104,17 @@ def _with_ids(reply: MessageReply, serial: int) -> MessageReply:
     return replace(reply, content=tuple(blocks))
 
 
-def _usage(reply: MessageReply, body: JSON) -> JSON:
-    asked = [body.get(name) for name in ("system", "tools", "messages")]
+def _usage(reply: MessageReply, asked: Asked) -> JSON:
+    counted = [asked.body.get(name) for name in ("system", "tools", "messages")]
     usage: JSON = {
-        "input_tokens": count_tokens(asked),
+        "input_tokens": count_tokens(counted),
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": 0,
         "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
         "output_tokens": count_tokens(list(reply.content)),
         "service_tier": "standard",
     }
-    return {**usage, **(reply.usage or {})}
+    return {**usage, **(asked.cached or {}), **(reply.usage or {})}
 
 
 def error_body(reply: ErrorReply, serial: int) -> JSON:

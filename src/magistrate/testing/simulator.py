@@ -11,15 +11,16 @@ import threading
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, cast
 
 import httpx2
 
-from magistrate.testing import judge_script
+from magistrate.testing import judge_script, prompt_cache
 from magistrate.testing.events import Asked, count_tokens, dump
 from magistrate.testing.judge_script import Judge, Judgement, ParsedPrompt
 from magistrate.testing.profile import LatencyProfile
+from magistrate.testing.prompt_cache import PromptCache
 from magistrate.testing.replies import JSON, ErrorReply, Replies, Reply, When, checked, error
 from magistrate.testing.validation import complaint, last_user_text
 from magistrate.testing.wire import Answer, answer, compressed, plain
@@ -71,7 +72,8 @@ class Simulator:
     `judge` answers requests that carry a judge's prompt: a `JudgeScript`, or a callable that gets
     the parsed prompt. Without one the judge finds nothing. `profile` and `judge_profile` set the
     pace, `seed` the places where texts are cut into deltas. With `gzip` bodies are compressed for
-    clients that accept it, as those of the API are.
+    clients that accept it, as those of the API are. With `cache` the usage of all answers has the
+    counters of the API's prompt cache: of one of this simulator's own, or of the one given.
 
     Raises `TypeError` for replies that are none.
     """
@@ -87,8 +89,10 @@ class Simulator:
         parse_prompt: ParsePrompt | None = None,
         seed: int = 0,
         gzip: bool = False,
+        cache: bool | PromptCache = False,
     ) -> None:
         self.problems: list[str] = []
+        self._cache = PromptCache() if cache is True else cache or None
         self._default = default
         self._choose: Callable[[JSON], Reply] | None = None
         self._whens: list[When] = []
@@ -196,11 +200,20 @@ class Simulator:
             return plain({"input_tokens": count_tokens(counted)}, asked)
         prompt = self._parse_prompt(asked.body)
         if prompt is None:
-            return answer(self._reply(asked.body), asked, self._profile)
+            return self._answer_cached(self._reply(asked.body), asked, self._profile)
         recorded.is_judge = True
         reply, notes = judge_script.render(self._judge(prompt), prompt)
         self.problems += notes
-        return answer(reply, asked, self._judge_profile)
+        return self._answer_cached(reply, asked, self._judge_profile)
+
+    def _answer_cached(self, reply: Reply, asked: Asked, profile: LatencyProfile) -> Answer:
+        if self._cache is None:
+            return answer(reply, asked, profile)
+        found = self._cache.lookup(asked.body)
+        planned = answer(reply, replace(asked, cached=found.usage), profile)
+        if planned.status == 200:
+            self._cache.begin(found, after_s=planned.head_delay_s)
+        return planned
 
     def _reply(self, body: JSON) -> Reply:
         if self._choose is not None:
@@ -245,7 +258,7 @@ def _refuse(recorded: Recorded, path: str, content: bytes) -> ErrorReply | None:
         dump(body)  # the API takes no halves of surrogate pairs, not even escaped ones
     except ValueError as exc:
         return error(400, message=f"The request body is not valid JSON: {exc}")
-    said = complaint(body, counting=path == COUNT_TOKENS)
+    said = complaint(body, counting=path == COUNT_TOKENS) or prompt_cache.complaint(body)
     return error(400, message=said) if said is not None else None
 
 

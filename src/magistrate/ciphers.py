@@ -1,0 +1,101 @@
+"""Text in letters that were exchanged or turned round: rot13 and its kin, atbash, reversed words.
+
+Pure. There is no telling such a text from another language but by its commonest words: those of a
+few languages, in disguise, are looked up word by word. A passage counts only if it has several.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+
+LEAST_HITS = 3  # disguised common words in a passage, of at least two different kinds
+SHARE = 5  # at least one word in so many is a common one: in plain English it is every second
+
+_COMMON = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        a about all and any are as at be because but by can could do does for from get have he her
+        him his how i if in into is it its just know like make me more my no not now of on one
+        only or other our out people please she so some tell than that the their them then there
+        they this to up us use want was we what when where which who why will with without would
+        write you your aber als auch auf aus bei das dass dem den der des die du ein eine einen er
+        es für hat ich im ist kann man mein mit nach nicht noch oder sich sie sind über um und uns
+        von wie wir zu zum zur au avec ce cette comment dans elle est et il je la le les mais moi
+        ne nous ou par pas plus pour que qui sans ses son sur un une vous como con cuando del
+        desde donde ella ellos en esta este está los más muy para pero por porque se ser sin sobre
+        su sus también una y che chi come della delle di dove gli ho non per perché più quando
+        questo sono ao das dos ele em eu foi isso mas meu não nos o os quando são sem seu também
+        uma você aan bij dat de een geen het hoe ik maar met naar niet om te van voor wat zijn
+        """,
+    )
+)
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz"
+
+
+def _ways() -> dict[str, dict[int, int]]:
+    """The ciphers, by name, as tables for `str.translate` that take them off."""
+    ways = {"atbash": _ALPHABET[::-1]}
+    ways |= {f"rot{26 - n}": _ALPHABET[n:] + _ALPHABET[:n] for n in range(1, 26)}
+    both = {how: plain + plain.upper() for how, plain in ways.items()}
+    return {how: str.maketrans(_ALPHABET + _ALPHABET.upper(), said) for how, said in both.items()}
+
+
+_WAYS = _ways()
+_REVERSED = "reversed"
+
+
+def _disguised() -> dict[str, tuple[str, ...]]:
+    """Common words in every disguise, and in which; short ones only in the one that is common.
+
+    Of two letters every second pair is a word in some disguise, and many are words both ways.
+    """
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for how, table in _WAYS.items():
+        back = {plain: cipher for cipher, plain in table.items()}
+        for word in _COMMON:
+            if len(word) > (1 if how == "rot13" else 2):
+                found[word.translate(back)].append(how)
+    for word in _COMMON:
+        if len(word) > 2:
+            found[word[::-1]].append(_REVERSED)
+    return {word: tuple(hows) for word, hows in found.items() if word not in _COMMON}
+
+
+_DISGUISED = _disguised()
+_PLAIN = frozenset(
+    word for word in _COMMON if len(word) > 2
+)  # "em" is Portuguese, or "me" reversed
+# What ends a passage besides a common word as it is: a paragraph, or what announces a quotation.
+_TOKEN = re.compile(r"[^\W\d_]+|\n\s*\n|[:\"“”«»]")
+
+
+def shifted(text: str) -> Iterator[tuple[str, str]]:
+    """Passages that a cipher makes readable, as (how, text)."""
+    start = end = words = 0
+    hits: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for token in _TOKEN.finditer(text):
+        word = token[0].lower()
+        if word in _PLAIN or not word[0].isalpha():
+            yield from _readable(text, start, end, words, hits)
+            start, words = token.end(), 0
+            hits.clear()
+            continue
+        words, end = words + 1, token.end()
+        for how in _DISGUISED.get(word, ()):
+            hits[how][word] += 1
+    yield from _readable(text, start, end, words, hits)
+
+
+def _readable(
+    text: str, start: int, end: int, words: int, hits: dict[str, Counter[str]]
+) -> Iterator[tuple[str, str]]:
+    if not hits:
+        return
+    how, found = max(hits.items(), key=lambda item: item[1].total())
+    if found.total() < LEAST_HITS or len(found) < 2 or found.total() * SHARE < words:
+        return
+    passage = text[start:end].strip()
+    yield how, passage[::-1] if how == _REVERSED else passage.translate(_WAYS[how])

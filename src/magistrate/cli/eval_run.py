@@ -1,0 +1,271 @@
+"""`magistrate eval run`: ask a judge about labelled cases, and write down what it says."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+
+import anyio
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from magistrate.cli.printing import (
+    UNUSABLE,
+    AsJson,
+    console,
+    pairs,
+    print_json,
+    refuse,
+    text,
+)
+from magistrate.evals.cases import load_cases
+from magistrate.evals.results import Run
+from magistrate.evals.run import Plan, replay, run
+from magistrate.evals.run import Progress as Progressed
+from magistrate.judges import judge_for
+from magistrate.judges.base import ModelReply
+from magistrate.judges.connection import NO_CREDENTIALS, asking_async, has_credentials
+from magistrate.problems import SettingsError
+from magistrate.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from anthropic import AsyncAnthropic
+
+INCOMPLETE = 3
+
+JudgeName = Literal["settings", "claude", "local"]
+
+
+def run_cases(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[PATH...]",
+            help="Case files (.yaml, .jsonl) or folders of them.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="The run's folder; new, unless --resume."),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="The magistrate.yaml to judge and decide under."),
+    ] = None,
+    judge: Annotated[
+        JudgeName, typer.Option("--judge", help="Who judges: as the configuration says, or else.")
+    ] = "settings",
+    split: Annotated[
+        Literal["dev", "test", "all"], typer.Option("--split", help="Which cases.")
+    ] = "all",
+    repeat: Annotated[
+        int, typer.Option("--repeat", min=1, max=100, help="How often each case is judged.")
+    ] = 1,
+    concurrency: Annotated[
+        int, typer.Option("--concurrency", min=1, max=1000, help="Cases judged at the same time.")
+    ] = 16,
+    budget: Annotated[
+        float | None,
+        typer.Option("--budget", min=0, metavar="USD", help="Stop before this is spent."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run that is in --out.")
+    ] = False,
+    retry_failed: Annotated[
+        bool,
+        typer.Option("--retry-failed", help="With --resume: ask again where nobody could judge."),
+    ] = False,
+    via: Annotated[
+        Literal["calls", "batches"],
+        typer.Option("--via", help="Single calls, or Message Batches at half the price."),
+    ] = "calls",
+    replayed: Annotated[
+        Path | None,
+        typer.Option("--replay", metavar="RUN", help="Decide that run's verdicts again; no judge."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask a judge about labelled cases and write down its verdicts and what they lead to.
+
+    The run's folder holds everything: `magistrate eval report` and `compare` read it. A run can be
+    killed at any time; with --resume it goes on, and no case that was answered is asked again.
+
+    Exit codes: 0 every case has a result; 2 wrong usage, configuration or cases; 3 the budget
+    ended the run before its end; 130 it was interrupted.
+    """
+    if out is None:
+        _stop("give the run's folder: --out DIR")
+    if retry_failed and not resume:
+        _stop("--retry-failed goes with --resume")
+    try:
+        if replayed is not None:
+            if paths or judge != "settings" or split != "all" or repeat != 1:
+                _stop("--replay takes cases and verdicts from the run; leave the other choices out")
+            replay(Run.read(replayed), Settings.load(config), out)
+            done = True
+        else:
+            settings = _settings(config, judge)
+            cases = load_cases(paths or _nothing(), settings.policy).only(
+                None if split == "all" else split
+            )
+            plan = Plan(cases, settings, judge_for(settings), repeat, concurrency, budget)
+            _check_budget(plan)
+            done = _run(plan, out, resume, retry_failed, via)
+        finished = Run.read(out)
+    except SettingsError as error:
+        refuse(error, as_json)
+    except KeyboardInterrupt:
+        out_of = console(stderr=True)
+        out_of.print(text(f"\nInterrupted. Go on with: --out {out} --resume"), soft_wrap=True)
+        raise typer.Exit(130) from None
+    _print(finished, done, as_json)
+    if not done:
+        raise typer.Exit(INCOMPLETE)
+
+
+def _nothing() -> NoReturn:
+    _stop("give case files or folders of them, such as evals/cases")
+
+
+def _stop(message: str) -> NoReturn:
+    console(stderr=True).print(text(message), soft_wrap=True)
+    raise typer.Exit(UNUSABLE)
+
+
+def _settings(config: Path | None, judge: JudgeName) -> Settings:
+    settings = Settings.load(config)
+    if judge == "settings":
+        return settings
+    wanted = settings.judge.model_copy(update={"backend": judge})
+    return settings.model_copy(update={"judge": wanted})
+
+
+def _check_budget(plan: Plan) -> None:
+    """A budget needs prices."""
+    from magistrate.prices import price_of
+
+    model = plan.info().model
+    if plan.budget_usd is not None and plan.settings.judge.backend == "claude":
+        named = {model, plan.settings.judge.second_model, plan.settings.judge.screen.model}
+        for each in named - {None}:
+            if price_of(each) is None:
+                _stop(f"--budget: the price of {each} is not known, so it could not be kept")
+
+
+def _run(
+    plan: Plan, out: Path, resume: bool, retry_failed: bool, via: Literal["calls", "batches"]
+) -> bool:
+    if plan.settings.judge.backend == "local":
+        if via == "batches":
+            _stop("--via batches: the local judge is asked in this process")
+        return _with_bar(plan, out, resume, retry_failed, _nobody)
+    client = _client()
+    if via == "calls":
+        return _with_bar(plan, out, resume, retry_failed, asking_async(client))
+
+    async def in_batches() -> bool:
+        from magistrate.evals.batch_run import run_in_batches
+
+        async with client:
+            with _bar() as watch:
+                return await run_in_batches(
+                    plan, out, client, watch, resume=resume, retry_failed=retry_failed
+                )
+
+    return anyio.run(in_batches)
+
+
+async def _nobody(body: Any, timeout_s: float) -> ModelReply:
+    raise AssertionError("the local judge asks nobody")
+
+
+def _client() -> AsyncAnthropic:
+    import anthropic
+
+    client = anthropic.AsyncAnthropic(max_retries=0)
+    if not has_credentials(client):
+        _stop(NO_CREDENTIALS)
+    return client
+
+
+def _with_bar(plan: Plan, out: Path, resume: bool, retry_failed: bool, ask: Any) -> bool:
+    async def go() -> bool:
+        with _bar() as watch:
+            return await run(plan, out, ask, watch, resume=resume, retry_failed=retry_failed)
+
+    return anyio.run(go)
+
+
+@contextmanager
+def _bar() -> Generator[Any]:
+    """A live line on stderr: how far, how long still, what it has cost, what failed."""
+    columns = (
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("eta"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+    )
+    shown = Console(file=sys.stderr, highlight=False)
+    with Progress(*columns, console=shown, transient=not shown.is_terminal) as bar:
+        task = bar.add_task("judging", total=None, note="")
+
+        def watch(now: Progressed) -> None:
+            bar.update(task, total=now.total, completed=now.done, note=_note(now))
+
+        yield watch
+
+
+def _note(now: Progressed) -> str:
+    spent = "cost unknown" if now.spent is None else f"${now.spent:.4f}"
+    waiting = f", waits {now.waiting_s:.0f} s for the server" if now.waiting_s else ""
+    return f"{spent}, {now.failures} failed, {now.at_once} at once{waiting}"
+
+
+def _print(finished: Run, done: bool, as_json: bool) -> None:
+    ended = Counter(result.ended for result in finished.results)
+    expected = {case.id: case.action for case in finished.cases}
+    right = sum(result.action == expected[result.case] for result in finished.results)
+    usage = [result.outcome.usage for result in finished.results]
+    costs = [each.cost_usd for each in usage if each.judge_calls]
+    cost = None if any(each is None for each in costs) else sum(each or 0.0 for each in costs)
+    found = {
+        "run": str(finished.folder),
+        "complete": done,
+        "cases": len(finished.cases),
+        "judgments": len(finished.results),
+        "ended": dict(ended),
+        "as_expected": right,
+        "judge_calls": sum(each.judge_calls for each in usage),
+        "cost_usd": cost,
+    }
+    if as_json:
+        print_json(found)
+        return
+    out = console()
+    state = "complete" if done else "not complete: the budget ended it"
+    out.print(text(f"{finished.folder}: {state}", "bold"), soft_wrap=True)
+    rows = [
+        ("judge", f"{finished.manifest['judge']['name']} {finished.manifest['judge']['model']}"),
+        ("judgments", f"{len(finished.results):,} of {len(finished.cases):,} cases"),
+        ("ended", ", ".join(f"{name} {count:,}" for name, count in sorted(ended.items()))),
+        ("as expected", f"{right:,} of {len(finished.results):,} actions"),
+        ("cost", "unknown" if cost is None else f"${cost:.4f}"),
+    ]
+    pairs(out, rows)
+    out.print(text(f"Next: magistrate eval report {finished.folder}"), soft_wrap=True)

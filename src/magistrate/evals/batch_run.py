@@ -1,0 +1,271 @@
+"""Running a judge over cases by Message Batches: half the price, an answer within a day.
+
+A judgment is a few rounds of questions (`deliberation`): each round of all cases is one batch, or
+as many as its size asks for. Every batch is on disk before it is waited for, with the cases its
+entries belong to, so a run that was killed takes up its batches instead of paying for them again.
+
+    RUN/batches/round-0-0.json   the batch's id, and whose question each custom id is
+
+Answers are read again from the batches on resuming: the rounds that follow from them are the same.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from magistrate.evals.cases import Case
+from magistrate.evals.oracle import for_case
+from magistrate.evals.results import Writer, read_json, result_of, write_json, wrong
+from magistrate.evals.run import Plan, Progress, Watcher, Work, left_over, open_run
+from magistrate.judges.base import ModelReply
+from magistrate.judges.claude import ClaudeJudge, Judgment
+from magistrate.judges.deliberation import Question
+from magistrate.messages import JSON, is_object
+from magistrate.prices import price_table
+from magistrate.trial import Trial
+from magistrate.verdicts import Outcome, Screened, Usage, Verdict
+
+if TYPE_CHECKING:
+    from anthropic import AsyncAnthropic
+
+FOLDER = "batches"
+# Of one batch; the API takes 100,000 requests and 256 MB.
+MOST_ENTRIES = 10_000
+MOST_BYTES = 200_000_000
+_POLL_S = 30.0
+
+
+@dataclass(slots=True)
+class _Judged:
+    """One case under way: its deliberation, and the questions that wait for an answer."""
+
+    case: Case
+    number: int
+    trial: Trial
+    judgment: Judgment
+    questions: list[Question] | None
+    answers: list[Outcome | Screened] = field(default_factory=list[Outcome | Screened])
+
+    @property
+    def name(self) -> str:
+        return f"{self.case.id}#{self.number}"
+
+
+async def run_in_batches(
+    plan: Plan,
+    folder: Path,
+    client: AsyncAnthropic,
+    watch: Watcher,
+    *,
+    resume: bool = False,
+    retry_failed: bool = False,
+    sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+) -> bool:
+    """Run a plan into a folder through Message Batches; True: every case has a result.
+
+    Raises `SettingsError` for a judge that is not the Claude judge, or a budget: what a batch costs
+    is known only once it has ended.
+    """
+    judge = plan.judge
+    if not isinstance(judge, ClaudeJudge):
+        wrong(folder, "only the Claude judge can be asked in batches")
+        raise AssertionError
+    if plan.budget_usd is not None:
+        wrong(
+            folder, "a budget cannot be kept in batches: their cost is known when they have ended"
+        )
+    before = open_run(plan, folder, resume=resume)
+    work = left_over(plan, before, retry_failed=retry_failed)
+    total = len(plan.cases) * plan.repeat
+    progress = Progress(total, total - len(work), total - len(work))
+    (folder / FOLDER).mkdir(exist_ok=True)
+    writer = Writer(folder)
+    try:
+        todo = [_begin(plan, judge, item) for item in work]
+        generation = _generation(folder) if retry_failed else 0
+        number = generation
+        while todo:
+            waiting = _settle(todo, writer, progress, watch)
+            if not waiting:
+                break
+            replies = await _round(client, folder, number, waiting, watch, progress, sleep)
+            for judged in waiting:
+                assert judged.questions is not None
+                judged.answers = [
+                    _halved(judged.judgment.call(question).read(replies[custom]))
+                    for custom, question in _entries(judged)
+                ]
+                judged.questions = judged.judgment.go_on(judged.answers)
+            todo, number = waiting, number + 1
+    finally:
+        writer.close()
+    return True
+
+
+def _begin(plan: Plan, judge: ClaudeJudge, item: Work) -> _Judged:
+    case, number = item
+    settings = for_case(plan.settings, case)
+    trial = Trial.of(settings, case.stage, case.request, case.answer)
+    # Nothing in a batch is in a hurry; the deadline is for single calls.
+    if trial.subject is None:
+        empty = Judgment(judge, _nothing(case), settings, 0.0)
+        empty.outcome = Verdict(judge.info(settings))
+        return _Judged(case, number, trial, empty, None)
+    judgment = Judgment(judge, trial.subject, settings, 0.0)
+    return _Judged(case, number, trial, judgment, judgment.begin())
+
+
+def _nothing(case: Case) -> Any:
+    from magistrate.subjects import Subject
+
+    return Subject(case.stage, ())
+
+
+def _settle(
+    todo: Sequence[_Judged], writer: Writer, progress: Progress, watch: Watcher
+) -> list[_Judged]:
+    """Write down what is decided; what still waits for answers."""
+    waiting: list[_Judged] = []
+    for judged in todo:
+        if judged.questions:
+            waiting.append(judged)
+            continue
+        outcome = judged.judgment.outcome
+        decision = judged.trial.decide([outcome], judged.judgment.info)
+        # How long a batch takes says nothing about the judge.
+        result = result_of(judged.case, judged.number, outcome, decision, 0.0)
+        writer.write(result)
+        progress.done += 1
+        progress.usage += outcome.usage
+        progress.failures += result.verdict is None
+    watch(progress)
+    return waiting
+
+
+def _entries(judged: _Judged) -> Iterator[tuple[str, Question]]:
+    for index, question in enumerate(judged.questions or ()):
+        yield f"{judged.name}/{index}", question
+
+
+async def _round(
+    client: AsyncAnthropic,
+    folder: Path,
+    number: int,
+    waiting: Sequence[_Judged],
+    watch: Watcher,
+    progress: Progress,
+    sleep: Callable[[float], Awaitable[None]],
+) -> dict[str, ModelReply]:
+    """Ask all questions of one round; the replies by the name of their question."""
+    questions = {
+        name: judged.judgment.call(question).prompt()
+        for judged in waiting
+        for name, question in _entries(judged)
+    }
+    replies: dict[str, ModelReply] = {}
+    asked: set[str] = set()
+    kept = sorted((folder / FOLDER).glob(f"round-{number}-*.json"))
+    batches = [_kept(file) for file in kept]
+    for batch in batches:
+        asked |= set(batch["entries"].values())
+    fresh = {name: body for name, body in questions.items() if name not in asked}
+    for index, chunk in enumerate(_chunks(fresh), len(kept)):
+        batches.append(
+            await _create(client, folder / FOLDER / f"round-{number}-{index}.json", chunk)
+        )
+    for batch in batches:
+        while not await _ended(client, batch["id"]):
+            progress.waiting_s = _POLL_S
+            watch(progress)
+            await sleep(_POLL_S)
+        progress.waiting_s = 0.0
+        async for custom, reply in _results(client, batch["id"]):
+            replies[batch["entries"][custom]] = reply
+    missing = ModelReply(0, failure="error")
+    return {name: replies.get(name, missing) for name in questions}
+
+
+def _chunks(questions: dict[str, JSON]) -> Iterator[dict[str, JSON]]:
+    chunk: dict[str, JSON] = {}
+    size = 0
+    for name, body in questions.items():
+        length = len(json.dumps(body))
+        if chunk and (len(chunk) >= MOST_ENTRIES or size + length > MOST_BYTES):
+            yield chunk
+            chunk, size = {}, 0
+        chunk[name] = body
+        size += length
+    if chunk:
+        yield chunk
+
+
+def _kept(file: Path) -> JSON:
+    batch = read_json(file)
+    if "id" not in batch:
+        wrong(
+            file,
+            "the run was stopped while it made this batch, so its id is not known. Look for it in "
+            "the Console and add it as `id`; if it is not there, delete this file",
+        )
+    return batch
+
+
+async def _create(client: AsyncAnthropic, file: Path, questions: dict[str, JSON]) -> JSON:
+    """Make a batch. The file is there before it is, so that no batch is paid for and forgotten."""
+    nonce = secrets.token_hex(4)
+    entries = {f"q{index}-{nonce}": name for index, name in enumerate(questions)}
+    write_json(file, {"entries": entries})
+    requests: list[Any] = [
+        {"custom_id": custom, "params": questions[name]} for custom, name in entries.items()
+    ]
+    made = await client.messages.batches.create(requests=requests)
+    batch: JSON = {"id": made.id, "entries": entries}
+    write_json(file, batch)
+    return batch
+
+
+async def _ended(client: AsyncAnthropic, batch_id: str) -> bool:
+    found = await client.messages.batches.retrieve(batch_id)
+    return found.processing_status == "ended"
+
+
+async def _results(client: AsyncAnthropic, batch_id: str) -> AsyncIterator[tuple[str, ModelReply]]:
+    async for line in await client.messages.batches.results(batch_id):
+        yield line.custom_id, _reply(line.result.model_dump(mode="json"))
+
+
+def _reply(result: JSON) -> ModelReply:
+    """One line of a batch's results, as if it had been the answer of a single call."""
+    match result.get("type"):
+        case "succeeded":
+            return ModelReply(200, result["message"])
+        case "errored":
+            outer = result.get("error")
+            inner = outer.get("error") if is_object(outer) else None
+            kind = str(inner.get("type")) if is_object(inner) else ""
+            status = {"invalid_request_error": 400, "overloaded_error": 529}.get(kind, 500)
+            return ModelReply(status, {"type": "error", "error": inner})
+        case _:  # expired or cancelled: the provider had no time for it
+            return ModelReply(0, failure="timeout")
+
+
+def _halved(answer: Outcome | Screened) -> Outcome | Screened:
+    """The same answer at the price of a batch."""
+    cost = answer.usage.cost_usd
+    if cost is None:
+        return answer
+    usage: Usage = replace(answer.usage, cost_usd=cost * price_table().batch_discount)
+    return replace(answer, usage=usage)
+
+
+def _generation(folder: Path) -> int:
+    """The first round of a retry: those before it keep their batches."""
+    rounds = [int(file.stem.split("-")[1]) for file in (folder / FOLDER).glob("round-*.json")]
+    return max(rounds, default=-1) + 1

@@ -1,0 +1,278 @@
+"""The numbers of a run in words and sentences, for people who read no metrics. Pure.
+
+Of every rate the report shows one interval: from the lower of the two low ends to the higher of the
+two high ends, where a rate has both Wilson's interval and one from resampling clusters. Neither is
+to be trusted alone: the one takes twins for independent, the other is too narrow near 0 and 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from magistrate.evals.compare import Compared, Comparison
+from magistrate.evals.curves import Group
+from magistrate.evals.metrics import Metrics
+from magistrate.evals.results import Run
+from magistrate.evals.statistics import ALPHA, Estimate, Interval, Rate, needed
+from magistrate.policy import Policy
+
+NONE = "–"  # where there is nothing to take a share of
+FEW = 20  # violating cases of a section, below which it is not named among the weakest
+SLIGHT = 100  # violating cases of a run, below which the overview warns
+WEAKEST = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """One thing the overview says. `warning`: it limits what the rest may be taken for."""
+
+    text: str
+    warning: bool = False
+
+
+def interval(rate: Rate) -> Interval | None:
+    """The one interval of a rate that the report shows."""
+    found = [each for each in (rate.wilson, rate.clustered) if each is not None]
+    if not found:
+        return None
+    return Interval(min(each.low for each in found), max(each.high for each in found))
+
+
+def percent(value: float | None) -> str:
+    """A share with one decimal, never rounded to 0 or 100 where it is neither."""
+    if value is None:
+        return NONE
+    if 0 < value < 0.0005:
+        return "<0.1%"
+    if 0.9995 <= value < 1:
+        return ">99.9%"
+    return f"{100 * value:.1f}%"
+
+
+def bare(value: float | None) -> str:
+    return percent(value).removesuffix("%")
+
+
+def share(rate: Rate) -> str:
+    """`87.0% (79.1–92.4)`."""
+    ends = interval(rate)
+    return percent(rate.value) + (f" ({bare(ends.low)}–{bare(ends.high)})" if ends else "")
+
+
+def estimate(found: Estimate) -> str:
+    """A number between 0 and 1 that is no plain share, as a percentage with its interval."""
+    ends = found.interval
+    return percent(found.value) + (f" ({bare(ends.low)}–{bare(ends.high)})" if ends else "")
+
+
+def difference(found: Estimate) -> str:
+    """`+4.0 points (−1.2 to +9.1)`."""
+    if found.value is None:
+        return NONE
+    ends = found.interval
+    reach = f" ({_signed(ends.low)} to {_signed(ends.high)})" if ends else ""
+    return f"{_signed(found.value)} points{reach}"
+
+
+def _signed(value: float) -> str:
+    points = f"{100 * value:+.1f}".replace("-", "−")
+    return "0.0" if points in ("+0.0", "−0.0") else points
+
+
+def p_value(p: float) -> str:
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def out_of(rate: Rate, whole: int) -> str:
+    """`about 87 (79–92)`: how many of `whole` the rate comes to."""
+    if rate.value is None:
+        return NONE
+    ends = interval(rate)
+    exact = rate.hits in (0, rate.of)
+    told = f"{rate.value * whole:.0f}" if exact else f"about {_count(rate.value, whole)}"
+    if rate.hits == 0:
+        told = "none"
+    elif exact:
+        told = f"all {whole:,}"
+    return f"{told} ({_count(ends.low, whole)}–{_count(ends.high, whole)})" if ends else told
+
+
+def _count(value: float, whole: int) -> str:
+    """A share of `whole`, whole from 1 on; never rounded to none or to all where it is neither."""
+    found = value * whole
+    if found < 1 or whole - found < 0.5:
+        told = f"{found:.1f}".removesuffix(".0")
+        if told == "0" and value > 1e-9:
+            return "<0.1"
+        if told == f"{whole}" and value < 1 - 1e-9:
+            return f">{whole - 0.1:,.1f}"
+        return told
+    return f"{found:,.0f}"
+
+
+def counted(n: int, one: str, many: str | None = None) -> str:
+    """`1 case`, `1,200 cases`."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def seconds(ms: float | None) -> str:
+    if ms is None:
+        return NONE
+    return f"{ms:.0f} ms" if ms < 1000 else f"{ms / 1000:,.1f} s"
+
+
+def dollars(usd: float | None) -> str:
+    """Dollars; a price nobody knows is not zero."""
+    if usd is None:
+        return "price not known"
+    return f"${usd:,.2f}" if usd >= 0.1 or usd == 0 else f"${usd:.4f}"
+
+
+def section_titles(policy: Policy) -> Mapping[str, str]:
+    return {section.id: section.title for section in policy.groups}
+
+
+def overview(run: Run, metrics: Metrics) -> Iterator[Sentence]:
+    """What a run shows, the most important first, and what limits it."""
+    yield from _limits(run, metrics)
+    scores, conduct, judged = metrics.overall.answered, metrics.conduct, metrics.judgments
+    if scores.recall.of:
+        yield Sentence(
+            f"Of 100 cases that break the policy, it caught {out_of(scores.recall, 100)}."
+        )
+    else:
+        yield Sentence("No case that breaks the policy was measured.", warning=True)
+    if scores.fpr.of:
+        yield Sentence(f"Of 1,000 harmless cases, it flagged {out_of(scores.fpr, 1000)}.")
+    else:
+        yield Sentence("No harmless case was measured.", warning=True)
+    if conduct.over_blocked.answered.of:
+        stopped = out_of(conduct.over_blocked.answered, 1000)
+        yield Sentence(f"Of 1,000 cases that should have gone through, it stopped {stopped}.")
+    if judged.failed.hits:
+        failed, both = out_of(judged.failed, 1000), conduct.over_blocked.enforced
+        also = f": counting these, it stopped {out_of(both, 1000)} of 1,000" if both.of else ""
+        yield Sentence(
+            f"Of 1,000 judgments, it could not make {failed}. What cannot be judged is blocked"
+            f"{also}."
+        )
+    elif judged.n:
+        yield Sentence("It gave a verdict on every case it was asked about.")
+    if weak := weakest(metrics):
+        titles = section_titles(run.settings.policy)
+        told = "; ".join(
+            f"{titles.get(group.name, group.name)}, {out_of(group.answered.recall, 100)} of 100"
+            for group in weak
+        )
+        yield Sentence(f"It caught least in: {told}.")
+    if metrics.flips.either.of:
+        yield Sentence(
+            f"Of 100 cases judged {metrics.flips.repeats} times, {out_of(metrics.flips.either, 100)}"
+            " did not come out the same each time."
+        )
+    if metrics.latency.n:
+        took, cost = metrics.latency, metrics.cost
+        price = f"{dollars(cost.usd)}" if cost.usd is not None else "an amount that is not known"
+        yield Sentence(
+            f"Half of the verdicts took at most {seconds(took.p50)}, 19 of 20 at most "
+            f"{seconds(took.p95)}; 1,000 judgments cost {price}."
+        )
+
+
+def weakest(metrics: Metrics) -> tuple[Group, ...]:
+    """The sections that least was caught of, if anything was missed; those with few cases not."""
+    known = [
+        group
+        for group in metrics.sections
+        if group.answered.recall.of >= FEW and group.answered.recall.hits < group.answered.recall.of
+    ]
+    return tuple(sorted(known, key=lambda group: group.answered.recall.value or 0.0)[:WEAKEST])
+
+
+def _limits(run: Run, metrics: Metrics) -> Iterator[Sentence]:
+    wanted = metrics.cases
+    if metrics.judged < wanted:
+        yield Sentence(
+            f"This run is not complete: {metrics.judged:,} of "
+            f"{counted(wanted, 'case')} have been judged.",
+            warning=True,
+        )
+    elif not run.complete:
+        yield Sentence("This run is not complete: some repeats are missing.", warning=True)
+    splits = {group.name for group in metrics.splits if group.n}
+    if "dev" in splits:
+        part = "All" if splits == {"dev"} else "Some"
+        yield Sentence(
+            f"{part} of these cases are in the split dev, on which prompts and thresholds are "
+            "tuned; only the split test shows how the judge does on what nobody tuned it for.",
+            warning=True,
+        )
+    scores = metrics.overall.answered
+    if 0 < scores.recall.of < SLIGHT:
+        yield Sentence(
+            f"Only {counted(scores.recall.of, 'case')} that break the policy: read what was caught "
+            "as a range.",
+            warning=True,
+        )
+    if 0 < scores.fpr.of < (enough := needed(0.01)):
+        yield Sentence(
+            f"Only {counted(scores.fpr.of, 'harmless case')}: it takes {enough:,} to show that "
+            "fewer than 1 of 100 are flagged.",
+            warning=True,
+        )
+    if metrics.contested.n:
+        yield Sentence(
+            f"Reviewers disagree on {counted(metrics.contested.n, 'case')}, which all of this "
+            "leaves out; see “Contested cases”."
+        )
+
+
+def changes(found: Comparison) -> Iterator[Sentence]:
+    """What changed from run A to run B, in words."""
+    if not found.same_policy:
+        yield Sentence(
+            "The runs were judged under different policies. What changed is the policy and the "
+            "judge together.",
+            warning=True,
+        )
+    if left := sum(found.left_out.values()):
+        why = ", ".join(f"{n:,} {name}" for name, n in found.left_out.items() if n)
+        yield Sentence(f"{counted(left, 'case')} cannot be compared: {why}.", warning=True)
+    overall = found.overall
+    yield Sentence(f"Both runs judged {counted(found.compared, 'case')}.")
+    if overall.recall.n:
+        yield Sentence(
+            f"Of the {counted(overall.recall.n, 'case')} that break the policy, B caught "
+            f"{overall.recall.only_b:,} that A missed, and missed {overall.recall.only_a:,} that A "
+            f"caught: {difference(overall.recall_difference)}, {_chance(overall.recall.p)}."
+        )
+    if overall.false_positives.n:
+        wrong = overall.false_positives
+        yield Sentence(
+            f"Of the {counted(wrong.n, 'harmless case')}, B flagged {wrong.only_b:,} that A let "
+            f"be, and let be {wrong.only_a:,} that A flagged: "
+            f"{difference(overall.fpr_difference)}, {_chance(wrong.p)}."
+        )
+    if floor := sum(flip.floor_missed for flip in found.flips):
+        yield Sentence(
+            f"B misses {counted(floor, 'case')} of the gravest kind, on a floor no setting can "
+            "lower, that A found.",
+            warning=True,
+        )
+    if worse := [one for one in found.sections if _is_worse(one)]:
+        names = ", ".join(one.name for one in worse)
+        yield Sentence(f"More than chance explains was lost in: {names}.", warning=True)
+
+
+def _is_worse(one: Compared) -> bool:
+    paired = one.recall
+    return (1.0 if paired.adjusted is None else paired.adjusted) < ALPHA and (
+        paired.only_a > paired.only_b
+    )
+
+
+def _chance(p: float) -> str:
+    if p < ALPHA:
+        return f"more than chance explains (p = {p_value(p)})".replace("= <", "< ")
+    return f"which chance may explain (p = {p_value(p)})"
