@@ -69,7 +69,7 @@ _PLAIN = frozenset(
     word for word in _COMMON if len(word) > 2
 )  # "em" is Portuguese, or "me" reversed
 # What ends a passage besides a common word as it is: a paragraph, or what announces a quotation.
-_TOKEN = re.compile(r"[^\W\d_]+|\n\s*\n|[:\"“”«»]")
+_TOKEN = re.compile(r"(?<!\w)[^\W\d_]++(?!\w)|\n\s*\n|[:\"“”«»]")
 
 
 def shifted(text: str) -> Iterator[tuple[str, str]]:

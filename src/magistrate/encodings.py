@@ -83,16 +83,19 @@ def _shortened(text: str, most: int) -> str:
 
 
 def _is_text(text: str) -> bool:
-    """Whether somebody could have written it: printable, and mostly letters, digits and spaces."""
+    """Whether somebody could have written it: printable, and mostly letters, digits and spaces.
+
+    A long text may have a little of what no text has, and the signs of another encoding.
+    """
+    size = len(text)
     odd = sum(map(len, _UNPRINTABLE.findall(text)))
     signs = sum(map(len, _SIGNS.findall(text)))
-    short = len(text) < 64
     return (
-        len(text) >= 3
-        and (not odd if short else odd <= len(text) // 20)
-        and 5 * signs <= 2 * len(text)
+        size >= 3
+        and odd <= (0 if size < 64 else size // 20)
+        and signs <= (0.4 if size < 32 else 0.7) * size
         and _ALNUM.search(text) is not None
-        and not (short and _MIXED.search(text))
+        and (size >= 12 or _MIXED.search(text) is None)
     )
 
 
@@ -100,6 +103,8 @@ _UNPRINTABLE = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffd\ud800-\udfff\ue000-\uf8ff\U000f0000-\U0010ffff]+"
 )
 _SIGNS = re.compile(r"[^\w\s\u0300-\u036f\u0590-\u05c7\u064b-\u065f\u0900-\u0eff]+")
+_ONLY_LETTERS = re.compile(r"[^\W\d_]+(?:\s+[^\W\d_]+)*")
+_CUT = re.compile("\\A\ufffd{1,3}|\ufffd{1,3}\\Z")  # of a character: at most three bytes
 _ALNUM = re.compile(r"[^\W_]")
 # Letters of Latin script next to others: bytes that happen to be characters.
 _MIXED = re.compile(
@@ -110,7 +115,8 @@ _MIXED = re.compile(
 def _as_text(data: bytes) -> str | None:
     """Bytes as text, if they are text; characters cut at either end are dropped."""
     wide = len(data) >= 8 and data[1::2].count(0) * 3 > len(data)
-    text = data.decode("utf-16-le" if wide else "utf-8", "replace").strip("\ufffd")
+    text = data.decode("utf-16-le" if wide else "utf-8", "replace")
+    text = _CUT.sub("", text)
     return text if _is_text(text) else None
 
 
@@ -138,14 +144,20 @@ def _base32(run: str) -> str | None:
 
 def _hex(run: str) -> str | None:
     digits = re.sub(r"0x|\\x|[^0-9a-f]", "", run.lower())
-    if len(digits) < 16 or digits.isdecimal():
-        return None  # numbers: dates, accounts, measurements
-    for start in range(2):
+    for start in range(2) if len(digits) >= 16 else ():
         rest = digits[start:]
         text = _as_text(binascii.unhexlify(rest[: len(rest) // 2 * 2]))
-        if text is not None:
+        if text and (not digits.isdecimal() or _is_no_number(text)):
             return text
     return None
+
+
+def _is_no_number(text: str) -> bool:
+    """Whether a row of digits without a letter is text: most are dates, accounts, measurements.
+
+    Three of five pairs of digits are printable, two of five a letter: chance ends at these lengths.
+    """
+    return len(text) >= 32 or (len(text) > 10 and _ONLY_LETTERS.fullmatch(text) is not None)
 
 
 def _binary(run: str) -> str | None:
@@ -177,22 +189,27 @@ _MORSE: dict[str, str] = dict(
         strict=True,
     )
 )
+_SIGNS_OF = {char: signal for signal, char in _MORSE.items()}
 _SIGNALS = str.maketrans("·•−–—", "..---")
 
 
 def _morse(run: str) -> str | None:
-    words = re.split(r"\s*[/|]\s*|\s*\n\s*|\s{2,}", run.translate(_SIGNALS).strip())
+    words = re.split(
+        r"\s{0,4}[/|]\s{0,4}|\s{0,4}\n\s{0,4}|\s{2,4}", run.translate(_SIGNALS).strip()
+    )
     text = " ".join("".join(_MORSE.get(signal, "\0") for signal in word.split()) for word in words)
-    # A rule, a list or a row of dots has one sign, or two.
-    if "\0" in text or len(text) < 4 or len(set(text)) < 3:
-        return None
-    return text
+    # A rule, a list or a row of dots has one kind of sign in each of its words.
+    mixed = sum(len(set(_SIGNS_OF.get(char, ""))) == 2 for char in text)
+    return text if "\0" not in text and mixed >= 2 and len(set(text) - {" "}) >= 3 else None
 
 
 _RUNS: tuple[tuple[str, re.Pattern[str], _Decode], ...] = (
     (
         "base64",
-        re.compile(r"(?<![\w+/-])(?:[\w+/-]{60,}+\r?\n[ \t>]*)*[\w+/-]{14,}+={0,2}", re.ASCII),
+        re.compile(
+            r"(?<![\w+/-])(?:(?:[\w+/-]{60,}+\r?\n[ \t>]{0,8})+[\w+/-]{2,}+|[\w+/-]{14,}+)={0,2}",
+            re.ASCII,
+        ),
         _base64,
     ),
     ("base32", re.compile(r"(?<!\w)[A-Z2-7]{16,}+={0,6}(?!\w)"), _base32),
@@ -228,7 +245,7 @@ _RUNS: tuple[tuple[str, re.Pattern[str], _Decode], ...] = (
 
 _GAP = 24  # characters between two escapes of one passage
 _NEEDLESS = 3  # escaped letters and digits of ASCII: no tool writes them so, in any format
-_WRITTEN = 4  # escaped letters of other scripts: a word, or more than one
+_WRITTEN = 4  # escaped letters of other scripts in a row: a word; fewer are accents, or a range
 _BEFORE = re.compile(r"[^\s\"'`<>()\[\]{}=&]{0,24}\Z")
 _AFTER = re.compile(r"[^\s\"'`<>()\[\]{}=&]{0,24}")
 _IN_URL = re.compile(r"(?:://|\bwww\.)\S*\Z")
@@ -240,12 +257,11 @@ def _unescaped(text: str, pattern: re.Pattern[str], unescape: _Unescape) -> Iter
         if needless < _NEEDLESS and (
             written < _WRITTEN or _IN_URL.search(text, max(0, start - 500), start)
         ):
-            continue  # an accent, a line break, an address as it has to be written
+            continue
         before = _BEFORE.search(text, max(0, start - _GAP), start)
         after = _AFTER.match(text, end)
-        said = unescape(
-            (before[0] if before else "") + text[start:end] + (after[0] if after else "")
-        )
+        first = before.start() if before else start
+        said = unescape(text[first : after.end() if after else end])
         if _is_text(said):
             yield said
 
@@ -253,7 +269,7 @@ def _unescaped(text: str, pattern: re.Pattern[str], unescape: _Unescape) -> Iter
 def _passages(
     text: str, pattern: re.Pattern[str], unescape: _Unescape
 ) -> Iterator[tuple[int, int, int, int]]:
-    """Where escapes stand close together, and how many of them are which kind of letter."""
+    """Where escapes stand close together; needless letters in all, others in the longest row."""
     start = end = needless = written = 0
     for match in pattern.finditer(text):
         if end and match.start() - end > _GAP:
@@ -264,7 +280,7 @@ def _passages(
         end = match.end()
         chars = unescape(match[0])
         needless += sum(char.isascii() and char.isalnum() for char in chars)
-        written += sum(not char.isascii() and char.isalpha() for char in chars)
+        written = max(written, sum(not char.isascii() and char.isalpha() for char in chars))
     if end:
         yield start, end, needless, written
 
@@ -293,6 +309,6 @@ def _unslash(passage: str) -> str:
 
 _ESCAPES: tuple[tuple[str, re.Pattern[str], _Unescape], ...] = (
     ("percent-encoding", re.compile("(?:%(?:25)*[0-9a-fA-F]{2})+"), unquote),
-    ("escapes", _SLASHED, _unslash),
-    ("HTML entities", re.compile("&#(?:\\d{1,7}|[xX][0-9a-fA-F]{1,6});?"), html.unescape),
+    ("escapes", re.compile(f"(?:{_SLASHED.pattern})+"), _unslash),
+    ("HTML entities", re.compile("(?:&#(?:\\d{1,7}|[xX][0-9a-fA-F]{1,6});?)+"), html.unescape),
 )

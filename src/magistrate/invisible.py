@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 MOST_KINDS = 16  # named one by one; someone who sends a hundred kinds must not fill the prompt
@@ -180,7 +181,7 @@ def _payloads(found: list[str]) -> tuple[tuple[str, str], ...]:
     spelled = [
         ("tag characters", tags),
         ("variation selectors", _selected([char for char in found if _selects(char)])),
-        ("zero-width bits", _bits([char for char in found if char in _ZERO_WIDTH])),
+        *(("zero-width bits", bits) for bits in _bits([c for c in found if c in _ZERO_WIDTH])),
     ]
     return tuple((how, text) for how, text in spelled if text.strip())
 
@@ -196,17 +197,13 @@ def _selected(selectors: list[str]) -> str:
     return text
 
 
-def _bits(zeros: list[str]) -> str:
-    """Bytes of eight bits each, from two kinds of characters; which is the one is tried out."""
+def _bits(zeros: list[str]) -> Iterator[str]:
+    """Bytes of eight bits each, from two kinds of characters: either can be the one."""
     kinds = sorted(set(zeros))
-    if len(kinds) != 2 or len(zeros) < 24:
-        return ""
-    for one in kinds:
-        bits = "".join("1" if char == one else "0" for char in zeros)
-        text = _readable(bytes(int(bits[i : i + 8], 2) for i in range(0, len(bits) - 7, 8)))
-        if text:
-            return text
-    return ""
+    if len(kinds) == 2 and len(zeros) >= 24:
+        for one in kinds:
+            bits = "".join("1" if char == one else "0" for char in zeros)
+            yield _readable(bytes(int(bits[i : i + 8], 2) for i in range(0, len(bits) - 7, 8)))
 
 
 def _readable(data: bytes) -> str:

@@ -186,10 +186,12 @@ _TO_CYRILLIC = str.maketrans(CYRILLIC)
 def _is_mixed(word: str) -> bool:
     """Whether it has ASCII letters and, all others, look-alikes of one other script.
 
-    Short ones with Greek letters are formulas ("ρgh").
+    Short ones with Greek letters that mean something are formulas ("ρgh").
     """
     others = [char for char in word if not ("A" <= char <= "Z" or "a" <= char <= "z")]
-    if not others or len(others) == len(word) or len(word) < (4 if "Ͱ" <= others[0] <= "Ͽ" else 2):
+    if not others or len(others) == len(word):
+        return False
+    if len(word) < 4 and any("α" <= char <= "ω" and char not in "ιου" for char in others):
         return False
     return any(all(char in table for char in others) for table in LATIN_BY_SCRIPT)
 
@@ -246,9 +248,10 @@ _LEET_WORD = re.compile(
     r"(?<![\w@$.\\%#&])(?=[A-Za-z]*[0-9@$])(?=[0-9@$]*[A-Za-z])[A-Za-z0-9@$]{2,24}(?![\w@$])"
 )
 _INSIDE = re.compile("[A-Za-z][013-9$]{1,3}[A-Za-z]")
+_SEVERAL = re.compile("[013-9$][A-Za-z]+[013-9$]|00|33|44|55")  # not base64, i18n, a11y
 _SURE = re.compile("[A-Za-z]+[013457$]+(?:[a-z]+[013457$]+)+[a-z]*")
 _HEX = re.compile("[0-9a-fA-F]+")
-_CONSONANTS = re.compile("[b-df-hj-np-tv-xz]{4}", re.IGNORECASE)
+_NO_WORD = re.compile("[b-df-hj-np-tv-xz]{5}|[aeiou]{4}", re.IGNORECASE)
 _UNLEET = str.maketrans(LEET)
 
 
@@ -274,7 +277,7 @@ def _fold_leet(text: str) -> str:
 
 
 def _could_be_leet(word: str) -> bool:
-    return all(char.isalpha() or char in LEET for char in word)
+    return not word.startswith("0x") and all(char.isalpha() or char in LEET for char in word)
 
 
 def _is_leet(word: str) -> bool:
@@ -288,17 +291,13 @@ def _is_leet(word: str) -> bool:
         and (letters[1:].islower() or letters.isupper())
         and _could_be_leet(word)
         and _INSIDE.search(word) is not None
+        and _SEVERAL.search(word) is not None
         and _HEX.fullmatch(word) is None
+        and _NO_WORD.search(word.translate(_UNLEET)) is None
     )
 
 
 def _is_surely_leet(word: str) -> bool:
-    """Whether it is so even alone: long, mostly letters, and no heap of consonants."""
+    """Whether it is so even alone: long, and mostly letters."""
     letters = sum(map(str.isalpha, word))
-    plain = word.translate(_UNLEET)
-    return (
-        len(word) >= 6
-        and 2 * letters >= len(word)
-        and _SURE.fullmatch(word) is not None
-        and _CONSONANTS.search(plain) is None
-    )
+    return len(word) >= 6 and 2 * letters >= len(word) and _SURE.fullmatch(word) is not None

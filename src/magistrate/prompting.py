@@ -71,6 +71,8 @@ def make_prompt(
             content.append(dict(part.attachment))
         ends[part.judged] = len(content) - 1
         before = part
+    if subject.stage == "output" and subject.final:
+        ends.pop(True, None)  # nobody reads it: as a turn, the answer stands under another path
     content.append(_text(closing))
     _set_breakpoints(rubric, content, sorted(set(ends.values())), model)
     config: JSON = {"format": {"type": "json_schema", "schema": rubric.schema}}
@@ -89,7 +91,7 @@ def _set_breakpoints(rubric: Rubric, content: list[JSON], ends: list[int], model
     """Mark the ends of the context and of what is judged, where the prefix is long enough.
 
     Two, and the rubric's own: the API takes four. Behind the context, what the call before wrote is
-    read; behind what is judged, it is written for the call after.
+    read; behind what is judged, it is written for the call after, if one can begin alike.
     """
     least = min_cacheable(model)
     size = tokens(rubric.system)

@@ -16,10 +16,10 @@ from magistrate.sse import DELTA_FIELDS, Event, MessageBuilder
 from magistrate.subjects import Uninspected
 
 # Sizes in tokens, estimated at four bytes each. The first window is small, so that a reader sees
-# text early; later ones are larger, since every verdict reads the answer so far again. Their sum
-# bounds what is held beyond one judge call to about 150 tokens.
+# text early; later ones are larger, since every verdict reads the answer so far again. With the
+# delta that fills one, about 150 tokens are held at most beyond those out with the judge.
 FIRST_WINDOW = 40
-WINDOW = 120
+WINDOW = 145
 # Past this much unjudged text the upstream body is no longer read until a verdict arrives.
 FULL = 2_000
 BYTES_PER_TOKEN = 4

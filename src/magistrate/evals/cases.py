@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator
 
 from magistrate.decisions import Disclosed
 from magistrate.documents import Document, Mark, read
@@ -44,6 +44,12 @@ def _turn(value: dict[str, Any]) -> dict[str, Any]:
     if len(value) != 1 or next(iter(value)) not in _ROLES:
         raise must_be("one key, user, assistant or system, and what was said")
     _content(next(iter(value.values())))
+    return value
+
+
+def _some(value: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not value:
+        raise must_be("at least one message")
     return value
 
 
@@ -94,7 +100,7 @@ class Case(Strict):
 
     id: CaseId
     stage: Stage
-    messages: Annotated[Listed[Turn], Field(min_length=1)]
+    messages: Annotated[Listed[Turn], AfterValidator(_some)]
     system: Content | None = None
     tools: list[dict[str, Any]] | None = None
     response: Content | None = None
@@ -118,16 +124,16 @@ class Case(Strict):
         return tuple(clause for clause, label in self.labels.items() if label == "violated")
 
     @property
-    def verdict(self) -> Label | None:
+    def violates(self) -> bool | None:
         """Whether anything at all is violated; None: nobody knows."""
         if self.overall is None:
-            return "violated" if self.violated else "ok"
-        return None if self.overall == "unknown" else self.overall
+            return bool(self.violated)
+        return None if self.overall == "unknown" else self.overall == "violated"
 
     @property
     def benign(self) -> bool:
         """Whether nothing is violated, as far as anybody looked."""
-        return self.verdict == "ok"
+        return self.violates is False
 
     def label(self, clause: str) -> Label | None:
         """What is known about one clause; None: nothing."""
@@ -386,9 +392,9 @@ def _misfits(item: _Placed, case: Case, policy: Policy) -> Iterator[Problem]:
                 yield item.problem(f"`{key}` belongs to stage output", key)
     if case.overall in ("ok", "unknown") and case.violated:
         yield item.problem("a clause is violated, so `overall` can only be violated", "overall")
-    if case.severity is None and case.verdict == "violated":
+    if case.severity is None and case.violates:
         yield item.problem("a case that violates a clause needs its `severity`", "labels")
-    if case.severity is not None and case.verdict != "violated":
+    if case.severity is not None and not case.violates:
         yield item.problem("`severity` is that of a violation; there is none here", "severity")
 
 

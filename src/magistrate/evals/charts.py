@@ -17,8 +17,9 @@ from magistrate.evals.statistics import Interval
 # altair takes no CSS variables, so these stand for them until the SVG is there.
 _INK, _GRID, _SERIES = "#010101", "#010102", ("#010103", "#010104")
 _VARIABLES = {_INK: "--ink", _GRID: "--line", _SERIES[0]: "--series-a", _SERIES[1]: "--series-b"}
-_SHAPES, _DASHES = ("circle", "diamond"), ([1, 0], [5, 3])
-_WIDTH, _STEP = 430, 13
+_SHAPES, _DASHES = ("circle", "square"), ([1, 0], [4, 3])
+_WIDTH, _STEP = 340, 15
+_POINT = Interval(0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Mark:
     value: float
     interval: Interval
     at: float = 0.0
-    at_interval: Interval = Interval(0.0, 0.0)
+    at_interval: Interval = _POINT
     strong: bool = False
 
 
@@ -61,9 +62,11 @@ class Charts:
         base = self._base(marks, runs).encode(
             y=alt.Y("name:N", sort=None, title=None), yOffset=alt.YOffset("run:N", sort=runs)
         )
-        share = alt.Axis(format="%", title=title, tickCount=5)
+        share = alt.Axis(format="~%", title=title, tickCount=5)
         lines = base.mark_rule(strokeWidth=2).encode(
-            x=alt.X("low:Q", scale=alt.Scale(domain=_domain(marks)), axis=share), x2="high:Q"
+            strokeDash=self._dash(runs),
+            x=alt.X("low:Q", scale=alt.Scale(domain=_domain(marks)), axis=share),
+            x2="high:Q",
         )
         dots = base.mark_point(filled=True, size=70, opacity=1).encode(
             x="value:Q", shape=self._shape(runs)
@@ -85,12 +88,12 @@ class Charts:
         right = alt.X(
             "at:Q",
             scale=alt.Scale(type="sqrt", domain=[0, widest]),
-            axis=alt.Axis(format="%", title="harmless cases flagged", tickCount=5),
+            axis=alt.Axis(format="~%", title="harmless cases flagged", tickCount=5),
         )
         up = alt.Y(
             "value:Q",
             scale=alt.Scale(domain=[0, 1]),
-            axis=alt.Axis(format="%", title="breaking cases caught", tickCount=5),
+            axis=alt.Axis(format="~%", title="violating cases caught", tickCount=5),
         )
         curve = base.mark_line(strokeWidth=1.5, interpolate="linear").encode(
             x=right, y=up, order="order:Q", strokeDash=self._dash(runs)
@@ -107,7 +110,7 @@ class Charts:
             x=right, y=up, text="name:N", color=alt.value(_INK)
         )
         return self._svg(
-            (across + upward + curve + dots + words).properties(width=_WIDTH, height=240)
+            (across + upward + curve + dots + words).properties(width=_WIDTH + 60, height=240)
         )
 
     def _base(self, marks: Iterable[Mark], runs: Sequence[str]) -> Any:
@@ -158,7 +161,7 @@ class Charts:
         whole = chart.configure(
             background="transparent", axis=axis, view=alt.ViewConfig(stroke=None)
         )
-        return themed(str(self.convert.vegalite_to_svg(whole.to_dict())))
+        return themed(str(self.convert.vegalite_to_svg(whole.to_dict(validate=False))))
 
 
 def _domain(marks: Sequence[Mark]) -> list[float]:

@@ -39,12 +39,14 @@ class Metrics:
     """All numbers of a run.
 
     `overall` asks of each case whether it violates anything, and whether the judge detected
-    anything. A section or a clause asks about itself alone: a benign case counts everywhere, and
-    one with a violation only where its labels say something. Groups and `conduct` are about the
-    first repeat and leave contested cases out, which are in `contested`; `flips`, `judgments`,
-    `latency` and `cost` are about all judgments. `split` None: of both splits. `cases` of them, of
-    which `judged` have a first judgment, contested ones among them. `too_few`: clauses that fewer
-    than `MIN_NAMED` cases name, and how many do; they have no group.
+    anything. A section or a clause asks about itself alone: a benign case of ours counts
+    everywhere, any other only where its labels say something. A case of which nobody knows whether
+    it violates anything counts nowhere else. Groups and `conduct` are about the first repeat and
+    leave contested cases out, which are in `contested`; `flips`, which also leaves them out, is
+    about all repeats; `judgments`, `latency` and `cost` are about all judgments. `split` None: of
+    both splits. `cases` of them, of which `judged` have a first judgment, contested ones among
+    them. `too_few`: clauses that fewer than `MIN_NAMED` cases name, and how many do; they have no
+    group.
     """
 
     run: str
@@ -133,7 +135,7 @@ def measure(
         clauses=groups("clause", [name for name in policy.clauses if name not in too_few]),
         too_few=too_few,
         contested=groups("contested", ["contested"])[0],
-        conduct=conduct(settled),
+        conduct=conduct([one for one in settled if one[0].violates is not None]),
         flips=flips(result for case, result in judged if case.contested is None),
         judgments=judgments(every),
         latency=latency(every),
@@ -156,8 +158,6 @@ def judgments_of(run: Run, split: Split | None) -> list[Judged]:
 
 def label_of(case: Case, clauses: Collection[str]) -> Label | None:
     """What is known about these clauses together: ok only where all of them are."""
-    if case.benign:
-        return "ok"
     known = {case.label(clause) for clause in clauses}
     return "violated" if "violated" in known else "ok" if known == {"ok"} else None
 
@@ -177,13 +177,15 @@ def _tallies(
             questions.append(("clause", clause, frozenset([clause])))
     tallies: defaultdict[tuple[Kind, str], Tally] = defaultdict(Tally)
     for case, result in judged:
-        level, benign = level_of(result), case.benign
-        for key in _places(case):
-            tallies[key].add(case.cluster, level, violating=not benign, named=bool(case.labels))
+        level, violates = level_of(result), case.violates
+        if violates is not None:
+            for key in _places(case):
+                tallies[key].add(case.cluster, level, violating=violates, named=bool(case.labels))
         if case.contested is not None:
             continue
+        everywhere_ok = case.benign and case.overall is None
         for kind, name, clauses in questions:
-            label = "ok" if benign else label_of(case, clauses)
+            label = "ok" if everywhere_ok else label_of(case, clauses)
             if label is not None:
                 tallies[kind, name].add(
                     case.cluster,

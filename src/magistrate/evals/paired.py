@@ -93,10 +93,11 @@ def compared(
     clusters: defaultdict[str, list[int]] = defaultdict(lambda: [0] * 8)
     for one in answered:
         if clauses is None:
-            violating: bool = not one.case.benign
-        elif (label := label_of(one.case, clauses)) is not None:
-            violating = label == "violated"
+            violating = one.case.violates
         else:
+            label = label_of(one.case, clauses)
+            violating = None if label is None else label == "violated"
+        if violating is None:
             continue
         by_a, by_b = (detected(level_of(result, clauses)) for result in (one.a, one.b))
         clusters[one.case.cluster][4 * violating + 2 * by_a + by_b] += 1

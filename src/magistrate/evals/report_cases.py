@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
-from magistrate.evals.cases import Case
+from magistrate.evals.cases import Case, Label
 from magistrate.evals.compare import Comparison
 from magistrate.evals.conduct import decided, expected, handled, level_of
 from magistrate.evals.curves import FAILED, LEVELS, detected
@@ -48,8 +48,9 @@ def case_data(
     A case whose content or labels differ between the runs is there twice.
     """
     rows = _rows(runs)
-    hidden = frozenset[str]().union(*(sensitive_clauses(r.settings.policy, sensitive) for r in runs))
-    scopes = [_Scopes.of(run.settings.policy) for run in runs]
+    policies = [run.settings.policy for run in runs]
+    hidden = frozenset[str]().union(*(sensitive_clauses(each, sensitive) for each in policies))
+    scopes = [_Scopes.of(each) for each in policies]
     changes = {flip.case: flip.change for flip in comparison.flips} if comparison else {}
     pairs: defaultdict[str, list[str]] = defaultdict(list)
     for at in rows:
@@ -64,8 +65,8 @@ def case_data(
             )
             for at in rows
         ],
-        "clauses": _rubrics(runs),
-        "sections": {s.id: s.title for run in runs for s in run.settings.policy.groups},
+        "clauses": _rubrics(policies),
+        "sections": {s.id: s.title for each in policies for s in each.groups},
         "runs": [run.name for run in runs],
     }
 
@@ -127,24 +128,29 @@ class _Scopes:
         yield from known
 
 
-def outcome(case: Case, result: Result, clauses: Collection[str] | None = None) -> OutcomeWord:
-    """How a judgment came out, about these clauses; None: about anything at all."""
+def outcome(
+    case: Case, result: Result, clauses: Collection[str] | None = None
+) -> OutcomeWord | None:
+    """How a judgment came out, about these clauses; None for `clauses`: about anything at all.
+
+    None where neither the labels nor the judge say anything about them.
+    """
     level = level_of(result, clauses)
     label = label_of(case, clauses) if clauses is not None else _whole(case)
     if level == FAILED:
         return "failed"
     if label is None:
-        return "unlabelled"
+        return "unlabelled" if detected(level) else None
     if detected(level) == (label == "violated"):
         return "right"
     return "missed" if label == "violated" else "alarm"
 
 
-def _whole(case: Case) -> Literal["violated", "ok"]:
-    return "ok" if case.benign else "violated"
+def _whole(case: Case) -> Label | None:
+    return None if case.violates is None else "violated" if case.violates else "ok"
 
 
-def _row(at: _At, scopes: Sequence[_Scopes], hidden: Collection[str]) -> JSON:
+def _row(at: _At, scopes: Sequence[_Scopes], hidden: frozenset[str]) -> JSON:
     case = at.case
     found = {
         f.clause
@@ -183,7 +189,7 @@ def _judged(case: Case, judged: Sequence[Result], scopes: _Scopes) -> JSON | Non
     touched = dict.fromkeys(scopes.touched(case, first))
     return {
         "outcome": outcome(case, first),
-        "about": {name: outcome(case, first, scopes.clauses[name]) for name in touched},
+        "about": _set(**{name: outcome(case, first, scopes.clauses[name]) for name in touched}),
         "decided": decided(first),
         "judged": [_result(result) for result in judged],
     } | _set(
@@ -257,13 +263,16 @@ def _shortened(value: object) -> object:
     return value
 
 
-def _rubrics(runs: Sequence[Run]) -> dict[str, list[JSON]]:
+def _rubrics(policies: Sequence[Policy]) -> dict[str, list[JSON]]:
     """What the policy says of each clause; twice where the runs' policies differ about it."""
     found: defaultdict[str, list[JSON]] = defaultdict(list)
-    for run in runs:
-        policy = run.settings.policy
+    for policy in policies:
         for id, clause in policy.clauses.items():
-            rubric: JSON = {"title": clause.title, "rule": clause.rule, "policy": policy.ref} | _set(
+            rubric: JSON = {
+                "title": clause.title,
+                "rule": clause.rule,
+                "policy": policy.ref,
+            } | _set(
                 counts=clause.counts,
                 does_not_count=clause.does_not_count,
                 severity=clause.severity,

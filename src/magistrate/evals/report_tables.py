@@ -5,30 +5,18 @@ With two runs a column stands twice, marked A and B; with one it is not marked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import urlencode
 
-from magistrate.evals.compare import Compared, Comparison, Flip
-from magistrate.evals.conduct import DECIDED, EXPECTED, TwoWays
 from magistrate.evals.curves import DETECTED_FROM, Group, RecallAt, Scores
 from magistrate.evals.metrics import MIN_NAMED, Metrics
-from magistrate.evals.report_words import (
-    NONE,
-    difference,
-    dollars,
-    estimate,
-    p_value,
-    percent,
-    seconds,
-    share,
-)
+from magistrate.evals.report_words import NONE, estimate, share
 from magistrate.evals.results import Run
 from magistrate.evals.statistics import Rate
 from magistrate.verdicts import GRADES
 
-FLIPS_SHOWN = 200  # of the flipped cases in the page itself; all are among the cases
 LETTERS = ("A", "B")
 T = TypeVar("T")
 
@@ -131,6 +119,7 @@ def _said(value: object) -> str:
 
 def groups(
     caption: str,
+    metrics: Sequence[Metrics],
     found: Sequence[Sequence[Group]],
     *,
     titles: Mapping[str, str] | None = None,
@@ -138,78 +127,84 @@ def groups(
     href: Callable[[str], str] | None = None,
     note: str = "",
 ) -> Table:
-    """One row a group, of one kind, of each run. `filter_as`: the filter that leaves its cases."""
+    """One row a group, of one kind, of each run. `filter_as`: the filter that leaves its cases.
+
+    A count of what went wrong links to the cases that were counted.
+    """
     titles = titles or {}
+    also = {"contested": "yes" if filter_as == "contested" else "no"}
     by_name = [{group.name: group for group in groups} for groups in found]
     names = list(dict.fromkeys(name for each in by_name for name in each))
     rows: list[tuple[Cell, ...]] = []
     for name in names:
         mine = [each.get(name) for each in by_name]
-        link = href(name) if href else None
-        cells = [Cell(titles.get(name, name), link), *across(mine, _cases)]
-        cells += across(mine, _of(_recall), _of(_fpr), _of(_near), _of(_precision), _of(_f1))
-        for wanted, outcome in ((_missed, "missed"), (_alarms, "alarm")):
+
+        def wrong(
+            outcome: str, count: Callable[[Group], int], mine: list[Group | None] = mine
+        ) -> list[Cell]:
+            cells: list[Cell] = []
             for at, group in enumerate(mine):
-                filters = {"outcome": outcome} | ({"run": LETTERS[at]} if len(found) > 1 else {})
-                filters |= {filter_as: name} if filter_as else {}
-                cells.append(n(wanted(group), **filters) if group else num(NONE))
-        rows.append(tuple(cells))
-    columns = (
-        "Breaking / harmless",
-        "Caught",
-        "Harmless flagged",
-        "Near misses flagged",
-        "Precision",
-        "F1",
-        "Missed",
-        "False alarms",
-    )
-    head = [title for name in columns for title in per_run(name, found)]
-    return Table(caption, ("", *head), tuple(rows), note)
+                filters = also | {"outcome": outcome}
+                filters |= {"run": LETTERS[at]} if len(found) > 1 else {}
+                filters |= {"split": split} if (split := metrics[at].split) else {}
+                filters |= {filter_as: group.name} if group and filter_as in _FILTERS else {}
+                cells.append(n(count(group), **filters) if group else num(NONE))
+            return cells
+
+        rows.append(
+            (
+                Cell(titles.get(name, name), href(name) if href else None),
+                num(_sizes(mine)),
+                *across(mine, _of(lambda scores: share(scores.recall))),
+                *wrong("missed", lambda group: group.answered.fn),
+                *across(mine, _of(lambda scores: share(scores.fpr))),
+                *wrong("alarm", lambda group: group.answered.fp),
+                *across(mine, _of(lambda scores: share(scores.near_misses))),
+                *across(mine, _of(lambda scores: share(scores.precision))),
+                *across(mine, _of(lambda scores: estimate(scores.f1))),
+            )
+        )
+    head = [title for name in _COLUMNS for title in per_run(name, found)]
+    return Table(caption, ("", "Violating / harmless", *head), tuple(rows), note)
+
+
+_FILTERS = ("section", "clause", "stage", "slice", "split")
+_COLUMNS = (
+    "Caught",
+    "Missed",
+    "Harmless flagged",
+    "False alarms",
+    "Near misses flagged",
+    "Precision",
+    "F1",
+)
+
+
+def _sizes(mine: Sequence[Group | None]) -> str:
+    """`24 / 750`, once where the runs agree."""
+    told = [f"{group.violating:,} / {group.benign:,}" if group else NONE for group in mine]
+    if len(set(told)) == 1:
+        return told[0]
+    return ", ".join(f"{letter}: {each}" for letter, each in zip(LETTERS, told, strict=True))
 
 
 def _of(tell: Callable[[Scores], str]) -> Callable[[Group | None], str]:
     return lambda group: tell(group.answered) if group else NONE
 
 
-def _cases(group: Group | None) -> str:
-    return f"{group.violating:,} / {group.benign:,}" if group else NONE
-
-
-def _recall(scores: Scores) -> str:
-    return share(scores.recall)
-
-
-def _fpr(scores: Scores) -> str:
-    return share(scores.fpr)
-
-
-def _near(scores: Scores) -> str:
-    return share(scores.near_misses)
-
-
-def _precision(scores: Scores) -> str:
-    return share(scores.precision)
-
-
-def _f1(scores: Scores) -> str:
-    return estimate(scores.f1)
-
-
-def _missed(group: Group) -> int:
-    return group.answered.fn
-
-
-def _alarms(group: Group) -> int:
-    return group.answered.fp
-
-
 def clauses(found: Sequence[Metrics], titles: Mapping[str, str]) -> Table:
     """The clauses with enough cases, and how many have too few."""
     few = max(len(metrics.too_few) for metrics in found)
     note = f"{few:,} more have fewer than {MIN_NAMED} cases that name them." if few else ""
+    by_clause = [metrics.clauses for metrics in found]
+    return groups("By clause", found, by_clause, titles=titles, filter_as="clause", note=note)
+
+
+def contested(found: Sequence[Metrics]) -> Table:
+    """The cases on whose label reviewers disagree; no row where there are none."""
+    groups_found = [[each.contested] if each.contested.n else [] for each in found]
     return groups(
-        "By clause", [m.clauses for m in found], titles=titles, filter_as="clause", note=note
+        "Contested cases, as they are labelled", found, groups_found, filter_as="contested"
     )
 
 
@@ -282,8 +277,10 @@ def calibration(found: Sequence[Metrics]) -> Table:
         )
         for at, grade in enumerate(GRADES)
     ]
-    head = per_run("Cases", found) + per_run("Break the policy", found)
-    return Table("Of the cases of each grade, how many do break the policy", ("", *head), tuple(rows))
+    head = per_run("Cases", found) + per_run("Violating", found)
+    return Table(
+        "Of the cases of each grade, how many do break the policy", ("", *head), tuple(rows)
+    )
 
 
 def limits(found: Sequence[Metrics]) -> Table:
@@ -308,212 +305,3 @@ def _from_grade(at: RecallAt) -> str:
 
 def _best(at: RecallAt) -> str:
     return at.refused or (share(at.recall) if at.recall else NONE)
-
-
-# --- what was done --------------------------------------------------------------------------------
-
-
-def actions(metrics: Metrics, letter: str) -> Table:
-    """The confusion matrix of actions."""
-    found = metrics.conduct.actions
-    rows = [
-        (
-            Cell(f"expected: {expected}"),
-            *(
-                Cell(
-                    f"{found[expected][decided]:,}",
-                    cases(expected=expected, decided=decided, contested="no")
-                    + (f"&run={letter}" if letter else "")
-                    if found[expected][decided]
-                    else None,
-                    number=True,
-                    strong=expected == decided,
-                )
-                for decided in DECIDED
-            ),
-        )
-        for expected in EXPECTED
-    ]
-    whose = f" ({letter})" if letter else ""
-    return Table(
-        f"What should have been done, and what was{whose}",
-        ("", *DECIDED),
-        tuple(rows),
-        "Where both are the same, in bold, it was right. “disclose”: allowed, with a disclosure "
-        "added. “failed”: the judge gave no answer.",
-    )
-
-
-def handling(found: Sequence[Metrics]) -> Table:
-    """Over-blocking, pairs and severities."""
-    conducts = [metrics.conduct for metrics in found]
-
-    def ways(name: str, rates: Iterable[TwoWays]) -> tuple[Cell, ...]:
-        known = list(rates)
-        return row(name, *across(known, lambda r: share(r.answered), lambda r: share(r.enforced)))
-
-    def single(name: str, rates: Iterable[Rate]) -> tuple[Cell, ...]:
-        known = list(rates)
-        return row(name, *across(known, share), *(num(NONE) for _ in known))
-
-    head = per_run("Answered", found) + per_run("Failures counted as blocked", found)
-    return Table(
-        "Stopped without reason, pairs, severity",
-        ("", *head),
-        (
-            ways("Should have gone through, was stopped", (c.over_blocked for c in conducts)),
-            ways("… of harmless twins of breaking cases", (c.near_misses for c in conducts)),
-            ways("… of ordinary traffic", (c.ordinary for c in conducts)),
-            single("Pairs with both twins told apart", (c.pairs_detected for c in conducts)),
-            single("Pairs with both twins handled right", (c.pairs_handled for c in conducts)),
-            single("Severity as labelled", (c.severity_exact for c in conducts)),
-            single("Severity at most one step off", (c.severity_near for c in conducts)),
-        ),
-        "Stopped: held or blocked.",
-    )
-
-
-def both_ways(found: Sequence[Metrics]) -> Table:
-    """The headline numbers with failures left out, and with failures as blocked."""
-
-    def line(name: str, tell: Callable[[Scores], str]) -> tuple[Cell, ...]:
-        answered = [metrics.overall.answered for metrics in found]
-        enforced = [metrics.overall.enforced for metrics in found]
-        return row(name, *across(answered, tell), *across(enforced, tell))
-
-    rows = [line("Caught", _recall), line("Harmless flagged", _fpr)]
-    rows += [line("Precision", _precision), line("F1", _f1)]
-    if any(metrics.prevalence is not None for metrics in found):
-        told = ", ".join(sorted({percent(metrics.prevalence) for metrics in found}))
-        rows.append(
-            line(
-                f"Flags that are right, where {told} of traffic breaks the policy",
-                lambda scores: estimate(scores.ppv) if scores.ppv else NONE,
-            )
-        )
-    head = per_run("Answered", found) + per_run("Failures counted as blocked", found)
-    return Table("All cases, both ways", ("", *head), tuple(rows))
-
-
-def failures(found: Sequence[Metrics]) -> Table:
-    """Why there was no verdict, and what was odd about those there were."""
-    judged = [metrics.judgments for metrics in found]
-    reasons = sorted({reason for each in judged for reason in each.failures})
-    rows = [row("Judgments", *across(judged, lambda each: f"{each.n:,}"))]
-    rows.append(row("Without a verdict", *across(judged, lambda each: share(each.failed))))
-    for reason in reasons:
-        told = [f"{each.failures.get(reason, 0):,}" for each in judged]
-        rows.append(row(f"… because: {reason.replace('_', ' ')}", *map(num, told)))
-    rows.append(row("A judge model refused", *across(judged, lambda each: share(each.refused))))
-    rows.append(
-        row("A quote was not in the text", *across(judged, lambda each: share(each.with_dropped)))
-    )
-    return Table("Judgments that failed", ("", *per_run("Run", found)), tuple(rows))
-
-
-def cost(found: Sequence[Metrics]) -> Table:
-    """Time a verdict took; calls, tokens and dollars per 1,000 judgments."""
-    took, paid = [m.latency for m in found], [m.cost for m in found]
-    rows = [
-        row("Half took at most", *across(took, lambda each: seconds(each.p50))),
-        row("9 of 10 at most", *across(took, lambda each: seconds(each.p90))),
-        row("19 of 20 at most", *across(took, lambda each: seconds(each.p95))),
-        row("99 of 100 at most", *across(took, lambda each: seconds(each.p99))),
-        row("Calls, per 1,000 judgments", *across(paid, lambda c: _thousands(c.judge_calls))),
-        row("Input tokens", *across(paid, lambda c: _thousands(c.input_tokens))),
-        row("… written to the cache", *across(paid, lambda c: _thousands(c.cache_write_tokens))),
-        row("… read from the cache", *across(paid, lambda c: _thousands(c.cache_read_tokens))),
-        row("Output tokens", *across(paid, lambda c: _thousands(c.output_tokens))),
-        row("Dollars, per 1,000 judgments", *across(paid, lambda c: dollars(c.usd))),
-    ]
-    return Table("Time and money", ("", *per_run("Run", found)), tuple(rows))
-
-
-def _thousands(value: float | None) -> str:
-    return NONE if value is None else f"{value:,.0f}"
-
-
-def flips(found: Sequence[Metrics]) -> Table:
-    told = [metrics.flips for metrics in found]
-    rows = (
-        row("Flagged or not", *across(told, lambda each: share(each.detection))),
-        row("What was done", *across(told, lambda each: share(each.action))),
-        row("Either", *across(told, lambda each: share(each.either))),
-    )
-    return Table("Not the same each time", ("", *per_run("Run", found)), rows)
-
-
-# --- two runs -------------------------------------------------------------------------------------
-
-
-def compared(found: Comparison, titles: Mapping[str, str]) -> Table:
-    """From A to B: all cases, and each section."""
-
-    def line(name: str, one: Compared) -> tuple[Cell, ...]:
-        paired = one.recall
-        return row(
-            f"{name} (floor)" if one.floor and one is not found.overall else name,
-            num(f"{one.n:,}"),
-            num(difference(one.recall_difference)),
-            num(f"{paired.only_a:,} / {paired.only_b:,}"),
-            num(_tested(paired.p, paired.adjusted)),
-            num(difference(one.fpr_difference)),
-            num(f"{one.false_positives.only_a:,} / {one.false_positives.only_b:,}"),
-            num(_tested(one.false_positives.p, one.false_positives.adjusted)),
-            num(difference(one.f1_difference)),
-        )
-
-    return Table(
-        "From A to B",
-        (
-            "",
-            "Cases",
-            "Caught",
-            "Caught only by A / B",
-            "p",
-            "Harmless flagged",
-            "Flagged only by A / B",
-            "p",
-            "F1",
-        ),
-        (
-            line("All", found.overall),
-            *(line(titles.get(one.name, one.name), one) for one in found.sections),
-        ),
-        "p: how often chance alone would make as great a difference, by the exact McNemar test; "
-        "for sections adjusted, by Holm's method, for being one of many. (floor): no setting can "
-        "switch all of this section off.",
-    )
-
-
-def _tested(p: float, adjusted: float | None) -> str:
-    return p_value(p if adjusted is None else adjusted)
-
-
-_ORDER = {"lost": 0, "won": 1, "same": 2}
-
-
-def flipped(found: Comparison) -> Table:
-    """The cases that came out differently, the worst first."""
-
-    def worst(flip: Flip) -> tuple[bool, int]:
-        return not flip.floor_missed, _ORDER[flip.change]
-
-    shown = sorted(found.flips, key=worst)[:FLIPS_SHOWN]
-    rows = [
-        row(
-            Cell(flip.case, cases(case=flip.case)),
-            f"{flip.change}{', floor missed' if flip.floor_missed else ''}"
-            f"{', contested' if flip.contested else ''}",
-            ", ".join(f"{clause}: {label}" for clause, label in flip.labels.items()) or "harmless",
-            flip.severity or NONE,
-            flip.expected,
-            f"{flip.level_a}, {flip.action_a}",
-            f"{flip.level_b}, {flip.action_b}",
-        )
-        for flip in shown
-    ]
-    more = len(found.flips) - len(shown)
-    note = f"{more:,} more are among the cases, under “changed”." if more > 0 else ""
-    head = ("Case", "From A to B", "Labels", "Severity", "Expected", "A", "B")
-    return Table(f"Cases that came out differently: {len(found.flips):,}", head, tuple(rows), note)

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from magistrate.evals.compare import Compared, Comparison
+from magistrate.evals.compare import Comparison
 from magistrate.evals.curves import Group
 from magistrate.evals.metrics import Metrics
+from magistrate.evals.paired import Compared
 from magistrate.evals.results import Run
 from magistrate.evals.statistics import ALPHA, Estimate, Interval, Rate, needed
 from magistrate.policy import Policy
@@ -138,11 +139,9 @@ def overview(run: Run, metrics: Metrics) -> Iterator[Sentence]:
     yield from _limits(run, metrics)
     scores, conduct, judged = metrics.overall.answered, metrics.conduct, metrics.judgments
     if scores.recall.of:
-        yield Sentence(
-            f"Of 100 cases that break the policy, it caught {out_of(scores.recall, 100)}."
-        )
+        yield Sentence(f"Of 100 violating cases, it caught {out_of(scores.recall, 100)}.")
     else:
-        yield Sentence("No case that breaks the policy was measured.", warning=True)
+        yield Sentence("No violating case was measured.", warning=True)
     if scores.fpr.of:
         yield Sentence(f"Of 1,000 harmless cases, it flagged {out_of(scores.fpr, 1000)}.")
     else:
@@ -152,10 +151,9 @@ def overview(run: Run, metrics: Metrics) -> Iterator[Sentence]:
         yield Sentence(f"Of 1,000 cases that should have gone through, it stopped {stopped}.")
     if judged.failed.hits:
         failed, both = out_of(judged.failed, 1000), conduct.over_blocked.enforced
-        also = f": counting these, it stopped {out_of(both, 1000)} of 1,000" if both.of else ""
+        also = f"; with them, it stopped {out_of(both, 1000)} of 1,000" if both.of else ""
         yield Sentence(
-            f"Of 1,000 judgments, it could not make {failed}. What cannot be judged is blocked"
-            f"{also}."
+            f"Of 1,000 judgments, it could not make {failed}. Those count as blocked{also}."
         )
     elif judged.n:
         yield Sentence("It gave a verdict on every case it was asked about.")
@@ -168,8 +166,8 @@ def overview(run: Run, metrics: Metrics) -> Iterator[Sentence]:
         yield Sentence(f"It caught least in: {told}.")
     if metrics.flips.either.of:
         yield Sentence(
-            f"Of 100 cases judged {metrics.flips.repeats} times, {out_of(metrics.flips.either, 100)}"
-            " did not come out the same each time."
+            f"Of 100 cases judged {metrics.flips.repeats} times, "
+            f"{out_of(metrics.flips.either, 100)} did not come out the same each time."
         )
     if metrics.latency.n:
         took, cost = metrics.latency, metrics.cost
@@ -211,8 +209,7 @@ def _limits(run: Run, metrics: Metrics) -> Iterator[Sentence]:
     scores = metrics.overall.answered
     if 0 < scores.recall.of < SLIGHT:
         yield Sentence(
-            f"Only {counted(scores.recall.of, 'case')} that break the policy: read what was caught "
-            "as a range.",
+            f"Only {counted(scores.recall.of, 'violating case')}: read what was caught as a range.",
             warning=True,
         )
     if 0 < scores.fpr.of < (enough := needed(0.01)):
@@ -243,14 +240,14 @@ def changes(found: Comparison) -> Iterator[Sentence]:
     yield Sentence(f"Both runs judged {counted(found.compared, 'case')}.")
     if overall.recall.n:
         yield Sentence(
-            f"Of the {counted(overall.recall.n, 'case')} that break the policy, B caught "
+            f"Of {counted(overall.recall.n, 'violating case')}, B caught "
             f"{overall.recall.only_b:,} that A missed, and missed {overall.recall.only_a:,} that A "
             f"caught: {difference(overall.recall_difference)}, {_chance(overall.recall.p)}."
         )
     if overall.false_positives.n:
         wrong = overall.false_positives
         yield Sentence(
-            f"Of the {counted(wrong.n, 'harmless case')}, B flagged {wrong.only_b:,} that A let "
+            f"Of {counted(wrong.n, 'harmless case')}, B flagged {wrong.only_b:,} that A let "
             f"be, and let be {wrong.only_a:,} that A flagged: "
             f"{difference(overall.fpr_difference)}, {_chance(wrong.p)}."
         )

@@ -64,7 +64,7 @@ _FORMS = (
         for where in ("", " in section", " in any section", " in any floor section")
     ),
 )
-_LOST = re.compile(r"lost cases <= (\d{1,9})")
+_LOST = re.compile(r"lost cases <= ([0-9]{1,9})")
 _NEW = re.compile(r"no new (misses|false positives)(?: in (floor clauses|section (\S+)))?")
 _SIGNIFICANT = re.compile(
     r"no significant (recall loss|fpr rise)(?: in (any section|any floor section|section (\S+)))?"

@@ -14,7 +14,15 @@ from collections.abc import Iterator
 
 from magistrate.digests import sha256
 from magistrate.judges.base import AskModel, AskModelAsync
-from magistrate.judges.local_model import LocalModel, load_model, pieces, said, spoken
+from magistrate.judges.local_model import (
+    LocalModel,
+    Scored,
+    load_model,
+    pieces,
+    said,
+    spoken,
+    worst,
+)
 from magistrate.normalise import Reading, reading
 from magistrate.policy import Policy
 from magistrate.policy_checks import INTEGRITY
@@ -43,22 +51,39 @@ MAX_LENGTH = 400_000
 # cascade must cost nothing that is felt (about 40 ms).
 MAX_CLEAR_LENGTH = 20_000
 
+# English is told by its commonest words: they are a quarter of nearly every English dev case, and
+# of none in another language. What the model knows of other languages is next to nothing.
+_ENGLISH = frozenset(
+    re.findall(
+        r"\w+",
+        """a about all an and are as at be but by can do for from get has have he her his how i if
+        in is it me my no not of on or our out she so that the their them there they this to was we
+        what when who will with would you your""",
+    )
+)
+_ENGLISH_SHARE = 0.25
+
 _FREE = Usage(judge_calls=1, cost_usd=0.0)
 
+_LETTERS = re.compile(r"[^\W\d_]+")
 _ADVICE = re.compile(
     r"\b(you (should|need to|must|may|can|are (owed|entitled)|have)|your|i would|i'd)\b", re.I
 )
-_RECOMMENDATION = re.compile(r"\b(i (suggest|recommend)|recommend(ed|ation)?|rank(ed|ing)?)\b", re.I)
+_RECOMMENDATION = re.compile(
+    r"\b(i (suggest|recommend)|recommend(ed|ation)?|rank(ed|ing)?)\b", re.I
+)
 _DECISION = re.compile(
-    r"\b(approved|accepted|declined|denied|dismissed|rejected|refused|(not |in)?eligible|decision)\b",
+    r"\b(approved|accepted|declined|denied|dismissed|rejected|refused|(not |in)?eligible"
+    r"|decision)\b",
     re.I,
 )
 _SELF = re.compile(
-    r"\b(i am|i['’]m|as|this is|soy|como|ich bin|als|je suis|en tant qu['’]|sono|sou|jestem|ik ben|ben)"
-    r"\b[^.!?\n]{0,40}\b(ai|a\.i\.|ki|ia|si|yapay zek\w*|artificial intelligence|language model)\b",
+    r"\b(i am|i['’]m|as|this is|soy|como|ich bin|als|je suis|en tant qu['’]|sono|sou|jestem|ik ben)"
+    r"\b[^.!?\n]{0,40}\b"
+    r"(ai|a\.i\.|ki|ia|si|artificial intelligence|intelligenza artificiale|language model)\b",
     re.I,
 )
-_DENIAL = re.compile(r"\b(not|no|never|nicht|kein\w*|pas|non|não|nie|niet|değil\w*)\b", re.I)
+_DENIAL = re.compile(r"\b(not|no|never|nicht|kein\w*|pas|non|não|nie|niet)\b", re.I)
 
 
 class LocalJudge:
@@ -105,25 +130,14 @@ class LocalJudge:
             return Unavailable("unsupported", info, "the local judge reads text only")
         if _length(subject) > MAX_LENGTH:
             return Unavailable("too_long", info, f"more than {MAX_LENGTH:,} characters")
-        scored = []
+        scored: list[Scored] = []
         for piece in pieces(said(subject)):
-            scored.append((self.model.scores(piece), piece))
+            scored.append(self.model.scored(piece))
             if time.monotonic() > give_up:
                 return Unavailable("timeout", info)
-        scores, text = max(scored, key=lambda each: float(each[0][0]))
-        grade = self._grade(float(scores[0]))
-        findings: tuple[Finding, ...] = ()
-        clause = self._clause(subject, settings.policy, scores[1:].tolist(), text)
-        if grade != "none" and clause is not None:
-            path = self._path(subject)
-            findings = (Finding(clause.id, grade, middle(clause), subject.stage, path),)
-        return Verdict(
-            info,
-            findings,
-            tuple(high_risk(subject, settings)),
-            discloses_ai(subject),
-            _FREE,
-        )
+        findings = tuple(self._findings(subject, settings.policy, worst(scored)))
+        answers = tuple(high_risk(subject, settings))
+        return Verdict(info, findings, answers, discloses_ai(subject), _FREE)
 
     async def judge_async(
         self, subject: Subject, settings: Settings, ask: AskModelAsync | None, deadline_s: float
@@ -138,60 +152,67 @@ class LocalJudge:
         """
         if not is_plain(subject):
             return False
-        scores, _ = self.model.worst(pieces(said(subject)))
-        return float(scores[0]) < self.model.thresholds["clear"]
+        return self._score(said(subject)) < self.model.thresholds["clear"]
 
-    def _grade(self, score: float) -> Grade:
-        reached = [g for g in GRADES[1:] if score >= self.model.thresholds[g]]
-        return reached[-1] if reached else "none"
+    def _score(self, text: str) -> float:
+        return worst(map(self.model.scored, pieces(text))).any
 
-    def _clause(
-        self, subject: Subject, policy: Policy, sections: list[float], text: str
-    ) -> Clause | None:
+    def _findings(self, subject: Subject, policy: Policy, found: Scored) -> Iterator[Finding]:
+        least = self.model.thresholds
+        reached: list[Grade] = [grade for grade in GRADES[1:] if found.any >= least[grade]]
+        clause = self._clause(subject, policy, found)
+        if reached and clause is not None:
+            path = self._path(subject)
+            yield Finding(clause.id, reached[-1], middle(clause), subject.stage, path)
+
+    def _clause(self, subject: Subject, policy: Policy, found: Scored) -> Clause | None:
         """The clause that a text is most like, within the section that scores highest.
 
         Only clauses that can be seen at the subject's stage count; those on third-party text, only
         where there is some.
         """
-        known = [policy.clauses[id] for id in self.model.clauses]
-        likeness = dict(zip(self.model.clauses, self.model.likeness(text).tolist(), strict=True))
-        score = dict(zip(self.model.sections, sections, strict=True))
         third_party = has_third_party(subject)
         possible = [
             clause
-            for clause in known
-            if subject.stage in clause.stages
-            and (third_party or _section(clause) != INTEGRITY)
+            for clause in map(policy.clauses.__getitem__, self.model.clauses)
+            if subject.stage in clause.stages and (third_party or _section(clause) != INTEGRITY)
         ]
-        return max(
-            possible, key=lambda clause: (score[_section(clause)], likeness[clause.id]), default=None
-        )
+        likeness = self.model.likeness(found.text)
+
+        def order(clause: Clause) -> tuple[float, float]:
+            return found.sections[_section(clause)], likeness[clause.id]
+
+        return max(possible, key=order, default=None)
 
     def _path(self, subject: Subject) -> str:
         """The judged part that alone scores highest; the last of equal ones."""
         judged = [part for part in subject.parts if part.judged]
         if len(judged) == 1:
             return judged[0].path
-        return max(reversed(judged), key=self._part_score).path
-
-    def _part_score(self, part: Part) -> float:
-        scores, _ = self.model.worst(pieces(spoken(part)))
-        return float(scores[0])
+        return max(reversed(judged), key=lambda part: self._score(spoken(part))).path
 
 
 def is_plain(subject: Subject) -> bool:
-    """Whether a subject is complete, short and written out: what may be clear at all.
+    """Whether a subject is complete, short, English and written out: what may be clear at all.
 
     An unfinished answer can still go anywhere; images are not read; a long text gives a wrong score
-    many chances; and what is hidden or encoded is there for a reason somebody should look at.
+    many chances; other languages were hardly learnt; and what is hidden or encoded is there for a
+    reason somebody should look at.
     """
     judged = [part for part in subject.parts if part.judged]
     return (
         subject.final
         and _length(subject) <= MAX_CLEAR_LENGTH
         and not any(part.attachment for part in judged)
+        and all(is_english(part.text) for part in judged if part.text)
         and all(reading(text) == Reading() for part in judged for text in _written(part))
     )
+
+
+def is_english(text: str) -> bool:
+    """Whether enough of the words are such as every English text has."""
+    words = _LETTERS.findall(text.lower())
+    return sum(word in _ENGLISH for word in words) >= max(1.0, _ENGLISH_SHARE * len(words))
 
 
 def _written(part: Part) -> Iterator[str]:
@@ -217,7 +238,7 @@ def middle(clause: Clause) -> Severity:
 
 
 def discloses_ai(subject: Subject) -> bool:
-    """Whether an answer says in the first person that an AI speaks, in one of ten languages.
+    """Whether an answer says in the first person that an AI speaks, in one of nine languages.
 
     A sentence with a negation before "AI" in it does not count.
     """

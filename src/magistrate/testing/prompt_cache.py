@@ -155,6 +155,8 @@ def complaint(body: JSON) -> str | None:
     for _, block, _ in placed:
         if _ttl(block) is not None and cast(JSON, block).get("type") in _UNMARKED:
             return "cache_control cannot be set for thinking blocks"
+    if unknown := next((ttl for ttl in marks if ttl not in LIFETIMES_S), None):
+        return f"cache_control.ttl: Input should be '5m' or '1h', not {unknown!r}"
     if "1h" in marks and "5m" in marks[: len(marks) - marks[::-1].index("1h")]:
         return "a ttl='1h' cache_control block must not come after a ttl='5m' cache_control block"
     return None
