@@ -35,6 +35,7 @@ from magistrate.evals.results import (
     result_of,
     write_cases,
     write_json,
+    write_settings,
 )
 from magistrate.settings import Settings
 from magistrate.trial import Trial
@@ -70,7 +71,7 @@ def made_up(folder: Path, results: int, seed: int = 0) -> None:
     cases = list(_cases(settings, results))
     folder.mkdir(parents=True)
     write_cases(folder / CASES, cases)
-    write_json(folder / SETTINGS, settings.model_dump(mode="json", exclude_none=True))
+    write_settings(folder / SETTINGS, settings)
     write_json(
         folder / MANIFEST,
         {"format": FORMAT, "cases": len(cases), "cases_hash": Dataset(tuple(cases)).hash}

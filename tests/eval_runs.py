@@ -13,6 +13,7 @@ from magistrate.settings import Settings
 from magistrate.verdicts import Finding, JudgeInfo, Outcome, Unavailable, Usage, Verdict
 
 JUDGE = JudgeInfo("test")
+USED = Usage(judge_calls=1, input_tokens=10, output_tokens=2, cost_usd=0.001)
 SCAM = "fraud_abuse.scams_phishing_malware"
 SPAM = "fraud_abuse.spam"
 LOBBY = "elections.lobbying"
@@ -53,16 +54,16 @@ def result(
     failed: str | None = None,
     severity: str = "high",
     latency_ms: float = 100.0,
-    usage: Usage = Usage(judge_calls=1, input_tokens=10, output_tokens=2, cost_usd=0.001),  # noqa: B008
+    usage: Usage = USED,
     **verdict: Any,
 ) -> Result:
     """A judgment. Without an `action`, a failure and a likely or certain finding block."""
     outcome: Outcome
     if failed is not None:
-        outcome = Unavailable(failed, JUDGE, usage=usage)  # pyright: ignore[reportArgumentType]
+        outcome = Unavailable(failed, JUDGE, usage=usage)
     else:
         findings = tuple(
-            Finding(clause, grade, severity, "input", "messages[0].content")  # pyright: ignore[reportArgumentType]
+            Finding(clause, grade, severity, "input", "messages[0].content")
             for clause, grade in (grades or {}).items()
         )
         outcome = Verdict(JUDGE, findings, usage=usage, **verdict)

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from eval_runs import ABUSE, LOBBY, SCAM, SPAM, case, result, run
-
 from magistrate.evals.cases import Case
 from magistrate.evals.compare import compare
 from magistrate.evals.metrics import measure
@@ -97,7 +96,9 @@ def hostile() -> Run:
         cases.append(about)
         found = result(about, {SPAM: "likely"} if number % 3 else None)
         if found.verdict is not None:
-            quoted = [replace(f, evidence=text, reason=text, path=text) for f in found.verdict.findings]
+            quoted = [
+                replace(f, evidence=text, reason=text, path=text) for f in found.verdict.findings
+            ]
             verdict = replace(found.verdict, findings=tuple(quoted), refusals=(text,))
             found = replace(found, outcome=verdict)
         results.append(found)

@@ -20,8 +20,8 @@ from magistrate.trial import Trial
 ROOT = Path(__file__).parent.parent
 
 # Character 5-grams two texts share, of all they have. Unrelated texts have a median of 0.015; what
-# comes highest (0.29) are hexadecimal digits, which all look alike, so 0.4 is a shared text and no
-# chance. Twins may share their frame and have a median of 0.2; from 0.75 on, one is the other with a
+# comes highest (0.29) are hexadecimal digits, which look alike, so 0.4 is a shared text, no chance.
+# Twins may share their frame and have a median of 0.2; from 0.75 on, one is the other with a
 # few words exchanged, and the label hangs on those words alone.
 MOST_ALIKE, MOST_ALIKE_TWINS = 0.4, 0.75
 LENGTH = 5

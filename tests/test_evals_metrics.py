@@ -368,6 +368,16 @@ def test_swapping_the_labels_turns_the_auc_around(ok: list[int], bad: list[int])
     assert area(ok, bad) == EXACT(1 - area(bad, ok), abs=1e-9)
 
 
+def test_a_roc_curve_has_every_level_even_on_a_straight_line():
+    tally = Tally()
+    for at in range(20):
+        tally.add(str(at), at % 5, violating=at % 2 == 0, named=False)
+    found = group("overall", "x", tally, prevalence=None, draws=1, seed=0).answered.roc
+    assert found is not None
+    assert [point.level for point in found.points] == [None, *reversed(GRADES)]
+    assert found.area == EXACT(0.5)
+
+
 # --- recall at a limited rate of false positives --------------------------------------------------
 
 

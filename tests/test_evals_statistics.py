@@ -219,6 +219,18 @@ def test_ppv_without_anything_flagged_or_without_cases_has_no_value():
     assert ppv(1, 2, 0, 0, 0.5).interval is None
 
 
+def test_at_the_edge_half_a_case_on_each_side_keeps_the_interval_of_ppv_honest():
+    # 10 of 10 found, 0 of 100 flagged, one in ten violating: as 10.5 of 11 and 0.5 of 101.
+    found = ppv(10, 10, 0, 100, 0.1)
+    recall, fpr = 10.5 / 11, 0.5 / 101
+    middle = math.log(recall / fpr / 9)
+    spread = math.sqrt((1 - recall) / 10.5 + (1 - fpr) / 0.5)
+    assert found.value == 1
+    assert found.interval is not None
+    assert found.interval.low == EXACT(1 / (1 + math.exp(1.959963984540054 * spread - middle)))
+    assert found.interval.high == 1
+
+
 @pytest.mark.parametrize("prevalence", [0.0, 1.0, -1.0, math.nan])
 def test_ppv_needs_a_prevalence(prevalence: float):
     with pytest.raises(ValueError, match="prevalence"):
@@ -280,7 +292,7 @@ def test_the_interval_of_ppv_covers_the_truth_as_often_as_it_says(recall, fpr, n
 def test_ppv_rises_with_prevalence(hits: int, alarms: int, prevalence: float):
     low, high = (ppv(hits, 100, alarms, 100, p).value for p in (prevalence, prevalence + 0.01))
     assume(low is not None and high is not None)
-    assert low < high  # pyright: ignore[reportOperatorIssue]
+    assert low < high
 
 
 # --- the libraries are an extra -------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Text in letters that were exchanged or turned round: rot13 and its kin, atbash, reversed words.
+"""Text in letters that were exchanged, turned round or knocked: rot13 and its kin, reversed, Morse.
 
 Pure. There is no telling such a text from another language but by its commonest words: those of a
 few languages, in disguise, are looked up word by word. A passage counts only if it has several.
@@ -99,3 +99,36 @@ def _readable(
         return
     passage = text[start:end].strip()
     yield how, passage[::-1] if how == _REVERSED else passage.translate(_WAYS[how])
+
+
+# --- Morse ----------------------------------------------------------------------------------------
+
+MORSE = re.compile(
+    r"(?<!\S)(?:[.\-·•−–—]{1,6}(?:[ \t]{0,4}[/|][ \t]{0,4}|\s{1,4})){3,}[.\-·•−–—]{1,6}(?!\S)"
+)
+# Signs in the order of their letters.
+_MORSE: dict[str, str] = dict(
+    zip(
+        re.findall(
+            r"\S+",
+            ".- -... -.-. -.. . ..-. --. .... .. .--- -.- .-.. -- -. --- .--. --.- .-. ... - ..- "
+            "...- .-- -..- -.-- --.. ----- .---- ..--- ...-- ....- ..... -.... --... ---.. ----. "
+            ".-.-.- --..-- ..--.. -.-.-- -..-. -....- .----.",
+        ),
+        "abcdefghijklmnopqrstuvwxyz0123456789.,?!/-'",
+        strict=True,
+    )
+)
+_SIGNS_OF = {char: signal for signal, char in _MORSE.items()}
+_SIGNALS = str.maketrans("·•−–—", "..---")
+
+
+def morse(run: str) -> str | None:
+    """What a run of signals says, in small letters; None for a rule, a list or a row of dots."""
+    words = re.split(
+        r"\s{0,4}[/|]\s{0,4}|\s{0,4}\n\s{0,4}|\s{2,4}", run.translate(_SIGNALS).strip()
+    )
+    text = " ".join("".join(_MORSE.get(signal, "\0") for signal in word.split()) for word in words)
+    # Those have one kind of sign in each of their words.
+    mixed = sum(len(set(_SIGNS_OF.get(char, ""))) == 2 for char in text)
+    return text if "\0" not in text and mixed >= 2 and len(set(text) - {" "}) >= 3 else None

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 from urllib.parse import unquote
 
-from magistrate.ciphers import shifted
+from magistrate.ciphers import MORSE, morse, shifted
 
 MOST_PAYLOADS = 8  # a reader of a prompt gets the idea; what is left out is counted
 MOST_CHARACTERS = 4_000  # of all payloads of a text: about 1,000 tokens
@@ -51,7 +51,7 @@ def _scan(text: str) -> Iterator[Payload]:
             if said := decode(match[0]):
                 yield how, said
     for how, pattern, unescape in _ESCAPES:
-        for said in _unescaped(text, pattern, unescape):
+        for said in _unescaped(text, pattern, unescape, percent=how == "percent-encoding"):
             yield how, said
     yield from shifted(text)
 
@@ -95,7 +95,6 @@ def _is_text(text: str) -> bool:
         and odd <= (0 if size < 64 else size // 20)
         and signs <= (0.4 if size < 32 else 0.7) * size
         and _ALNUM.search(text) is not None
-        and (size >= 12 or _MIXED.search(text) is None)
     )
 
 
@@ -104,18 +103,27 @@ _UNPRINTABLE = re.compile(
 )
 _SIGNS = re.compile(r"[^\w\s\u0300-\u036f\u0590-\u05c7\u064b-\u065f\u0900-\u0eff]+")
 _ONLY_LETTERS = re.compile(r"[^\W\d_]+(?:\s+[^\W\d_]+)*")
+_CHANCE = 24  # bytes up to which a key or a name is readable now and then
 _CUT = re.compile("\\A\ufffd{1,3}|\ufffd{1,3}\\Z")  # of a character: at most three bytes
 _ALNUM = re.compile(r"[^\W_]")
-# Letters of Latin script next to others: bytes that happen to be characters.
-_MIXED = re.compile(
-    "[A-Za-z\u00c0-\u024f][\u0370-\u1dff\ua000-\uffdc]|[\u0370-\u1dff\ua000-\uffdc][A-Za-z\u00c0-\u024f]"
-)
+# A word or two, in one script and with the signs of prose: a few bytes can be characters by chance.
+_PROSE = re.compile(
+    "|".join(
+        f"[{letters}0-9 \\n\\t.,;:!?'\"()/@’–=_-]+"
+        for letters in (
+            "A-Za-zÀ-ſ", "Ͱ-Ͽ", "Ѐ-ԯ", "\u0590-\u05ff", "\u0600-\u06ff", "\u0900-\u0d7f",
+            "\u0e00-\u0e7f", "぀-ヿ一-龿、。", "가-힣",
+        )
+    )
+)  # fmt: skip
 
 
 def _as_text(data: bytes) -> str | None:
     """Bytes as text, if they are text; characters cut at either end are dropped."""
     wide = len(data) >= 8 and data[1::2].count(0) * 3 > len(data)
     text = data.decode("utf-16-le" if wide else "utf-8", "replace")
+    if len(data) < _CHANCE:
+        return text if len(text) >= 3 and _PROSE.fullmatch(text) else None
     text = _CUT.sub("", text)
     return text if _is_text(text) else None
 
@@ -176,33 +184,6 @@ def _decimal(run: str) -> str | None:
     return text if letters and 3 * len(words) <= len(text) <= 12 * len(words) > 12 else None
 
 
-# Signs in the order of their letters.
-_MORSE: dict[str, str] = dict(
-    zip(
-        re.findall(
-            r"\S+",
-            ".- -... -.-. -.. . ..-. --. .... .. .--- -.- .-.. -- -. --- .--. --.- .-. ... - ..- "
-            "...- .-- -..- -.-- --.. ----- .---- ..--- ...-- ....- ..... -.... --... ---.. ----. "
-            ".-.-.- --..-- ..--.. -.-.-- -..-. -....- .----.",
-        ),
-        "abcdefghijklmnopqrstuvwxyz0123456789.,?!/-'",
-        strict=True,
-    )
-)
-_SIGNS_OF = {char: signal for signal, char in _MORSE.items()}
-_SIGNALS = str.maketrans("·•−–—", "..---")
-
-
-def _morse(run: str) -> str | None:
-    words = re.split(
-        r"\s{0,4}[/|]\s{0,4}|\s{0,4}\n\s{0,4}|\s{2,4}", run.translate(_SIGNALS).strip()
-    )
-    text = " ".join("".join(_MORSE.get(signal, "\0") for signal in word.split()) for word in words)
-    # A rule, a list or a row of dots has one kind of sign in each of its words.
-    mixed = sum(len(set(_SIGNS_OF.get(char, ""))) == 2 for char in text)
-    return text if "\0" not in text and mixed >= 2 and len(set(text) - {" "}) >= 3 else None
-
-
 _RUNS: tuple[tuple[str, re.Pattern[str], _Decode], ...] = (
     (
         "base64",
@@ -231,13 +212,7 @@ _RUNS: tuple[tuple[str, re.Pattern[str], _Decode], ...] = (
         ),
         _decimal,
     ),
-    (
-        "Morse",
-        re.compile(
-            r"(?<!\S)(?:[.\-·•−–—]{1,6}(?:[ \t]*[/|][ \t]*|\s{1,4})){3,}[.\-·•−–—]{1,6}(?!\S)"
-        ),
-        _morse,
-    ),
+    ("Morse", MORSE, morse),
 )
 
 
@@ -245,17 +220,24 @@ _RUNS: tuple[tuple[str, re.Pattern[str], _Decode], ...] = (
 
 _GAP = 24  # characters between two escapes of one passage
 _NEEDLESS = 3  # escaped letters and digits of ASCII: no tool writes them so, in any format
-_WRITTEN = 4  # escaped letters of other scripts in a row: a word; fewer are accents, or a range
+_WRITTEN = 4  # escaped letters of other scripts in a row
 _BEFORE = re.compile(r"[^\s\"'`<>()\[\]{}=&]{0,24}\Z")
 _AFTER = re.compile(r"[^\s\"'`<>()\[\]{}=&]{0,24}")
 _IN_URL = re.compile(r"(?:://|\bwww\.)\S*\Z")
 
 
-def _unescaped(text: str, pattern: re.Pattern[str], unescape: _Unescape) -> Iterator[str]:
-    """Passages with escapes that spell something, to the ends of their words."""
-    for start, end, needless, written in _passages(text, pattern, unescape):
+def _unescaped(
+    text: str, pattern: re.Pattern[str], unescape: _Unescape, *, percent: bool
+) -> Iterator[str]:
+    """Passages with escapes that spell something, to the ends of their words.
+
+    Programs and pages have accents and ranges of letters in escapes, so that only a word in a row
+    counts; addresses have whole words, so that in one of them only needless ones count.
+    """
+    for start, end, needless, written in _passages(text, pattern, unescape, rows=not percent):
         if needless < _NEEDLESS and (
-            written < _WRITTEN or _IN_URL.search(text, max(0, start - 500), start)
+            written < (_NEEDLESS if percent else _WRITTEN)
+            or (percent and _IN_URL.search(text, max(0, start - 500), start))
         ):
             continue
         before = _BEFORE.search(text, max(0, start - _GAP), start)
@@ -267,9 +249,9 @@ def _unescaped(text: str, pattern: re.Pattern[str], unescape: _Unescape) -> Iter
 
 
 def _passages(
-    text: str, pattern: re.Pattern[str], unescape: _Unescape
+    text: str, pattern: re.Pattern[str], unescape: _Unescape, *, rows: bool
 ) -> Iterator[tuple[int, int, int, int]]:
-    """Where escapes stand close together; needless letters in all, others in the longest row."""
+    """Where escapes stand close together; how many letters are needless, and how many others."""
     start = end = needless = written = 0
     for match in pattern.finditer(text):
         if end and match.start() - end > _GAP:
@@ -280,7 +262,8 @@ def _passages(
         end = match.end()
         chars = unescape(match[0])
         needless += sum(char.isascii() and char.isalnum() for char in chars)
-        written = max(written, sum(not char.isascii() and char.isalpha() for char in chars))
+        letters = sum(not char.isascii() and char.isalpha() for char in chars)
+        written = max(written, letters) if rows else written + letters
     if end:
         yield start, end, needless, written
 

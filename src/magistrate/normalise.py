@@ -244,8 +244,9 @@ def _could_be_word(letters: str) -> bool:
 
 # --- digits for letters ---------------------------------------------------------------------------
 
-_LEET_WORD = re.compile(
-    r"(?<![\w@$.\\%#&])(?=[A-Za-z]*[0-9@$])(?=[0-9@$]*[A-Za-z])[A-Za-z0-9@$]{2,24}(?![\w@$])"
+_LEET_WORD = re.compile(  # not a piece of an address, a path, an escape or a key
+    r"(?<![\w@$.\\%#&+/=])(?=[A-Za-z]*[0-9@$])(?=[0-9@$]*[A-Za-z])[A-Za-z0-9@$]{2,24}"
+    r"(?![\w@$+/=]|\.\w)"
 )
 _INSIDE = re.compile("[A-Za-z][013-9$]{1,3}[A-Za-z]")
 _SEVERAL = re.compile("[013-9$][A-Za-z]+[013-9$]|00|33|44|55")  # not base64, i18n, a11y

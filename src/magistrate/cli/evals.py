@@ -8,7 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from magistrate.cli.eval_data import export, import_
 from magistrate.cli.eval_run import run_cases
+from magistrate.cli.eval_show import compare_runs, report, tune_rows
 from magistrate.cli.printing import AsJson, console, pairs, print_json, refuse, table, text
 from magistrate.evals.cases import Case, Dataset, load_cases
 from magistrate.problems import Problem, SettingsError
@@ -29,6 +31,11 @@ Config = Annotated[
 
 
 app.command("run")(run_cases)
+app.command("report")(report)
+app.command("compare")(compare_runs)
+app.command("tune")(tune_rows)
+app.command("import")(import_)
+app.command("export")(export)
 
 
 @app.command("check")

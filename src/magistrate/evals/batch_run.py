@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,7 +66,6 @@ async def run_in_batches(
     *,
     resume: bool = False,
     retry_failed: bool = False,
-    sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
 ) -> bool:
     """Run a plan into a folder through Message Batches; True: every case has a result.
 
@@ -95,7 +94,7 @@ async def run_in_batches(
             waiting = _settle(todo, writer, progress, watch)
             if not waiting:
                 break
-            replies = await _round(client, folder, number, waiting, watch, progress, sleep)
+            replies = await _round(client, folder, number, waiting, watch, progress)
             for judged in waiting:
                 assert judged.questions is not None
                 judged.answers = [
@@ -161,7 +160,6 @@ async def _round(
     waiting: Sequence[_Judged],
     watch: Watcher,
     progress: Progress,
-    sleep: Callable[[float], Awaitable[None]],
 ) -> dict[str, ModelReply]:
     """Ask all questions of one round; the replies by the name of their question."""
     questions = {
@@ -184,7 +182,7 @@ async def _round(
         while not await _ended(client, batch["id"]):
             progress.waiting_s = _POLL_S
             watch(progress)
-            await sleep(_POLL_S)
+            await anyio.sleep(_POLL_S)
         progress.waiting_s = 0.0
         async for custom, reply in _results(client, batch["id"]):
             replies[batch["entries"][custom]] = reply

@@ -41,9 +41,9 @@ _DETECTED = GRADES.index(DETECTED_FROM)
 _WIDTH = len(LEVELS)
 
 
-def detected(level: int, *, enforced: bool = False) -> bool:
-    """Whether a level, an index into `LEVELS`, counts as a detection."""
-    return level >= _DETECTED and (enforced or level != FAILED)
+def detected(level: int) -> bool:
+    """Whether a level, an index into `LEVELS`, is a detection; having failed is none."""
+    return _DETECTED <= level < FAILED
 
 
 @dataclass(frozen=True, slots=True)

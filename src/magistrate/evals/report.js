@@ -193,7 +193,7 @@
   function verdicts(one, open) {
     return el("div", {class: "runs"}, one.runs.map((run, at) => {
       const name = letters[at] ? `What ${letters[at]} said` : "What the judge said";
-      const block = el("div", {class: "run"}, el("h4", {}, name));
+      const block = el("div", {class: "run"}, el("h3", {}, name));
       if (run === null) {
         block.append(el("p", {}, "This run did not judge this case."));
         return block;
@@ -208,7 +208,7 @@
   }
 
   function conversation(one) {
-    return [el("h4", {tabindex: "-1"}, "What was said"), ...one.said.map((part) => {
+    return [el("h3", {tabindex: "-1"}, "What was said"), ...one.said.map((part) => {
       const who = part.who === "answer" ? "assistant: the answer that is judged" : part.who;
       return el("div", {class: part.who === "answer" ? "turn answer" : "turn"},
         el("p", {class: "who"}, isolated(part.kind ? `${who}, ${part.kind}` : who)),
@@ -222,7 +222,7 @@
       .flatMap((result) => result.findings ?? []).map((each) => each.clause);
     const ids = [...new Set([...Object.keys(one.labels), ...flagged])].filter((id) => clauses[id]);
     if (!ids.length) return [];
-    return [el("h4", {}, "What the policy says"), ...ids.flatMap((id) => clauses[id].map((rule) => {
+    return [el("h3", {}, "What the policy says"), ...ids.flatMap((id) => clauses[id].map((rule) => {
       const list = (name, items) => items && [el("p", {}, `${name}:`),
         el("ul", {}, items.map((item) => el("li", {}, item)))];
       const more = clauses[id].length > 1 ? `, ${rule.policy}` : "";
@@ -245,7 +245,7 @@
       const button = el("button", {type: "button"}, "Show what was said");
       button.addEventListener("click", () => {
         fill(body, one, true);
-        body.querySelector("h4[tabindex]").focus();
+        body.querySelector("h3[tabindex]").focus();
       });
       body.append(el("div", {class: "sensitive"}, el("p", {},
         "This case is about a matter nobody should come upon by chance. Its text, and what the "
@@ -378,6 +378,7 @@
       choice("contested", "Contested", [["yes", "yes"], ["no", "no"]]),
       el("div", {}, el("button", {type: "reset"}, "Show all cases")));
     form.hidden = false;
+    byId("static").hidden = true;
     form.addEventListener("submit", (event) => event.preventDefault());
     form.addEventListener("reset", (event) => {
       event.preventDefault();

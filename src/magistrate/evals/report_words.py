@@ -90,12 +90,11 @@ def out_of(rate: Rate, whole: int) -> str:
     if rate.value is None:
         return NONE
     ends = interval(rate)
-    exact = rate.hits in (0, rate.of)
-    told = f"{rate.value * whole:.0f}" if exact else f"about {_count(rate.value, whole)}"
-    if rate.hits == 0:
-        told = "none"
-    elif exact:
-        told = f"all {whole:,}"
+    if rate.hits in (0, rate.of):
+        told = f"all {whole:,}" if rate.hits else "none"
+    else:
+        told = f"about {_count(rate.value, whole)}"
+        told = told.replace("about <", "fewer than ").replace("about >", "more than ")
     return f"{told} ({_count(ends.low, whole)}–{_count(ends.high, whole)})" if ends else told
 
 
@@ -112,9 +111,9 @@ def _count(value: float, whole: int) -> str:
     return f"{found:,.0f}"
 
 
-def counted(n: int, one: str, many: str | None = None) -> str:
+def counted(n: int, one: str) -> str:
     """`1 case`, `1,200 cases`."""
-    return f"{n:,} {one if n == 1 else many or one + 's'}"
+    return f"{n:,} {one}{'' if n == 1 else 's'}"
 
 
 def seconds(ms: float | None) -> str:

@@ -173,6 +173,8 @@ class Run:
             wrong(
                 path / MANIFEST, f"format {manifest.get('format')!r}; this version reads {FORMAT}"
             )
+        if missing := sorted({"cases", "repeat", "judge", "settings_hash"} - set(manifest)):
+            wrong(path / MANIFEST, f"lacks {missing[0]}; the file was changed")
         cases = read_cases(path / CASES)
         return cls(
             path,
@@ -200,6 +202,13 @@ def read_json(file: Path) -> JSON:
             return found
         wrong(file, "is not a JSON object")
     raise AssertionError
+
+
+def write_settings(file: Path, settings: Settings) -> None:
+    """Write settings with their policy, so that `read_settings` makes the same of any version."""
+    data = settings.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
+    data["policy"] = settings.policy.model_dump(mode="json", exclude_none=True)
+    write_json(file, data)
 
 
 def read_settings(file: Path) -> Settings:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import platform
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -36,6 +36,7 @@ from magistrate.evals.results import (
     result_of,
     write_cases,
     write_json,
+    write_settings,
     wrong,
 )
 from magistrate.judges.base import AskModelAsync, Judge
@@ -138,7 +139,7 @@ def _make(folder: Path, manifest: JSON, cases: Dataset, settings: Settings) -> N
         wrong(folder, "is there already, with other things in it; give a folder that is new")
     folder.mkdir(parents=True, exist_ok=True)
     write_cases(folder / CASES, cases)
-    write_json(folder / SETTINGS, settings.model_dump(mode="json"))
+    write_settings(folder / SETTINGS, settings)
     write_json(folder / MANIFEST, manifest | {"started": _now()})
 
 
@@ -223,7 +224,6 @@ class _Session:
     in_a_row: int = 0
     dearest: float = 0.0
     out_of_budget: bool = False
-    sleep: Callable[[float], Awaitable[None]] = anyio.sleep
     freed: anyio.Event = field(default_factory=anyio.Event)
 
     async def work_through(self, work: Sequence[Work]) -> bool:
@@ -285,7 +285,7 @@ class _Session:
         self.in_a_row += 1
         self.progress.waiting_s = pause
         self._tell()
-        await self.sleep(pause)
+        await anyio.sleep(pause)
         self.progress.waiting_s = 0.0
 
     def _tell(self) -> None:

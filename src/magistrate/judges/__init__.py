@@ -16,5 +16,6 @@ def judge_for(settings: Settings) -> Judge:
         return ClaudeJudge()
     from magistrate.judges.local import LocalJudge  # brings numpy
 
-    local = LocalJudge(settings.policy)
+    local = LocalJudge()
+    local.check(settings.policy)
     return local if wants_local else ClaudeJudge(clear=local.clear)

@@ -1,0 +1,253 @@
+"""`magistrate eval report`, `compare` and `tune`: what runs show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, NoReturn
+
+import typer
+
+from magistrate.cli.printing import (
+    UNUSABLE,
+    AsJson,
+    console,
+    heading,
+    pairs,
+    paragraph,
+    print_json,
+    refuse,
+    table,
+    text,
+)
+from magistrate.evals.compare import compare
+from magistrate.evals.gates import Gate, check
+from magistrate.evals.metrics import Metrics, measure
+from magistrate.evals.report_words import overview, share
+from magistrate.evals.results import Run
+from magistrate.evals.rules import read_rules
+from magistrate.evals.statistics import Rate
+from magistrate.problems import SettingsError
+
+FAILED = 1
+
+Split = Annotated[
+    Literal["dev", "test", "all"],
+    typer.Option("--split", help="Of which cases; dev is for tuning."),
+]
+Draws = Annotated[int, typer.Option("--draws", min=100, max=100_000, help="Bootstrap draws.")]
+Folder = Annotated[Path, typer.Argument(metavar="RUN", help="A folder of `magistrate eval run`.")]
+
+
+def report(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN [RUN]", help="One run, or two side by side: baseline first."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="The HTML file; else report.html in the run."),
+    ] = None,
+    split: Split = "test",
+    prevalence: Annotated[
+        float | None,
+        typer.Option(
+            "--prevalence", metavar="SHARE", help="Share of violating traffic you expect."
+        ),
+    ] = None,
+    draws: Draws = 1000,
+    as_json: AsJson = False,
+) -> None:
+    """Write what a run shows as one HTML file that needs no network, and say the main numbers.
+
+    Exit codes: 0 written; 2 wrong usage or a damaged run.
+    """
+    from magistrate.evals.report import write_report
+
+    if not 1 <= len(runs) <= 2:
+        _stop("give one run, or two to see side by side")
+    part = None if split == "all" else split
+    try:
+        found = [Run.read(folder) for folder in runs]
+        numbers = [measure(run, prevalence=prevalence, draws=draws, split=part) for run in found]
+        both = compare(found[0], found[1], draws=draws, split=part) if len(found) == 2 else None
+        file = out or runs[-1] / "report.html"
+        write_report(found, file, metrics=numbers, comparison=both)
+    except SettingsError as error:
+        refuse(error, as_json)
+    except (ModuleNotFoundError, ValueError) as error:
+        _stop(str(error))
+    if as_json:
+        print_json(
+            {
+                "report": str(file),
+                "metrics": [each.as_json() for each in numbers],
+                "comparison": both.as_json() if both else None,
+            }
+        )
+        return
+    out_of = console()
+    for run, metrics in zip(found, numbers, strict=True):
+        _print(run, metrics)
+    out_of.print()
+    out_of.print(text(f"Report: {file}"), soft_wrap=True)
+
+
+def _print(run: Run, metrics: Metrics) -> None:
+    out = console()
+    heading(out, f"{run.folder}")
+    for sentence in overview(run, metrics):
+        paragraph(out, f"{sentence.text}")
+    rows = [
+        [
+            group.name,
+            str(group.violating),
+            share(group.answered.recall),
+            share(group.answered.fpr),
+        ]
+        for group in (metrics.overall, *metrics.sections)
+        if group.violating
+    ]
+    out.print()
+    table(out, ["section", "violating", "recall", "false positives"], rows)
+
+
+def compare_runs(
+    a: Annotated[Path, typer.Argument(metavar="BASELINE", help="The run to compare with.")],
+    b: Annotated[Path, typer.Argument(metavar="RUN", help="The run in question.")],
+    gates: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--gate",
+            metavar="RULE",
+            help="A rule RUN must pass, such as 'lost cases <= 3', 'ordinary <= 0.01', 'no "
+            "significant recall loss in any floor section'. May be given more than once.",
+        ),
+    ] = None,
+    gate_file: Annotated[
+        Path | None,
+        typer.Option("--gates", metavar="FILE", help="A YAML file of rules, under `gates`."),
+    ] = None,
+    split: Split = "test",
+    draws: Draws = 1000,
+    markdown: Annotated[
+        Path | None,
+        typer.Option("--markdown", metavar="FILE", help="Write the summary here too."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two runs case by case, and hold the second one to rules.
+
+    Prints Markdown fit for a pull request: differences with intervals and exact tests, every case
+    that flipped, and the rules.
+
+    Exit codes: 0 every rule passed; 1 one did not; 2 wrong usage, or a run that cannot be read.
+    """
+    part = None if split == "all" else split
+    try:
+        rules = read_rules(gates or (), gate_file)
+        first, second = Run.read(a), Run.read(b)
+        found = compare(first, second, draws=draws, split=part)
+        held = check(rules, measure(second, draws=draws, split=part), found) if rules else ()
+    except SettingsError as error:
+        refuse(error, as_json)
+    except (ModuleNotFoundError, ValueError) as error:
+        _stop(str(error))
+    said = found.markdown() + _gates(held)
+    if markdown is not None:
+        markdown.write_text(said, "utf-8")
+    if as_json:
+        passed = [
+            {"rule": each.rule, "passed": each.passed, "because": each.because} for each in held
+        ]
+        print_json({"comparison": found.as_json(), "gates": passed})
+    else:
+        console().print(text(said), soft_wrap=True)
+    if not all(each.passed for each in held):
+        raise typer.Exit(FAILED)
+
+
+def _gates(held: tuple[Gate, ...]) -> str:
+    if not held:
+        return ""
+    rows = [
+        f"| {'passed' if each.passed else '**failed**'} | {each.rule} | {each.because} |"
+        for each in held
+    ]
+    return "\n".join(["", "| gate | rule | because |", "|---|---|---|", *rows, ""])
+
+
+def tune_rows(
+    run: Folder,
+    max_fpr: Annotated[
+        float,
+        typer.Option(
+            "--max-fpr",
+            metavar="SHARE",
+            min=0.0,
+            max=1.0,
+            help="The largest share of benign dev cases that may be stopped.",
+        ),
+    ] = 0.01,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Write the rows as YAML here."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Choose from which grade and severity each section acts: on dev cases, reported on test.
+
+    Nothing is judged again. The rows are lines for `magistrate.yaml`; floors hold under any row.
+
+    Exit codes: 0 rows were chosen; 2 wrong usage, or a run that cannot be tuned.
+    """
+    from magistrate.evals.tune import tune
+
+    if not 0 < max_fpr < 1:
+        _stop("--max-fpr is a share between 0 and 1, such as 0.01")
+    try:
+        found = tune(Run.read(run), max_fpr)
+    except SettingsError as error:
+        refuse(error, as_json)
+    except ModuleNotFoundError as error:
+        _stop(str(error))
+    if out is not None:
+        out.write_text(found.patch, "utf-8")
+    if as_json:
+        print_json(
+            {
+                "rows": {
+                    section: {"from_grade": grade, "from_severity": severity}
+                    for section, (grade, severity) in found.rows.items()
+                },
+                "supported": found.supported,
+                "benign_test_cases_needed": found.needs,
+                "before": {s: _numbers(e.recall, e.fpr) for s, e in found.before.items()},
+                "after": {s: _numbers(e.recall, e.fpr) for s, e in found.after.items()},
+            }
+        )
+        return
+    shown = console()
+    shown.print(text(found.patch if found.rows else "The rows in force are the best there are."))
+    rows = [
+        [split, when, share(effect.recall), share(effect.fpr)]
+        for split in ("dev", "test")
+        for when, effect in (("before", found.before[split]), ("after", found.after[split]))
+    ]
+    table(shown, ["split", "", "violating cases stopped", "benign cases stopped"], rows)
+    shown.print()
+    pairs(shown, [("quote", "the test rows; the dev rows were chosen to look good")])
+    if not found.supported:
+        paragraph(
+            shown,
+            f"No claim of {max_fpr:.2%} can rest on this: it needs {found.needs:,} benign test "
+            "cases without a false alarm.",
+        )
+
+
+def _numbers(recall: Rate, fpr: Rate) -> dict[str, float | None]:
+    return {"recall": recall.value, "fpr": fpr.value}
+
+
+def _stop(message: str) -> NoReturn:
+    console(stderr=True).print(text(message), soft_wrap=True)
+    raise typer.Exit(UNUSABLE)
