@@ -236,7 +236,7 @@ def test_hostile_text_is_shown_and_does_nothing(reader, files):
     for summary in found.page.locator(".case > summary").all():
         summary.click()
     found.page.wait_for_function(
-        f"document.querySelectorAll('.case[open] .text').length >= {6 * len(HOSTILE)}"
+        "n => document.querySelectorAll('.case[open] .text').length >= n", arg=6 * len(HOSTILE)
     )
     assert found.page.evaluate("window.pwned") is None
     shown = set(found.page.eval_on_selector_all("#list *", "all => all.map(e => e.localName)"))

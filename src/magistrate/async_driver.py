@@ -45,8 +45,8 @@ from magistrate.responses import (
     rewritten,
     synthetic,
 )
-from magistrate.transfers import GRACE_S, broken, head_of, judging, model_reply, no_answer
-from magistrate.verdicts import Outcome, Verdict
+from magistrate.transfers import GRACE_S, head_of, judging, model_reply
+from magistrate.verdicts import Outcome, Verdict, broken, no_answer
 
 if TYPE_CHECKING:
     from magistrate.case import Case

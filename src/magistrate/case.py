@@ -33,8 +33,7 @@ from magistrate.flow import decline_thread, moderate
 from magistrate.messages import JSON, is_object, turns
 from magistrate.routes import batch_id
 from magistrate.subjects import Subject, Uninspected
-from magistrate.transfers import broken
-from magistrate.verdicts import JudgeInfo, Outcome, Unavailable, Verdict
+from magistrate.verdicts import JudgeInfo, Outcome, Unavailable, Verdict, broken
 
 if TYPE_CHECKING:
     from magistrate.middleware import Moderation

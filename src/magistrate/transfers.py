@@ -12,7 +12,6 @@ from magistrate.effects import Head
 from magistrate.judges.base import ModelReply
 from magistrate.messages import is_object
 from magistrate.responses import EVENT_STREAMS
-from magistrate.verdicts import JudgeInfo, Unavailable
 
 # A judge keeps its own deadline; an edge gives up on one that does not, this much later.
 GRACE_S = 0.25
@@ -57,13 +56,3 @@ def model_reply(response: httpx2.Response) -> ModelReply:
     return ModelReply(
         response.status_code, body if is_object(body) else None, dict(response.headers)
     )
-
-
-def no_answer(judge: JudgeInfo) -> Unavailable:
-    """What stands for a judge whose deadline has passed."""
-    return Unavailable("timeout", judge, "no answer within the deadline")
-
-
-def broken(judge: JudgeInfo, what: str) -> Unavailable:
-    """What stands for a judge that raised. `what` names the error's type, never its text."""
-    return Unavailable("error", judge, what)

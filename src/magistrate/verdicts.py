@@ -146,3 +146,13 @@ class Unavailable:
 
 
 Outcome: TypeAlias = Verdict | Unavailable
+
+
+def no_answer(judge: JudgeInfo) -> Unavailable:
+    """What stands for a judge whose deadline has passed."""
+    return Unavailable("timeout", judge, "no answer within the deadline")
+
+
+def broken(judge: JudgeInfo, what: str) -> Unavailable:
+    """What stands for a judge that raised. `what` names the error's type, never its text."""
+    return Unavailable("error", judge, what)

@@ -85,7 +85,7 @@ def _summary(cases: Dataset) -> dict[str, dict[str, Any]]:
         "counts": counts | dict(sorted(slices.items())),
         "sections": {
             name: [
-                sum(not case.benign for case in found),
+                sum(case.violates is True for case in found),
                 sum(case.benign for case in found),
                 sum(case.split == "dev" for case in found),
                 sum(case.split == "test" for case in found),

@@ -207,8 +207,8 @@ def _severity_steps(case: Case, result: Result) -> int | None:
         for finding in (result.verdict.findings if result.verdict else ())
         if finding.clause in case.violated and at_least(finding.grade, DETECTED_FROM, GRADES)
     ]
-    if not found or case.severity is None:
-        return None
+    if not found or case.severity is None or case.overall is not None:
+        return None  # a severity from elsewhere is a stand-in
     return abs(max(found) - SEVERITIES.index(case.severity))
 
 

@@ -180,7 +180,8 @@ def _tallies(
         level, violates = level_of(result), case.violates
         if violates is not None:
             for key in _places(case):
-                tallies[key].add(case.cluster, level, violating=violates, named=bool(case.labels))
+                named = bool(case.labels) and case.overall is None
+                tallies[key].add(case.cluster, level, violating=violates, named=named)
         if case.contested is not None:
             continue
         everywhere_ok = case.benign and case.overall is None

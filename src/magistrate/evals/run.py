@@ -42,9 +42,8 @@ from magistrate.evals.results import (
 from magistrate.judges.base import AskModelAsync, Judge
 from magistrate.messages import JSON
 from magistrate.settings import Settings
-from magistrate.transfers import broken
 from magistrate.trial import Trial
-from magistrate.verdicts import Failure, JudgeInfo, Outcome, Unavailable, Usage, Verdict
+from magistrate.verdicts import Failure, JudgeInfo, Outcome, Unavailable, Usage, Verdict, broken
 
 PASSES = 4  # how often a case is asked about that the server had no time for
 # What may be over a minute later. All other failures are about the case, or about the set-up.
