@@ -230,3 +230,24 @@ def test_ci_runs_the_readme_commands_as_they_stand() -> None:
     assert len(commands) == 2
     for command in commands:
         assert command in ci
+
+
+# --- demo --judge local ---------------------------------------------------------------------------
+
+
+def test_ones_own_text_is_judged_without_a_key_line_by_line() -> None:
+    lines = "How do I bake bread?\n? Take flour and water.\n\nnever read\n"
+    done = run("demo", "--judge", "local", stdin=lines)
+    assert done.returncode == 0, done.stderr
+    assert "ALLOW  You asked: How do I bake bread?" in done.stdout
+    assert "ALLOW  (judged as an answer)" in done.stdout
+    assert "never read" not in done.stdout
+
+
+def test_check_can_use_the_local_judge_without_a_key(tmp_path: Path) -> None:
+    (tmp_path / "magistrate.yaml").write_text("version: 1\njudge: {backend: local}\n")
+    done = run("check", "--json", stdin="How do I bake bread?", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert record["judge"]["name"] == "local"
+    assert record["usage"]["cost_usd"] == 0

@@ -252,6 +252,7 @@ def arrays(cases: list[Case], results: list[Result], enforced: bool) -> tuple[An
 def test_scores_are_those_of_scikit_learn(seed: int, enforced: bool):
     cases, results = judged_at_random(seed, 300)
     whole = quick(run(cases, results)).overall
+    assert whole.failed == sum(each.verdict is None for each in results)
     found = whole.enforced if enforced else whole.answered
     truth, score = arrays(cases, results, enforced)
     flagged = (score >= 3).astype(int)

@@ -29,6 +29,7 @@ from magistrate.evals.report_words import (
     changes,
     difference,
     dollars,
+    estimate,
     interval,
     out_of,
     overview,
@@ -103,6 +104,8 @@ def test_differences_times_and_prices():
     assert difference(Estimate(0.041, Interval(-0.012, 0.091))) == "+4.1 points (−1.2 to +9.1)"
     assert difference(Estimate(-0.0001, None)) == "0.0 points"
     assert difference(Estimate(None, None)) == "–"
+    assert estimate(Estimate(0.5, Interval(0.25, 0.75))) == "50.0% (25.0–75.0)"
+    assert estimate(Estimate(1.0, Interval(1.0, 1.0))) == "100.0%"  # no certainty from one case
     assert [seconds(None), seconds(340.4), seconds(1520)] == ["–", "340 ms", "1.5 s"]
     assert [dollars(None), dollars(0.0), dollars(3.2), dollars(0.0004)] == [
         "price not known",

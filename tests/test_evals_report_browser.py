@@ -240,7 +240,7 @@ def test_hostile_text_is_shown_and_does_nothing(reader, files):
     )
     assert found.page.evaluate("window.pwned") is None
     shown = set(found.page.eval_on_selector_all("#list *", "all => all.map(e => e.localName)"))
-    made = {"div", "p", "h4", "dl", "dt", "dd", "a", "q", "br", "strong", "ul", "button"}
+    made = {"div", "p", "h3", "dl", "dt", "dd", "a", "q", "br", "strong", "ul", "button"}
     assert shown - kinds <= made
     text = found.page.inner_text("#list")
     for plain in HOSTILE[:7]:

@@ -8,6 +8,7 @@ import html
 import json
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -397,6 +398,7 @@ def strings(value: Any) -> Iterator[str]:
             pass
 
 
+@cache
 def case_files(pattern: str) -> list[dict[str, Any]]:
     yaml = YAML(typ="safe")
     return [case for path in sorted(CASES.glob(pattern)) for case in yaml.load(path)["cases"]]

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.box import SIMPLE
@@ -16,8 +16,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from magistrate.cli.printing import AsJson, console, print_json, text
+from magistrate.cli.printing import AsJson, console, print_json, refuse, text
 from magistrate.messages import JSON
+from magistrate.problems import SettingsError
 
 if TYPE_CHECKING:
     from magistrate.cli.scenes import Scene
@@ -46,14 +47,31 @@ def demo(
         str | None,
         typer.Option("--only", metavar="WORD", help="Only conversations with WORD in the title."),
     ] = None,
+    judge: Annotated[
+        Literal["scripted", "local"],
+        typer.Option(
+            "--judge",
+            help="local: type texts of your own, judged by the embedded judge (extra `local`).",
+        ),
+    ] = "scripted",
 ) -> None:
     """Watch requests and streams be judged, and come back allowed, disclosed, held or blocked.
 
     Needs no key and no network: model and judge are simulated on a local port. The clients, the
     judge's prompts and parsing, the decisions and the enforcement are the real ones.
 
-    Exit codes: 0 every outcome was as expected; 1 one was not.
+    With --judge local you type the texts: each line is judged by the embedded judge.
+
+    Exit codes: 0 every outcome was as expected; 1 one was not; 2 the local judge is not installed.
     """
+    if judge == "local":
+        from magistrate.cli.playground import play
+
+        try:
+            play(console())
+        except SettingsError as error:
+            refuse(error, as_json)
+        return
     from magistrate.cli.scenes import DEFAULT, JUDGE, REPLIES, SCENES
     from magistrate.testing import Simulator
 

@@ -106,12 +106,13 @@ class Charts:
             shape=self._shape(runs),
             size=alt.Size("size:Q", scale=None, legend=None),
         )
-        words = base.mark_text(align="left", dx=7, dy=-7, fontSize=11).encode(
-            x=right, y=up, text="name:N", color=alt.value(_INK)
-        )
-        return self._svg(
-            (across + upward + curve + dots + words).properties(width=_WIDTH + 60, height=240)
-        )
+        whole = across + upward + curve + dots
+        for run, below in zip(runs, (-7, 15), strict=False):  # so that two runs do not overlap
+            words = base.transform_filter(alt.datum.run == run)
+            whole += words.mark_text(align="left", dx=7, dy=below, fontSize=11).encode(
+                x=right, y=up, text="name:N", color=alt.value(_INK)
+            )
+        return self._svg(whole.properties(width=_WIDTH + 60, height=240))
 
     def _base(self, marks: Iterable[Mark], runs: Sequence[str]) -> Any:
         rows = [

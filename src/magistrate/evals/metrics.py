@@ -192,7 +192,7 @@ def _tallies(
                     case.cluster,
                     level_of(result, clauses),
                     violating=label == "violated",
-                    named=not clauses.isdisjoint(case.labels),
+                    named=case.overall is None and not clauses.isdisjoint(case.labels),
                 )
     return tallies, too_few
 

@@ -28,7 +28,8 @@ from magistrate.evals.statistics import (
 class Paired:
     """How often both, only one, and neither of two runs did something.
 
-    `p` is that of the exact McNemar test. `adjusted` is p adjusted by Holm's method over the
+    `p` is that of the exact McNemar test, which takes cases for independent: of a violating case
+    and its ok twin, `recall` and `false_positives` count one each, `correct` both. `adjusted` is p adjusted by Holm's method over the
     `tests` sections that have a case to test; None for the overall row and where there is no case.
     """
 

@@ -62,9 +62,15 @@ def share(rate: Rate) -> str:
 
 
 def estimate(found: Estimate) -> str:
-    """A number between 0 and 1 that is no plain share, as a percentage with its interval."""
+    """A number between 0 and 1 that is no plain share, as a percentage with its interval.
+
+    Without it where resampling only ever gave one value: that is too little to resample, and no
+    certainty.
+    """
     ends = found.interval
-    return percent(found.value) + (f" ({bare(ends.low)}–{bare(ends.high)})" if ends else "")
+    if ends is None or ends.low == ends.high:
+        return percent(found.value)
+    return f"{percent(found.value)} ({bare(ends.low)}–{bare(ends.high)})"
 
 
 def difference(found: Estimate) -> str:

@@ -10,7 +10,8 @@
 
 A rate passes by its value, but only if the sample could have shown it: if every case had been right
 the whole 95 % interval would have kept the limit. Rules that compare need a baseline. A change is
-significant by the exact McNemar test, adjusted by Holm's method where several sections are asked.
+significant by the exact McNemar test, adjusted by Holm's method over all sections where a rule asks
+several of them.
 """
 
 from __future__ import annotations
