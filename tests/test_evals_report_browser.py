@@ -410,7 +410,7 @@ def test_without_scripts_there_is_all_but_the_cases(reader, files):
     found = reader(files["two"], java_script_enabled=False)
     assert found.page.is_visible("text=which does not run here")
     assert found.page.is_visible("text=Of 100 violating cases")
-    assert found.page.is_visible("caption:text-is('By section')")
+    assert found.page.is_visible("caption span:text-is('By section')")
     assert found.page.locator("svg").count() > 5
     assert found.page.is_hidden("#filters")
 
