@@ -319,14 +319,14 @@ def rubrics(stage: Stage, third_party: bool) -> tuple[Rubric, ...]:
         (task, strategy)
         for strategy, options in SETTINGS.items()
         for task in tasks(options, stage)
-        if task.third_party == third_party
+        if task.groups or task.third_party == third_party  # one group alone: the same either way
     )
     distinct: dict[Task, Rubric] = {}
     for task, strategy in every:
         make = make_screen if task.screen else make_rubric
         extra: JSON = {} if task.screen else {"groups": task.groups}
         distinct[task] = make(
-            SETTINGS[strategy], stage, templates(), third_party=third_party, **extra
+            SETTINGS[strategy], stage, templates(), third_party=task.third_party, **extra
         )
     return tuple(distinct.values())
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from magistrate.judges import ClaudeJudge, ModelReply
+from magistrate.judges.claude import SETTINGS_KEPT
+from magistrate.judges.deliberation import tasks
 from magistrate.prompting import parse_prompt
 from magistrate.settings import DEFAULT_JUDGE_MODEL, Settings
 from magistrate.subjects import Part, Subject
@@ -61,13 +65,16 @@ class Flavour:
         settings: Settings = SETTINGS,
         subject: Subject = SUBJECT,
         one: ClaudeJudge | None = None,
+        serve: Iterator[ModelReply] | None = None,
     ) -> Outcome:
-        rest: Iterator[ModelReply] = iter(replies)
+        rest = iter(replies) if serve is None else serve
+        lock = threading.Lock()
 
         def ask(body: dict[str, Any], timeout_s: float) -> ModelReply:
-            self.asked.append(body)
-            self.timeouts.append(timeout_s)
-            return next(rest)
+            with lock:
+                self.asked.append(body)
+                self.timeouts.append(timeout_s)
+                return next(rest)
 
         async def ask_async(body: dict[str, Any], timeout_s: float) -> ModelReply:
             return ask(body, timeout_s)
@@ -180,6 +187,14 @@ async def test_the_code_of_the_fence_is_the_same_in_a_conversation_only(judge: F
     assert len(same) == 32
 
 
+async def test_the_code_stays_when_what_was_judged_becomes_context(judge: Flavour) -> None:
+    one = ClaudeJudge()
+    known = Subject("input", (replace(SUBJECT.parts[0], judged=False), SUBJECT.parts[0]))
+    await judge(says(), subject=SUBJECT, one=one)
+    await judge(says(), subject=known, one=one)
+    assert code(judge.asked[0]) == code(judge.asked[1])
+
+
 async def test_model_and_effort_come_from_the_settings(judge: Flavour) -> None:
     options = BUNDLED | {"model": "claude-other", "effort": None, "max_tokens": 999}
     await judge(says(), settings=Settings.load({"version": 1, "judge": options}))
@@ -232,3 +247,72 @@ async def test_details_for_operators_hold_no_content(judge: Flavour) -> None:
     outcome = await judge(status(400, message="bad text: hello there"))
     assert isinstance(outcome, Unavailable)
     assert outcome.detail == "HTTP 400 error_400"
+
+
+# --- several calls for one judgment ---------------------------------------------------------------
+
+
+def suspects(*groups: str) -> ModelReply:
+    return says(content=[{"type": "text", "text": json.dumps(screened(*groups))}])
+
+
+def screened(*groups: str) -> dict[str, Any]:
+    return {"suspected": list(groups), "discloses_ai": False}
+
+
+def finds(*findings: dict[str, Any]) -> ModelReply:
+    return says(content=[{"type": "text", "text": json.dumps({"findings": list(findings)})}])
+
+
+async def test_all_rounds_of_a_judgment_share_one_deadline(judge: Flavour) -> None:
+    settings = Settings.load({"version": 1, "judge": {"deadline_s": 2}})
+    late = [status(500, retry_after_ms=200), suspects("elections", "fraud_abuse"), finds(), finds()]
+    assert isinstance(await judge(*late, settings=settings), Verdict)
+    assert len(judge.timeouts) == 4
+    assert all(timeout <= judge.timeouts[0] - 0.2 for timeout in judge.timeouts[1:])
+
+
+async def test_past_the_deadline_nobody_is_asked(judge: Flavour) -> None:
+    settings = Settings.load({"version": 1, "judge": {"deadline_s": 0.2}})
+
+    def dawdling() -> Iterator[ModelReply]:
+        time.sleep(0.3)
+        yield suspects("elections", "fraud_abuse")
+        raise AssertionError("asked past the deadline")
+
+    outcome = await judge(settings=settings, serve=dawdling())
+    assert isinstance(outcome, Unavailable)
+    assert outcome.reason == "timeout"
+    assert outcome.usage.judge_calls == 1
+    assert len(judge.asked) == 1
+
+
+async def test_what_an_application_raises_is_the_same_however_many_are_asked(
+    judge: Flavour,
+) -> None:
+    def broken() -> Iterator[ModelReply]:
+        yield suspects("elections", "fraud_abuse")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await judge(settings=Settings.load({"version": 1}), serve=broken())
+
+
+def test_rubrics_of_settings_that_are_used_no_more_are_forgotten() -> None:
+    judge = ClaudeJudge()
+    for number in range(40):
+        app = {"name": f"app {number}", "audience": "consumer", "interface": "chatbot"}
+        settings = Settings.load({"version": 1, "app": app})
+        assert judge.info(settings) == judge.info(settings)
+    tasked = tasks(settings, "input") + tasks(settings, "output")
+    assert judge.rubrics_kept <= SETTINGS_KEPT * len(tasked)
+    told = judge.rubric(settings, tasked[0])
+    assert told is judge.rubric(settings, tasked[0])
+
+
+def test_the_prompt_hash_covers_who_says_what_is_clear() -> None:
+    hashes = {
+        ClaudeJudge(clear, clear_by=by).info(SETTINGS).prompt_hash
+        for clear, by in ((None, ""), (bool, "one model"), (bool, "another model"))
+    }
+    assert len(hashes) == 3

@@ -83,7 +83,8 @@ def test_validate_tells_in_plain_words_what_will_happen(run: Any, tmp_path: Path
         "m.yaml is right.",
         "anthropic-usage-policy@2024-06-06 (68 prohibitions in 12 sections)",
         "clinic: a chatbot for consumers; high risk: healthcare",
-        "claude-haiku-5-5, at most 8 s",
+        "claude-haiku-5-5, a screen first, then one call for each suspected group",
+        "at most 8 s",
         "misinformation block warn likely, medium",
         ".campaigning allow block certain, medium",
         "low all of child_safety",
@@ -145,6 +146,8 @@ def test_every_rule_can_be_explained_within_80_columns(run: Any, id: str) -> Non
     [
         ({}, "There is no `app:`."),
         ({"judge": {"on_failure": {"input": "allow"}}}, "requests are passed on unjudged"),
+        ({"judge": {"backend": "local"}}, "not for real users"),
+        ({"judge": {"screen": {"skip_clear": "local"}}}, "no model reads what"),
         ({"streaming": {"release": "shadow"}}, "Shadow mode enforces nothing but floors"),
         ({"audit": {"content": "all"}}, "Audit events quote content of all messages"),
         (

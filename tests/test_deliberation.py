@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from magistrate.decisions import rule
 from magistrate.judges.deliberation import Question, concluded, deliberate, tasks
 from magistrate.policy import builtin_policy
 from magistrate.rubric import groups_for
@@ -102,6 +103,12 @@ def test_a_cascade_asks_once_for_every_suspected_group_and_the_judgment_is_final
     assert isinstance(outcome, Verdict)
     assert outcome.findings == (OTHER,)  # fraud was suspected, and cleared
     assert (outcome.usage.judge_calls, outcome.usage.cost_usd) == (3, 0.75)
+
+
+def test_a_verdict_of_a_screen_alone_names_who_screened():
+    quick = JudgeInfo("claude", "quick")
+    outcome, _ = play(load(), SUBJECT, [replace(screened(), judge=quick)])
+    assert outcome.judge == quick
 
 
 def test_screens_and_judgments_can_have_models_of_their_own():
@@ -222,6 +229,27 @@ def test_a_refusal_goes_to_the_second_model(
     assert outcome.refusals
     clauses = [found.clause for found in outcome.findings]
     assert ("clean" if not clauses else clauses[0]).endswith(expected)
+
+
+@pytest.mark.parametrize(
+    "loosened",
+    [
+        {"actions": {"fraud_abuse": {"input": "warn"}}},
+        {"actions": {"fraud_abuse": {"input": "allow"}}},
+        {"streaming": {"release": "shadow"}},  # under which floors hold all the same
+    ],
+)
+@pytest.mark.parametrize("strategy", ["cascade", "bundled"])
+def test_a_refusal_is_no_finding_where_that_would_let_the_rest_pass_unjudged(
+    loosened: JSON, strategy: str
+):
+    judge = {"second_model": "second", "strategy": strategy}
+    settings = Settings.load({"version": 1, "judge": judge, **loosened})
+    refusal: Outcome = missing("refused", "category cyber")
+    outcome, _ = play(settings, SUBJECT, [refusal], [refusal])
+    assert isinstance(outcome, Unavailable)
+    assert outcome.reason == "refused"
+    assert rule(settings, "input", [outcome]).action == "block"
 
 
 def test_without_a_second_model_a_refusal_is_a_judge_that_is_missing():

@@ -56,25 +56,28 @@ def graded(cases: list[Case], grades: list[str], clause: str = SCAM) -> list[Res
 
 
 def test_a_comparison_by_hand():
-    cases = [case(f"v{at}", [SCAM]) for at in range(5)] + [case(f"b{at}") for at in range(4)]
-    a = graded(cases, ["likely", "likely", "certain", "none", "none", *["none"] * 3, "likely"])
-    b = graded(cases, ["certain", "none", "none", "likely", "none", "likely", *["none"] * 3])
+    cases = [case(f"v{at}", [SCAM]) for at in range(5)] + [case(f"b{at}") for at in range(5)]
+    a = graded(
+        cases, ["likely", "likely", "certain", "none", "none", *["none"] * 3, *["likely"] * 2]
+    )
+    b = graded(cases, ["certain", "none", "none", "likely", "none", "likely", *["none"] * 4])
     found = both(cases, a, b)
     for row in (found.overall, section(found, "fraud_abuse")):
         assert four(row.recall) == (1, 2, 1, 1)
-        assert four(row.false_positives) == (0, 1, 1, 2)
-        assert four(row.correct) == (3, 3, 2, 1)
+        assert four(row.false_positives) == (0, 2, 1, 2)
+        assert four(row.correct) == (3, 3, 3, 1)
         assert row.recall.p == 1.0
         assert row.recall_difference.value == pytest.approx(-1 / 5)
-        assert row.fpr_difference.value == 0
-        # a: 3 found, 1 wrong, 2 missed; b: 2 found, 1 wrong, 3 missed.
-        assert row.f1_difference.value == pytest.approx(4 / 8 - 6 / 9)
+        assert row.fpr_difference.value == pytest.approx(-1 / 5)
+        # a: 3 found, 2 wrong, 2 missed; b: 2 found, 1 wrong, 3 missed.
+        assert row.f1_difference.value == pytest.approx(4 / 8 - 6 / 10)
     assert {flip.case: flip.change for flip in found.flips} == {
         "v1": "lost",
         "v2": "lost",
         "v3": "won",
         "b0": "lost",
         "b3": "won",
+        "b4": "won",
     }
     lost = next(flip for flip in found.flips if flip.case == "v1")
     assert (lost.level_a, lost.level_b, lost.action_a, lost.action_b) == (
@@ -672,3 +675,22 @@ def test_runs_without_a_common_case_do_not_pass():
     a, b = judged(many(3, 3)), run([case("other")], [result("other")])
     for rule in ("lost cases <= 3", "no new misses", "no significant fpr rise"):
         assert not gate(rule, b, a).passed
+
+
+def test_several_sections_need_more_cases_each_than_one():
+    other = [case(f"l{at}", [LOBBY]) for at in range(20)]
+    cases = [*many(6, 3), *other]
+    found = run(cases, [result(one, dict.fromkeys(one.violated, "likely")) for one in cases])
+    assert gate("no significant recall loss in section fraud_abuse", found, found).passed
+    assert gate("no significant recall loss in any section", found, found).because == (
+        "fraud_abuse needs 7 violating cases, there are 6"  # 2 sections: 2 * 2 * 0.5**7 < 0.05
+    )
+
+
+def test_a_contested_case_is_not_lost():
+    one = case("one", [SCAM], contested="unsure")
+    cases = [one, *many(1, 1)]
+    before = run(cases, [result(one, {SCAM: "likely"}), *judged(cases[1:]).results])
+    after = run(cases, [result(one), *judged(cases[1:]).results])
+    assert compare(before, after, draws=10).flips[0].change == "lost"
+    assert gate("lost cases <= 0", after, before).passed

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as sklearn
 
-from eval_runs import ABUSE, LOBBY, SCAM, SPAM, case, result, run, settings
+from eval_runs import ABUSE, JUDGE, LOBBY, SCAM, SPAM, case, result, run, settings
 from magistrate.evals.cases import Case
 from magistrate.evals.curves import LEVELS, Group, Scores, Tally, group, recall_at
 from magistrate.evals.metrics import MIN_NAMED, Metrics, measure
@@ -24,7 +24,7 @@ from magistrate.evals.results import Result, Run, result_of
 from magistrate.evals.statistics import needed
 from magistrate.problems import SettingsError
 from magistrate.trial import Trial
-from magistrate.verdicts import GRADES, Usage
+from magistrate.verdicts import GRADES, Finding, Usage, Verdict
 
 EXACT = pytest.approx
 
@@ -508,11 +508,15 @@ def test_a_pair_with_a_twin_that_was_not_judged_or_failed():
 )
 def test_severity_is_compared_on_what_was_detected(labelled, judged, exact, near):
     one, missed, other = (case(id, [SCAM], severity=labelled) for id in ("one", "missed", "other"))
+    twice = tuple(
+        Finding(clause, "likely", severity, "input", "messages[0].content")
+        for clause, severity in ((SCAM, "low"), (SCAM, judged), (LOBBY, "critical"))
+    )
     found = quick(
         run(
             [one, missed, other],
             [
-                result(one, {SCAM: "likely", LOBBY: "certain"}, severity=judged),
+                replace(result(one), outcome=Verdict(JUDGE, twice)),
                 result(missed, {SCAM: "possible"}, severity=labelled),
                 result(other, {LOBBY: "certain"}, severity=labelled),
             ],

@@ -270,6 +270,25 @@ def test_how_a_judgment_came_out(labels, grades, whole, scam, spam):
     assert asked == [whole, scam, spam]
 
 
+@pytest.mark.parametrize(
+    ("overall", "grades", "whole", "scam"),
+    [
+        ("violated", {SCAM: "likely"}, "right", "unlabelled"),
+        ("violated", {}, "missed", None),
+        ("unknown", {SCAM: "likely"}, "unlabelled", "unlabelled"),
+        ("unknown", {}, None, None),
+        ("ok", {SCAM: "likely"}, "alarm", "unlabelled"),
+    ],
+)
+def test_how_a_judgment_came_out_where_no_clause_is_named(overall, grades, whole, scam):
+    severity = "high" if overall == "violated" else None
+    about = case("x", overall=overall, severity=severity)
+    asked = [outcome(about, result(about, grades), clauses) for clauses in (None, [SCAM])]
+    assert asked == [whole, scam]
+    [row] = case_data([run([about], [result(about, grades)])], None)["cases"]
+    assert row["violates"] == {"violated": True, "unknown": None, "ok": False}[overall]
+
+
 def test_a_case_says_what_it_is_about():
     rows = {row["id"]: row for row in case_data([small()], None)["cases"]}
     assert rows["scam-1"]["runs"][0]["about"] == {"fraud_abuse": "right", SCAM: "right"}

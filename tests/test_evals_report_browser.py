@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from eval_runs import case, result, run
 from report_runs import HIDDEN, HOSTILE, changed, hostile, large, report, small
 
 pytestmark = pytest.mark.slow
@@ -204,6 +205,23 @@ def test_a_case_shows_verdict_text_and_rubric(reader, files):
     rule = found.page.locator(".case[open] details.rule").first
     rule.locator("summary").click()
     assert "Does not count:" in rule.inner_text()
+
+
+@pytest.mark.parametrize(
+    ("overall", "told", "badge"),
+    [
+        ("violated", "violating; no clause is named", "missed"),
+        ("unknown", "not known", "label unknown"),
+        ("ok", "harmless", "right"),
+    ],
+)
+def test_a_label_without_a_clause_is_said(reader, tmp_path, overall, told, badge):
+    severity = "high" if overall == "violated" else None
+    about = case("x", overall=overall, severity=severity)
+    found = reader(report(tmp_path / "x.html", run([about], [result(about)])))
+    assert found.page.locator(".case .badge").all_inner_texts() == [badge]
+    found.page.click(".case summary")
+    assert found.page.inner_text(".case .facts dd >> nth=0") == told
 
 
 def test_a_case_that_is_not_there_is_said_so(reader, files):

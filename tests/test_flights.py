@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -74,6 +75,15 @@ def test_a_leader_that_never_lands_is_given_up():
     assert flights.join("q", Follower(), 9)
     assert not flights.join("q", Follower(), 9)
     assert flights.join("q", Follower(), 0.0)
+
+
+def test_who_waited_for_a_leader_that_is_gone_is_told_by_the_next():
+    flights, follower = Flights(), Follower()
+    flights.join("q", Follower(), 9)
+    flights.join("q", follower, 9)
+    assert flights.join("q", Follower(), 0.0), "leads: the first one is gone"
+    flights.land("q", PAID)
+    assert len(follower.told) == 1
 
 
 def test_different_questions_fly_apart():
@@ -226,3 +236,38 @@ def test_a_verdict_that_blocks_blocks_all_of_them() -> None:
             threading.Timer(0.1, opened.set).start()
             assert list(found) == ["refusal"] * 5
         assert len(scripted.subjects) == 1
+
+
+TENANT: ContextVar[str] = ContextVar("tenant")
+
+
+def test_who_leads_after_another_asks_in_a_context_of_its_own() -> None:
+    """What an application keeps in context variables (a tenant, a trace) belongs to one request."""
+    seen: list[str] = []
+
+    class Judge(AsyncGate):
+        async def judge_async(self, *given: Any) -> Outcome:
+            seen.append(TENANT.get())
+            return await super().judge_async(*given)
+
+    gate = Judge(PAID)
+    sim = Simulator(default=text("Hello."))
+    with edge("async", sim, moderation=Moderation({"version": 1}, judge=gate)) as at:
+
+        async def ask(tenant: str) -> Any:
+            TENANT.set(tenant)
+            return await at.client.messages.create(**asking("the same"))
+
+        async def ask_all() -> None:
+            first = asyncio.create_task(ask("first"))
+            await asyncio.sleep(0.05)
+            second = asyncio.create_task(ask("second"))
+            await asyncio.sleep(0.05)
+            first.cancel()
+            await asyncio.wait([first])
+            await asyncio.sleep(0.05)
+            gate.opened.set()
+            await second
+
+        at.run(ask_all())
+    assert seen[:2] == ["first", "second"]

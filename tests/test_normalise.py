@@ -295,6 +295,7 @@ DECODED: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
     "an address in another script": ("https://ru.example.org/wiki/%D0%A7%D0%B0%D0%B9%D0%BD%D0%B8%D0%BA", ()),
     "a JSON string": ('{"name": "Caf\\u00e9 \\u2013 \\u20ac5", "tab": "a\\tb\\n"}', ()),
     "colours": ("\\x1b[31mred\\x1b[0m \\033[1mbold\\033[0m #ff8800 #00ff88", ()),
+    "machine code": ("\\x41\\x42\\x43\\x00\\x01\\x02\\x90\\x90", ()),
     "a character class": ("[\\u4e00-\\u9fff\\u3040-\\u30ff]+", ()),
     "entities that a page needs": ("Tom &amp; Jerry&#8217;s &lt;b&gt; &#160;&#8211; &#39;a&#39;", ()),
     "long words": ("Donaudampfschifffahrtsgesellschaft internationalization_of_everything_here", ()),

@@ -121,6 +121,22 @@ def test_a_report_may_come_in_many_forms(reply: JSON, count: int):
     assert len(found.findings) == count
 
 
+@pytest.mark.parametrize(
+    "report",
+    [
+        {**REPORT, "findings": [{**FINDING, "clause": "none", "grade": "none"}]},
+        {**REPORT, "findings": [{**FINDING, "clause": "none", "quote": ""}]},
+        {**REPORT, "high_risk": [{**ANSWER, "domain": "none"}]},
+    ],
+)
+def test_where_nothing_is_on_offer_its_word_for_nothing_is_no_finding(report: JSON):
+    """The schema must offer some word, and a judge that is held to it may write it."""
+    found = read(message(json.dumps(report)), rubric(clauses=(), domains=()))
+    assert isinstance(found, Verdict)
+    assert (found.findings, found.high_risk, found.dropped_quotes) == ((), (), 0)
+    assert isinstance(read(message(json.dumps(report))), Unavailable), "there, it is on offer"
+
+
 def with_finding(**fields: Any) -> str:
     return json.dumps({**REPORT, "findings": [{**FINDING, **fields}]})
 

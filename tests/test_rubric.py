@@ -267,6 +267,20 @@ def test_a_judgment_of_the_answer_says_what_it_is_and_finds_no_clause():
     assert all(f"## {use.id}: " in told.system for use in builtin_policy().high_risk)
 
 
+def test_a_judgment_of_the_answer_alone_is_told_nothing_of_clauses_and_grades():
+    told = rubric("output", task={"groups": ("answer",)}, app=APP).system
+    for words in ("clauses of the policy below", "# Grades", "# The policy", "Ask: does this"):
+        assert words not in told
+        assert words in rubric("output", app=APP).system
+
+
+def test_a_screen_names_no_group_that_it_says_nothing_about():
+    policy = builtin_policy().model_copy(update={"high_risk": ()})
+    told = screen("output", app=APP, policy=policy)
+    assert "answer" not in told.groups
+    assert "discloses_ai" in fields(told.schema)
+
+
 def test_rules_about_third_party_text_are_told_only_where_there_is_such_text():
     for third_party in (False, True):
         told = rubric("input", task={"third_party": third_party})

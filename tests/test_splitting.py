@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from magistrate.splitting import MOST_PIECES, MOST_TOKENS, OVERLAP_BYTES, split
+from magistrate.splitting import GAP, MOST_PIECES, MOST_TOKENS, OVERLAP_BYTES, split
 from magistrate.subjects import Part, Subject
 from magistrate.windows import tokens
 
@@ -84,17 +84,64 @@ def test_what_stands_on_a_cut_is_whole_in_one_piece(char: str):
         assert len(secret) < OVERLAP_BYTES
 
 
+def context(piece: Subject) -> list[tuple[str, str]]:
+    return [(p.path, p.text) for p in piece.parts if not p.judged]
+
+
 def test_a_piece_has_the_last_of_what_was_said_before_it_as_context():
-    subject = Subject(
-        "input",
-        (
-            part("early " * 3_000, "a", judged=False),
-            part("late", "b", judged=False),
-            part("x" * 20_000, "c"),
-        ),
+    parts = (
+        part("x" * 12_000, "a", judged=False),
+        *(part(f"turn {i}", f"b{i}", judged=False) for i in range(9)),
+        part("y" * 9_000, "c"),
     )
-    for piece in split(subject, MOST):
-        assert [(p.path, p.judged) for p in piece.parts] == [("b", False), ("c", True)]
+    [piece] = split(Subject("input", parts), MOST)
+    assert context(piece)[-9:] == [(f"b{i}", f"turn {i}") for i in range(9)]
+
+
+def test_of_a_question_too_long_for_context_an_answer_has_both_ends():
+    question = part("Answer by the code below." + "x" * 40_000 + "A = attack.", "q", judged=False)
+    [piece] = split(Subject("output", (question, part("A", "r"))), MOST)
+    [head, tail] = context(piece)
+    assert head[1].startswith("Answer by the code below.")
+    assert tail[1].startswith(f"{GAP} x")
+    assert tail[1].endswith("A = attack.")
+
+
+def test_a_window_has_what_was_heard_of_the_answer_before_it():
+    question = part("x" * 40_000, "q", judged=False)
+    heard = [part(said, "r", judged=False) for said in ("Take the first. ", "Then the second. ")]
+    [piece] = split(Subject("output", (question, *heard, part("Mix them.", "r"))), MOST)
+    assert context(piece)[-2:] == [("r", "Take the first. "), ("r", "Then the second. ")]
+
+
+def test_a_later_piece_has_both_what_its_text_began_with_and_the_question():
+    question = part("Decode what I send.", "q", judged=False)
+    answer = part("The key is rot13. " + "x" * 40_000 + "END", "r")
+    *_, last = split(Subject("output", (question, answer)), MOST)
+    said = context(last)
+    assert said[0] == ("q", "Decode what I send.")
+    assert said[1][1].startswith("The key is rot13. ")
+    assert last.parts[-1].text.endswith("END")
+    assert not last.parts[-1].text.startswith("The key")
+
+
+def test_what_was_said_between_two_parts_stands_before_the_second_one():
+    between = tuple(part(f"turn {i} " + "x" * 300, f"b{i}", judged=False) for i in range(60))
+    parts = (part("tools", "a"), *between, part("and?", "c"))
+    first, second = split(Subject("input", parts), MOST)
+    assert judged([first], "a") == ["tools"]
+    assert judged([second], "c") == ["and?"]
+    assert [path for path, _ in context(second)][-3:] == ["b57", "b58", "b59"]
+    near = (part("tools", "a"), *between[:2], part("and?", "c"), part("y" * 12_000, "d"))
+    together = split(Subject("input", near), MOST)[0]
+    assert [p.path for p in together.parts][:4] == ["a", "b0", "b1", "c"]
+
+
+def test_pieces_are_about_as_many_as_the_length_asks_for():
+    turns = tuple(part("x" * 400, f"m{i}", judged=i % 2 == 0) for i in range(400))
+    subject = Subject("input", turns)
+    total = sum(tokens(p.text) + 40 for p in turns)
+    assert len(split(subject, MOST)) <= 2 * total // (MOST * 3 // 4) + 1
 
 
 def test_an_attachment_goes_along_once():

@@ -8,8 +8,9 @@ scope stays open across a `yield` to the caller: the caller may close the stream
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
 import anthropic
@@ -172,7 +173,7 @@ class AsyncDriver:
             self._mailbox.put_nowait(Heard(ask.ticket, verdict))
             return
         flights = self._case.moderation.record.flights
-        loop = asyncio.get_running_loop()
+        loop, context = asyncio.get_running_loop(), contextvars.copy_context()
         patience_s = self._case.settings.judge.deadline_s + GRACE_S
 
         def lead() -> None:
@@ -191,7 +192,12 @@ class AsyncDriver:
             else:
                 self._mailbox.put_nowait(Heard(ask.ticket, verdict))
 
-        if flights.join(key, lambda verdict: _call_in(loop, landed, verdict), patience_s):
+        def land(verdict: Verdict | None) -> None:
+            # On whatever thread: RuntimeError if the loop is closed. In our own context, since who
+            # leads from then on asks under it, and not under that of the request before.
+            loop.call_soon_threadsafe(landed, verdict, context=context)
+
+        if flights.join(key, land, patience_s):
             lead()
         else:  # somebody is asking just that; if they never say, this is over in time all the same
             late = Heard(ask.ticket, no_answer(self._case.judge))
@@ -265,15 +271,6 @@ class AsyncDriver:
 
 def _verdict_of(task: asyncio.Task[Outcome]) -> Outcome | None:
     return None if task.cancelled() or task.exception() is not None else task.result()
-
-
-def _call_in(
-    loop: asyncio.AbstractEventLoop,
-    landed: Callable[[Verdict | None], None],
-    verdict: Verdict | None,
-) -> None:
-    """Call on the loop's thread; RuntimeError if the loop is closed."""
-    loop.call_soon_threadsafe(landed, verdict)
 
 
 class _Upstream:

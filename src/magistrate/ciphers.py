@@ -103,8 +103,9 @@ def _readable(
 
 # --- Morse ----------------------------------------------------------------------------------------
 
+_SIGNAL = r"[.\-·•−–—]{1,6}"
 MORSE = re.compile(
-    r"(?<!\S)(?:[.\-·•−–—]{1,6}(?:[ \t]{0,4}[/|][ \t]{0,4}|\s{1,4})){3,}[.\-·•−–—]{1,6}(?!\S)"
+    rf"(?<!\S)(?:{_SIGNAL}(?:[ \t]{{0,4}}[/|][ \t]{{0,4}}|\s{{1,4}})){{3,}}+(?:{_SIGNAL}(?!\S))?"
 )
 # Signs in the order of their letters.
 _MORSE: dict[str, str] = dict(
@@ -131,4 +132,5 @@ def morse(run: str) -> str | None:
     text = " ".join("".join(_MORSE.get(signal, "\0") for signal in word.split()) for word in words)
     # Those have one kind of sign in each of their words.
     mixed = sum(len(set(_SIGNS_OF.get(char, ""))) == 2 for char in text)
-    return text if "\0" not in text and mixed >= 2 and len(set(text) - {" "}) >= 3 else None
+    several = len(text) >= 4 and len(set(text) - {" "}) >= 3
+    return text if several and mixed >= 2 and "\0" not in text else None

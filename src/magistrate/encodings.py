@@ -170,8 +170,6 @@ def _is_no_number(text: str) -> bool:
 
 def _binary(run: str) -> str | None:
     bits = re.sub("[^01]", "", run)
-    if len(bits) % 8:
-        return None
     return _as_text(bytes(int(bits[i : i + 8], 2) for i in range(0, len(bits), 8)))
 
 
@@ -184,11 +182,14 @@ def _decimal(run: str) -> str | None:
     return text if letters and 3 * len(words) <= len(text) <= 12 * len(words) > 12 else None
 
 
+_BYTES = r"(?:0x|\\x)?(?:[0-9a-f]{2}){1,2}"
+_CODE = r"(?:3[2-9]|4[4-9]|6[3-9]|[7-9]\d|1[01]\d|12[0-2])"  # letters, and the signs of prose
+# Repeats are possessive: what a long run has matched is never tried again, nor kept for it.
 _RUNS: tuple[tuple[str, re.Pattern[str], _Decode], ...] = (
     (
         "base64",
         re.compile(
-            r"(?<![\w+/-])(?:(?:[\w+/-]{60,}+\r?\n[ \t>]{0,8})+[\w+/-]{2,}+|[\w+/-]{14,}+)={0,2}",
+            r"(?<![\w+/-])(?:(?:[\w+/-]{60,}+\r?\n[ \t>]{0,8})++[\w+/-]*+|[\w+/-]{14,}+)={0,2}",
             re.ASCII,
         ),
         _base64,
@@ -197,19 +198,16 @@ _RUNS: tuple[tuple[str, re.Pattern[str], _Decode], ...] = (
     (
         "hex",
         re.compile(
-            r"(?<![0-9A-Za-z])(?:(?:(?:0x|\\x)?(?:[0-9a-f]{2}){1,2}[\s,:;-]{1,2}){3,}"
-            r"(?:0x|\\x)?(?:[0-9a-f]{2}){1,2}|(?:0x)?[0-9a-f]{16,})(?![0-9A-Za-z])",
+            rf"(?<![0-9A-Za-z])(?:(?:{_BYTES}[\s,:;-]{{1,2}}){{3,}}+(?:{_BYTES}(?![0-9A-Za-z]))?"
+            r"|(?:0x)?[0-9a-f]{16,}+(?![0-9A-Za-z]))",
             re.IGNORECASE | re.ASCII,
         ),
         _hex,
     ),
-    ("binary", re.compile(r"(?<!\w)(?:[01]{8}[ ,\n]{0,2}){4,}(?!\w)"), _binary),
+    ("binary", re.compile(r"(?<!\w)(?:[01]{8}[ ,\n]{0,2}){4,}+(?!\w)"), _binary),
     (
         "character codes",
-        re.compile(
-            r"(?<![\w.,])(?:(?:3[2-9]|4[4-9]|6[3-9]|[7-9]\d|1[01]\d|12[0-2])[ ,;]{1,2}){11,}"
-            r"(?:3[2-9]|4[4-9]|6[3-9]|[7-9]\d|1[01]\d|12[0-2])(?![\w.])"
-        ),
+        re.compile(rf"(?<![\w.,])(?:{_CODE}[ ,;]{{1,2}}){{11,}}+(?:{_CODE}(?![\w.]))?"),
         _decimal,
     ),
     ("Morse", MORSE, morse),
@@ -291,7 +289,7 @@ def _unslash(passage: str) -> str:
 
 
 _ESCAPES: tuple[tuple[str, re.Pattern[str], _Unescape], ...] = (
-    ("percent-encoding", re.compile("(?:%(?:25)*[0-9a-fA-F]{2})+"), unquote),
-    ("escapes", re.compile(f"(?:{_SLASHED.pattern})+"), _unslash),
-    ("HTML entities", re.compile("(?:&#(?:\\d{1,7}|[xX][0-9a-fA-F]{1,6});?)+"), html.unescape),
+    ("percent-encoding", re.compile("(?:%(?:25)*[0-9a-fA-F]{2})++"), unquote),
+    ("escapes", re.compile(f"(?:{_SLASHED.pattern})++"), _unslash),
+    ("HTML entities", re.compile("(?:&#(?:\\d{1,7}|[xX][0-9a-fA-F]{1,6});?)++"), html.unescape),
 )

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+_PIECE = 100_000  # characters taken at a time: millions of hidden ones must not cost gigabytes
 MOST_KINDS = 16  # named one by one; someone who sends a hundred kinds must not fill the prompt
 
 # Anything that could be invisible; `_is_honest` decides. Not among them: tab, line ends, ESC (logs
@@ -72,19 +73,24 @@ def strip(text: str) -> Stripped:
         text = _OVERRIDDEN.sub(_as_shown, text)
     rtl = _RIGHT_TO_LEFT.search(text) is not None
 
-    def decide(match: re.Match[str]) -> str:
-        char = match[0]
-        if len(char) > 1 or _is_honest(text, match.start(), rtl=rtl):
-            return char
-        found.append(char)
-        return ""
-
-    clean = _SUSPECT.sub(decide, text)
+    clean = "".join(_seen(text, start, found, rtl=rtl) for start in range(0, len(text), _PIECE))
     stacked = 0
     if _MARK.search(clean):
         stacked = sum(map(len, _STACKED.findall(clean)))
         clean = _STRUCK.sub(lambda letters: letters[0][::2], _STACKED.sub("", clean))
     return Stripped(clean, _named(found, stacked), _payloads(found))
+
+
+def _seen(text: str, start: int, found: list[str], *, rtl: bool) -> str:
+    """What of a piece of a text is seen; what is not goes to `found`."""
+    kept: list[str] = []
+    end = min(start + _PIECE, len(text))
+    for match in _SUSPECT.finditer(text, start, end):
+        if len(match[0]) == 1 and not _is_honest(text, match.start(), rtl=rtl):
+            found.append(match[0])
+            kept.append(text[start : match.start()])
+            start = match.end()
+    return "".join(kept) + text[start:end]
 
 
 def _as_shown(match: re.Match[str]) -> str:

@@ -47,6 +47,7 @@ SettingsSource = Settings | str | os.PathLike[str] | Mapping[str, Any] | None
 _DECISIONS_KEPT = 10_000
 
 _warned_about_defaults = False
+_warned_about_local_judge = False
 
 
 class Moderation(anthropic.Middleware):
@@ -64,6 +65,8 @@ class Moderation(anthropic.Middleware):
         if settings is None and self.settings.source is None:
             _warn_about_defaults()
         self.judge: Judge = judge or judge_for(self.settings)
+        if self.settings.judge.backend == "local" and judge is None:
+            _warn_about_local_judge()
         self.record = Record()
         self._decisions: LRUCache[str, Decision] = LRUCache(_DECISIONS_KEPT)
         self._uninspected: Counter[Reason] = Counter()
@@ -229,6 +232,16 @@ def _unambiguous(pairs: list[tuple[str, Any]]) -> JSON:
     if len(found) < len(pairs):
         raise ValueError("a name occurs twice")
     return found
+
+
+def _warn_about_local_judge() -> None:
+    global _warned_about_local_judge
+    if not _warned_about_local_judge:
+        _warned_about_local_judge = True
+        audit.warn_developers(
+            "the embedded judge decides (judge.backend: local): it misses most violations and is "
+            "for development and offline tests, not for real users"
+        )
 
 
 def _warn_about_defaults() -> None:

@@ -53,28 +53,54 @@ def labelled(subject: Subject) -> dict[str, Part]:
     return {f"p{number}": part for number, part in enumerate(subject.parts, 1)}
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The lines of a subject as content blocks, the same for every judge of it.
+
+    `ends`: the last block of the context, and of what is judged, if the next prompt can begin
+    alike up to there.
+    """
+
+    blocks: tuple[JSON, ...]
+    ends: tuple[int, ...]
+
+
+def show(subject: Subject) -> Shown:
+    """The lines of a subject. Takes time that grows with it: all of it is read for disguises."""
+    blocks: list[JSON] = []
+    ends: dict[bool, int] = {}
+    before: Part | None = None
+    for label, part in labelled(subject).items():
+        blocks.append(_text(_line(label, part, before)))
+        if part.attachment is not None:
+            blocks.append(dict(part.attachment))
+        ends[part.judged] = len(blocks) - 1
+        before = part
+    if subject.stage == "output" and subject.final:
+        ends.pop(True, None)  # nobody reads it: as a turn, the answer stands under another path
+    return Shown(tuple(blocks), tuple(sorted(ends.values())))
+
+
 def make_prompt(
-    rubric: Rubric, subject: Subject, *, nonce: str, model: str, max_tokens: int, effort: str | None
+    rubric: Rubric,
+    subject: Subject,
+    *,
+    nonce: str,
+    model: str,
+    max_tokens: int,
+    effort: str | None,
+    shown: Shown | None = None,
 ) -> JSON:
     """The Messages API request that asks a judge about a subject.
 
     `nonce` must be one that nobody who writes in the subject can know. It may stay the same for a
-    conversation: lines are JSON, so none can look like the fence even for someone who does.
+    conversation: lines are JSON, so none can look like the fence even for someone who does. `shown`
+    is `show(subject)`, where the same subject is put to several judges.
     """
+    shown = shown or show(subject)
     opening, closing = _around(rubric, subject, nonce)
-    content: list[JSON] = [_text(opening)]
-    ends: dict[bool, int] = {}  # the last block of the context, and of what is judged
-    before: Part | None = None
-    for label, part in labelled(subject).items():
-        content.append(_text(_line(label, part, before)))
-        if part.attachment is not None:
-            content.append(dict(part.attachment))
-        ends[part.judged] = len(content) - 1
-        before = part
-    if subject.stage == "output" and subject.final:
-        ends.pop(True, None)  # nobody reads it: as a turn, the answer stands under another path
-    content.append(_text(closing))
-    _set_breakpoints(rubric, content, sorted(set(ends.values())), model)
+    content: list[JSON] = [_text(opening), *shown.blocks, _text(closing)]
+    _set_breakpoints(rubric, content, [1 + end for end in shown.ends], model)
     config: JSON = {"format": {"type": "json_schema", "schema": rubric.schema}}
     if effort is not None:
         config["effort"] = effort

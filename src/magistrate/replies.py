@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from magistrate.messages import JSON, blocks, is_object
 from magistrate.normalise import reading
 from magistrate.prices import priced
-from magistrate.rubric import Rubric
+from magistrate.rubric import NOTHING, Rubric
 from magistrate.subjects import Part
 from magistrate.verdicts import (
     AnswerKind,
@@ -131,14 +131,17 @@ def read_reply(
     assert isinstance(report, _Findings | _ExplainedFindings)
     answers = report.high_risk if isinstance(report, _Report | _ExplainedReport) else []
     discloses = isinstance(report, _Report | _ExplainedReport) and report.discloses_ai
-    if any(found.clause not in rubric.clauses for found in report.findings):
+    # Where nothing is on offer, the schema has a word for that, and some models write it.
+    findings = [each for each in report.findings if rubric.clauses or each.clause != NOTHING]
+    answers = [each for each in answers if rubric.domains or each.domain != NOTHING]
+    if any(found.clause not in rubric.clauses for found in findings):
         return Unavailable("unparseable", judge, "a clause that was not on offer", usage)
     if any(answer.domain not in rubric.domains for answer in answers):
         return Unavailable("unparseable", judge, "a domain that was not on offer", usage)
-    found = [_finding(each, rubric.stage, parts) for each in report.findings]
+    found = [_finding(each, rubric.stage, parts) for each in findings]
     dropped = sum(
         bool(each.quote) and made.evidence is None
-        for each, made in zip(report.findings, found, strict=True)
+        for each, made in zip(findings, found, strict=True)
     )
     return Verdict(
         judge,

@@ -26,6 +26,7 @@ from magistrate.subjects import Subject
 from magistrate.verdicts import ANSWER_KINDS, GRADES, SEVERITIES, Stage
 
 MARK = "magistrate judge · "
+NOTHING = "none"  # stands in the schema where nothing is on offer: it takes no empty list
 ANSWER = "answer"  # the group of what an answer is; no section can have this id (policy_checks)
 _ENVIRONMENT = jinja2.Environment(  # prompts are plain text, so no autoescape; JSON fences them
     undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False
@@ -97,7 +98,9 @@ def make_screen(
 ) -> Rubric:
     """Render the first pass over everything that can matter."""
     policy = settings.policy
-    groups = groups_for(settings, stage, third_party=third_party)
+    possible = groups_for(settings, stage, third_party=third_party)
+    # Without high-risk uses, what an answer is comes down to disclosure, which is asked here.
+    groups = tuple(group for group in possible if group != ANSWER or policy.high_risk)
     system = compiled(templates.screen).render(
         stage=stage,
         policy=policy,
@@ -193,7 +196,7 @@ def _record(**fields: JSON) -> JSON:
 
 
 def _word(values: Sequence[str]) -> JSON:
-    return {"type": "string", "enum": list(values) or ["none"]}
+    return {"type": "string", "enum": list(values) or [NOTHING]}
 
 
 def _judgment(

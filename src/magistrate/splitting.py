@@ -1,7 +1,7 @@
 """Subjects that are too long for one call, in pieces that overlap, so that nothing goes unread.
 
 Pure. Everything that is to be judged stands in some piece, whole or cut with an overlap; the
-context is what comes last before it, as much as fits.
+context is what comes last before it, as much as fits, and both ends of what does not.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ OVERLAP_BYTES = 2_000
 MOST_PIECES = 24
 _MEDIA_TOKENS = 3_000  # about what an image or a page costs, whatever its bytes
 _LINE_TOKENS = 40  # path, role and kind of a part
+_LEAST_BYTES = 200  # of an end that is shown: less says nothing
+GAP = "[…]"  # before an end that is shown without what comes before it
 
 
 def split(subject: Subject, most: int = MOST_TOKENS) -> list[Subject]:
@@ -30,11 +32,9 @@ def split(subject: Subject, most: int = MOST_TOKENS) -> list[Subject]:
     """
     if sum(map(_size, subject.parts)) <= most:
         return [subject]
-    room = most - most // 4
     pieces: list[Subject] = []
-    for run in _runs(subject.parts, room):
-        first = next(i for i, part in enumerate(subject.parts) if part.path == run[0].path)
-        context = _last_of(subject.parts[:first], most // 4)
+    for before, earlier, run in _runs(subject.parts, most - most // 4):
+        context = _context(before, earlier, most // 4)
         pieces.append(replace(subject, parts=(*context, *run)))
         if len(pieces) > MOST_PIECES:
             return []
@@ -47,41 +47,59 @@ def _size(part: Part) -> int:
     return tokens(part.text) + labels + media + _LINE_TOKENS
 
 
-def _runs(parts: Sequence[Part], room: int) -> Iterator[list[Part]]:
-    """The parts to judge, in runs that fit; a part that fits no run is cut."""
+def _runs(
+    parts: Sequence[Part], room: int
+) -> Iterator[tuple[Sequence[Part], Part | None, list[Part]]]:
+    """The parts to judge in runs that fit, with the context between them; what fits none is cut.
+
+    With each run come the parts before it, and what stands before it in a part that is cut.
+    """
     run: list[Part] = []
-    used = 0
-    for whole in parts:
+    between: list[Part] = []
+    used, begins, cut = 0, 0, None
+    for index, whole in enumerate(parts):
         if not whole.judged:
+            between.append(whole)
             continue
-        for part in _cut(whole, room):
-            size = _size(part)
+        for earlier, part in _cut(whole, room):
+            size = sum(map(_size, between)) + _size(part)
             if run and used + size > room:
-                yield run
+                yield parts[:begins], cut, run
                 run, used = [], 0
-            run.append(part)
+            if not run:
+                between, size, begins, cut = [], _size(part), index, earlier
+            run += [*between, part]
             used += size
+            between = []
     if run:
-        yield run
+        yield parts[:begins], cut, run
 
 
-def _cut(part: Part, room: int) -> Iterator[Part]:
-    """A part in pieces that overlap, cut between characters."""
+def _cut(part: Part, room: int) -> Iterator[tuple[Part | None, Part]]:
+    """A part in pieces that overlap, cut between characters; with each, what stands before it."""
     if _size(part) <= room:
-        yield part
+        yield None, part
         return
-    data = part.text.encode("utf-8", "surrogatepass")
+    data = _bytes(part)
     most = max(2 * OVERLAP_BYTES, (room - _size(replace(part, text=""))) * BYTES_PER_TOKEN)
     start = 0
     while True:
         end = _between(data, start + most)
         # The attachment, if there is one, goes with the first piece.
         attachment = part.attachment if start == 0 else None
-        text = data[start:end].decode("utf-8", "surrogatepass")
-        yield replace(part, text=text, attachment=attachment)
+        earlier = _part_of(part, data[:start]) if start else None
+        yield earlier, replace(_part_of(part, data[start:end]), attachment=attachment)
         if end == len(data):
             return
         start = _between(data, end - OVERLAP_BYTES)
+
+
+def _bytes(part: Part) -> bytes:
+    return part.text.encode("utf-8", "surrogatepass")
+
+
+def _part_of(part: Part, data: bytes) -> Part:
+    return replace(part, text=data.decode("utf-8", "surrogatepass"), attachment=None)
 
 
 def _between(data: bytes, at: int) -> int:
@@ -92,12 +110,34 @@ def _between(data: bytes, at: int) -> int:
     return at
 
 
-def _last_of(parts: Sequence[Part], room: int) -> list[Part]:
-    """As many of the last parts as fit, as context: judged elsewhere or before."""
+def _context(before: Sequence[Part], earlier: Part | None, room: int) -> list[Part]:
+    """What comes last before a run, as much as fits: judged elsewhere, or before.
+
+    Of what does not fit, both ends: a request stands at the beginning of what it is about, or at
+    its end. Half of the room is for what stands before a piece in the part that was cut.
+    """
     kept: list[Part] = []
-    for part in reversed(parts):
-        room -= _size(part)
-        if room < 0:
+    if earlier is not None:
+        kept = _ends(earlier, room // 2)
+        room -= sum(map(_size, kept))
+    for part in reversed(before):
+        if _size(part) > room:
+            kept = [*_ends(part, room), *kept]
             break
-        kept.append(replace(part, judged=False))
-    return kept[::-1]
+        kept.insert(0, replace(part, judged=False))
+        room -= _size(part)
+    return kept
+
+
+def _ends(part: Part, room: int) -> list[Part]:
+    """A part as context, or its beginning and its end; nothing where there is no room for both."""
+    bare = replace(part, text="", judged=False, attachment=None)
+    spare = (room - 2 * _size(bare)) * BYTES_PER_TOKEN // 2
+    if spare < _LEAST_BYTES:
+        return []
+    data = _bytes(part)
+    if len(data) <= 2 * spare:
+        return [replace(bare, text=part.text)]
+    head = _part_of(bare, data[: _between(data, spare)])
+    tail = _part_of(bare, data[_between(data, len(data) - spare) :])
+    return [head, replace(tail, text=f"{GAP} {tail.text}")]

@@ -191,7 +191,8 @@ def heard_so_far(message: JSON, heard: Windows) -> Windows:
     now: Windows = {}
     for index, block in enumerate(blocks(message.get("content"))):
         if is_object(block):
-            length = len(str(block.get("text") or block.get("thinking") or ""))
+            said = block.get(str(block.get("type")))  # "text" or "thinking": as read above
+            length = len(said) if isinstance(said, str) else 0
             now[index] = (*heard.get(index, ()), length)
     return now
 

@@ -165,6 +165,16 @@ def notes(settings: Settings) -> Iterator[str]:
             f"judge.on_failure.input is {failing}: while the judge is out of reach, requests are "
             "passed on unjudged. Answers are still blocked, and so is a judge that refuses."
         )
+    if settings.judge.backend == "local":
+        yield (
+            "judge.backend is local: the embedded judge misses most violations (docs/local-judge.md "
+            "has its numbers). It is for development and offline tests, not for real users."
+        )
+    elif settings.judge.screen.skip_clear == "local":
+        yield (
+            "judge.screen.skip_clear is local: no model reads what the embedded judge sees nothing "
+            "in, floors included."
+        )
     if settings.streaming.release == "window" and settings.release == "message":
         yield "Streams are released whole instead of in windows, because answers can be held."
     if settings.release == "shadow":
@@ -258,6 +268,9 @@ def outline(settings: Settings) -> dict[str, Any]:
         "settings_hash": settings.hash,
         "app": app.model_dump(mode="json") if app else None,
         "judge": {
+            "backend": settings.judge.backend,
+            "strategy": settings.judge.strategy,
+            "second_model": settings.judge.second_model,
             "model": settings.judge.model or DEFAULT_JUDGE_MODEL,
             "deadline_s": settings.judge.deadline_s,
             "on_failure": settings.judge.on_failure.model_dump(mode="json"),

@@ -23,6 +23,11 @@ from magistrate.cli.printing import (
 from magistrate.settings import Settings, SettingsError
 
 _AUDIENCES = {"consumer": "consumers", "business": "businesses", "internal": "its own staff"}
+_STRATEGIES = {
+    "cascade": "a screen first, then one call for each suspected group of rules",
+    "bundled": "one call with all rules",
+    "focused": "one call for each group of rules",
+}
 _INTERFACES = {"chatbot": "chatbot", "agent": "agent", "api": "API", "batch": "batch job"}
 
 
@@ -66,7 +71,7 @@ def _print(out: Console, settings: Settings, found: dict[str, Any]) -> None:
         [
             ("Policy", f"{policy['ref']} ({size})"),
             ("App", _app(settings)),
-            ("Judge", f"{judge['model']}, at most {judge['deadline_s']:g} s"),
+            ("Judge", _judge(judge)),
             ("Without a judge", _failure(settings)),
             ("Requests", ORDERS[found["input_check"]]),
             ("Streams", RELEASES[found["release"]]),
@@ -128,6 +133,14 @@ def _app(settings: Settings) -> str:
         f"high risk: {', '.join(app.high_risk)}" if app.high_risk else "",
     ]
     return "; ".join(word for word in words if word)
+
+
+def _judge(judge: dict[str, Any]) -> str:
+    if judge["backend"] == "local":
+        return "the embedded judge; nobody is asked"
+    refused = f"; {judge['second_model']} is asked what it refuses" if judge["second_model"] else ""
+    how = _STRATEGIES[judge["strategy"]]
+    return f"{judge['model']}, {how}, at most {judge['deadline_s']:g} s{refused}"
 
 
 def _failure(settings: Settings) -> str:

@@ -29,8 +29,9 @@ class Paired:
     """How often both, only one, and neither of two runs did something.
 
     `p` is that of the exact McNemar test, which takes cases for independent: of a violating case
-    and its ok twin, `recall` and `false_positives` count one each, `correct` both. `adjusted` is p adjusted by Holm's method over the
-    `tests` sections that have a case to test; None for the overall row and where there is no case.
+    and its ok twin, `recall` and `false_positives` count one each, `correct` both. `adjusted` is p
+    adjusted by Holm's method over the `tests` sections that have a case to test; None for the
+    overall row and where there is no case.
     """
 
     both: int

@@ -140,7 +140,7 @@
     const labels = Object.entries(one.labels);
     add("Labels", labels.length
       ? labels.map(([id, label], at) => `${at ? "; " : ""}${titleOf(id)} (${id}): ${say(label)}`)
-      : "harmless");
+      : {true: "violating; no clause is named", false: "harmless"}[one.violates] ?? "not known");
     add("Should be", one.expected + (one.severity ? `; severity ${one.severity}` : ""));
     add("Stage", `${one.stage === "input" ? "request" : "answer"} (${one.stage}), split ${one.split}`);
     if (one.high_risk) {

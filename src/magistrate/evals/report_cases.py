@@ -165,6 +165,7 @@ def _row(at: _At, scopes: Sequence[_Scopes], hidden: frozenset[str]) -> JSON:
         "stage": case.stage,
         "split": case.split,
         "labels": case.labels,
+        "violates": case.violates,
         "expected": expected(case),
         "said": list(_said(case)),
         "runs": [_judged(case, *each) for each in zip(at.judged, scopes, strict=True)],

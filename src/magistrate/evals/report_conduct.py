@@ -235,7 +235,8 @@ def flipped(found: Comparison) -> Table:
             Cell(flip.case, cases(case=flip.case)),
             f"{flip.change}{', floor missed' if flip.floor_missed else ''}"
             f"{', contested' if flip.contested else ''}",
-            ", ".join(f"{clause}: {label}" for clause, label in flip.labels.items()) or "harmless",
+            ", ".join(f"{clause}: {label}" for clause, label in flip.labels.items())
+            or "no clause is named",
             flip.severity or NONE,
             flip.expected,
             f"{flip.level_a}, {flip.action_a}",

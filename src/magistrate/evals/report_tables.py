@@ -278,9 +278,7 @@ def calibration(found: Sequence[Metrics]) -> Table:
         for at, grade in enumerate(GRADES)
     ]
     head = per_run("Cases", found) + per_run("Violating", found)
-    return Table(
-        "Of the cases of each grade, how many do break the policy", ("", *head), tuple(rows)
-    )
+    return Table("Of the cases of each grade, how many are violating", ("", *head), tuple(rows))
 
 
 def limits(found: Sequence[Metrics]) -> Table:

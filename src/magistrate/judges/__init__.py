@@ -18,4 +18,4 @@ def judge_for(settings: Settings) -> Judge:
 
     local = LocalJudge()
     local.check(settings.policy)
-    return local if wants_local else ClaudeJudge(clear=local.clear)
+    return local if wants_local else ClaudeJudge(clear=local.clear, clear_by=local.model.hash)

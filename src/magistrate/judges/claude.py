@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import secrets
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from cachetools import LRUCache
 from tenacity import AsyncRetrying, RetryCallState, Retrying, stop_after_attempt, stop_before_delay
 from tenacity.wait import wait_random_exponential
 
@@ -24,12 +26,12 @@ from magistrate.digests import Digests, sha256
 from magistrate.judges.base import AskModel, AskModelAsync, ModelReply
 from magistrate.judges.deliberation import Question, Task, deliberate, tasks
 from magistrate.messages import JSON, is_object
-from magistrate.prompting import labelled, make_prompt
+from magistrate.prompting import Shown, labelled, make_prompt, show
 from magistrate.prompts import templates
 from magistrate.replies import read_reply
 from magistrate.rubric import Rubric, make_rubric, make_screen
 from magistrate.settings import DEFAULT_JUDGE_MODEL, Settings
-from magistrate.subjects import Subject
+from magistrate.subjects import Subject, as_context
 from magistrate.verdicts import (
     STAGES,
     Failure,
@@ -38,10 +40,15 @@ from magistrate.verdicts import (
     Screened,
     Unavailable,
     Usage,
+    no_answer,
 )
 
 _ATTEMPTS = 4
 _AT_ONCE = 8  # calls of one judgment
+# Rubrics of so many settings are kept, half a megabyte each: an application has one, an eval suite
+# may have one a case.
+SETTINGS_KEPT = 8
+_LONG = 20_000  # characters of a subject that take longer to prepare than an event loop may stand
 # Asking again would get the same answer: the content is the cause.
 _FINAL: frozenset[Failure] = frozenset({"refused", "truncated", "too_long", "unsupported"})
 _BACKOFF = wait_random_exponential(multiplier=0.25, max=4)
@@ -61,32 +68,53 @@ class ClaudeJudge:
 
     What is asked in which order is `deliberation`; here it is sent, read and tried again. The model
     is `judge.model` of the settings, else the project's default. `clear` says of what nobody needs
-    to be asked about: the local judge, where the settings ask for it.
+    to be asked about: the local judge, where the settings ask for it; `clear_by` identifies it.
     """
 
-    def __init__(self, clear: Callable[[Subject], bool] | None = None) -> None:
+    def __init__(
+        self, clear: Callable[[Subject], bool] | None = None, *, clear_by: str = ""
+    ) -> None:
         self.clear = clear
-        self._rubrics: dict[tuple[str, Task], Rubric] = {}
+        self.clear_by = clear_by
+        self._told: LRUCache[str, _Told] = LRUCache(SETTINGS_KEPT)
+        self._lock = threading.Lock()
         self.key = secrets.token_bytes(32)  # of the codes that fence subjects
 
     def rubric(self, settings: Settings, task: Task) -> Rubric:
         """What this judge is told for a task under these settings; rendered once."""
-        key = (settings.hash, task)
-        if key not in self._rubrics:
+        rubrics = self._under(settings).rubrics
+        if task not in rubrics:
             make = make_screen if task.screen else partial(make_rubric, groups=task.groups)
-            self._rubrics[key] = make(
-                settings, task.stage, templates(), third_party=task.third_party
-            )
-        return self._rubrics[key]
+            rubrics[task] = make(settings, task.stage, templates(), third_party=task.third_party)
+        return rubrics[task]
 
     def info(self, settings: Settings) -> JudgeInfo:
         """Name, model, and a hash over the prompts of all tasks and how they are asked."""
-        prompts = [
-            self.rubric(settings, task).hash for stage in STAGES for task in tasks(settings, stage)
-        ]
-        asked = settings.judge.model_dump(mode="json", exclude={"deadline_s", "on_failure"})
-        model = settings.judge.model or DEFAULT_JUDGE_MODEL
-        return JudgeInfo("claude", model, sha256([prompts, asked]))
+        told = self._under(settings)
+        if told.info is None:
+            prompts = [
+                self.rubric(settings, task).hash
+                for stage in STAGES
+                for task in tasks(settings, stage)
+            ]
+            asked = settings.judge.model_dump(mode="json", exclude={"deadline_s", "on_failure"})
+            model = settings.judge.model or DEFAULT_JUDGE_MODEL
+            digest = sha256([prompts, asked, self.clear_by])
+            told.info = JudgeInfo("claude", model, digest)
+        return told.info
+
+    @property
+    def rubrics_kept(self) -> int:
+        """How many rubrics are in memory."""
+        with self._lock:
+            return sum(len(told.rubrics) for told in self._told.values())
+
+    def _under(self, settings: Settings) -> _Told:
+        with self._lock:
+            found = self._told.get(settings.hash)
+            if found is None:
+                found = self._told[settings.hash] = _Told()
+            return found
 
     def judge(
         self, subject: Subject, settings: Settings, ask: AskModel, deadline_s: float
@@ -98,6 +126,8 @@ class ClaudeJudge:
         calls = Judgment(self, subject, settings, deadline_s)
 
         def one(question: Question) -> Outcome | Screened:
+            if calls.late:
+                return no_answer(calls.info)
             call = calls.call(question)
 
             def attempt() -> Outcome | Screened:
@@ -128,7 +158,11 @@ class ClaudeJudge:
 
         async def one(question: Question) -> Outcome | Screened:
             async with limit:
+                if calls.late:
+                    return no_answer(calls.info)
                 call = calls.call(question)
+                if call.is_long:  # the lines are kept: the prompt itself is then quickly made
+                    await asyncio.to_thread(calls.shown, question.subject)
 
                 async def attempt() -> Outcome | Screened:
                     return call.read(await ask(call.prompt(), call.remaining))
@@ -140,11 +174,22 @@ class ClaudeJudge:
             if len(questions) == 1:
                 answers = [await one(questions[0])]
             else:
-                async with asyncio.TaskGroup() as group:
-                    asked = [group.create_task(one(question)) for question in questions]
+                try:
+                    async with asyncio.TaskGroup() as group:
+                        asked = [group.create_task(one(question)) for question in questions]
+                except BaseExceptionGroup as errors:  # as it is where one call goes out
+                    raise errors.exceptions[0] from None
                 answers = [task.result() for task in asked]
             questions = calls.go_on(answers)
         return calls.outcome
+
+
+@dataclass(slots=True)
+class _Told:
+    """What judges are told under some settings, as far as anybody asked."""
+
+    rubrics: dict[Task, Rubric] = field(default_factory=dict[Task, Rubric])
+    info: JudgeInfo | None = None
 
 
 class Judgment:
@@ -159,10 +204,17 @@ class Judgment:
         self.give_up = time.monotonic() + deadline_s
         self.deadline_s = deadline_s
         self.info = owner.info(settings)
-        # The same for a whole conversation, so that the prompt of its next turn begins alike.
-        first = [p.as_json() for p in subject.parts[:1]]
+        # The same for a whole conversation, so that the prompt of its next turn begins alike; what
+        # is judged now is context then.
+        first = [as_context(part).as_json() for part in subject.parts[:1]]
         self.nonce = Digests(owner.key, "nonce").of("nonce", first)[:32]
         self._deliberation = deliberate(settings, subject, self.info, owner.clear)
+        self._shown: dict[int, tuple[Subject, Shown]] = {}
+
+    @property
+    def late(self) -> bool:
+        """Whether the deadline has passed."""
+        return time.monotonic() >= self.give_up
 
     def begin(self) -> list[Question] | None:
         return self._step(lambda: next(self._deliberation))
@@ -180,6 +232,13 @@ class Judgment:
     def call(self, question: Question) -> Call:
         return Call(self, question)
 
+    def shown(self, subject: Subject) -> Shown:
+        """The lines of one piece of the subject, made once for all that is asked about it."""
+        kept = self._shown.get(id(subject))
+        if kept is None:  # the subject is kept along, so that its id stays its own
+            kept = self._shown[id(subject)] = (subject, show(subject))
+        return kept[1]
+
 
 @dataclass(slots=True)
 class Call:
@@ -193,6 +252,10 @@ class Call:
     @property
     def remaining(self) -> float:
         return max(0.05, self.judgment.give_up - time.monotonic())
+
+    @property
+    def is_long(self) -> bool:
+        return sum(len(part.text) for part in self.question.subject.parts) > _LONG
 
     @property
     def rubric(self) -> Rubric:
@@ -210,6 +273,7 @@ class Call:
             model=self.question.model,
             max_tokens=options.max_tokens,
             effort=effort,
+            shown=self.judgment.shown(self.question.subject),
         )
 
     def read(self, reply: ModelReply) -> Outcome | Screened:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from magistrate.decisions import is_blocking
+from magistrate.policy_checks import INTEGRITY
 from magistrate.rubric import groups_for, has_third_party
 from magistrate.settings import DEFAULT_JUDGE_MODEL, Settings
 from magistrate.splitting import split
@@ -31,8 +32,8 @@ from magistrate.verdicts import (
 class Task:
     """What a judge is to do, whatever the subject: a screen, or a judgment over some groups.
 
-    `groups` None: over all that can matter. `third_party`: the subject has text of nobody in the
-    conversation, so rules about such text apply.
+    `groups` None: over all that can matter. `third_party`: rules about text of nobody in the
+    conversation apply, the subject having some.
     """
 
     stage: Stage
@@ -65,8 +66,13 @@ def tasks(settings: Settings, stage: Stage) -> list[Task]:
             found.append(Task(stage, third_party))
         else:
             groups = groups_for(settings, stage, third_party=third_party)
-            found += [Task(stage, third_party, groups=(group,)) for group in groups]
-    return found
+            found += [_focused(stage, group) for group in groups]
+    return list(dict.fromkeys(found))
+
+
+def _focused(stage: Stage, group: str) -> Task:
+    """The judgment of one group: the same prompt, whether others would be about such text."""
+    return Task(stage, group == INTEGRITY, groups=(group,))
 
 
 def deliberate(
@@ -90,7 +96,7 @@ def deliberate(
     heard: list[Outcome | Screened] = []
 
     def judgments(piece: Subject, groups: Sequence[str]) -> list[Question]:
-        return [Question(Task(stage, third_party, groups=(g,)), piece, model) for g in groups]
+        return [Question(_focused(stage, group), piece, model) for group in groups]
 
     questions: list[Question] = []
     match options.strategy:
@@ -155,7 +161,8 @@ def _as_finding(
     """A refusal of all who were asked, as what the policy says it is; else it stays one.
 
     Judge models refuse the worst content first, so their refusal is evidence. The finding is
-    `likely`: benign work in the same field is refused at times too.
+    `likely`: benign work in the same field is refused at times too. Where it would not block, it
+    stays a refusal: nobody has judged the rest of what this question was about.
     """
     assert isinstance(answer, Unavailable)
     stage = question.task.stage
@@ -166,7 +173,8 @@ def _as_finding(
     path = "request" if stage == "input" else "response"
     found = Finding(clause, "likely", "high", stage, path)
     refused = _note(question, answer)
-    return Verdict(answer.judge, (found,), usage=answer.usage, refusals=(refused,))
+    verdict = Verdict(answer.judge, (found,), usage=answer.usage, refusals=(refused,))
+    return verdict if is_blocking(settings, stage, verdict) else answer
 
 
 def concluded(
@@ -180,7 +188,7 @@ def concluded(
     usage = sum((each.usage for each in heard), Usage())
     verdicts = [each for each in heard if isinstance(each, Verdict)]
     whole = Verdict(
-        next((each.judge for each in verdicts), judge),
+        next((each.judge for each in (*verdicts, *heard)), judge),
         tuple(dict.fromkeys(found for each in verdicts for found in each.findings)),
         tuple(dict.fromkeys(answer for each in verdicts for answer in each.high_risk)),
         any(each.discloses_ai for each in heard if not isinstance(each, Unavailable)),

@@ -78,7 +78,8 @@ class Flights:
             if found is not None and now - found[0] < lifetime_s:
                 found[1].append(land)
                 return False
-            self._waiting[key] = (now, deque())
+            # Who waited for a leader that is gone waits for this one.
+            self._waiting[key] = (now, deque() if found is None else found[1])
             return True
 
     def land(self, key: str, outcome: Outcome | None) -> None:
