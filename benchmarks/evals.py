@@ -75,7 +75,7 @@ def made_up(folder: Path, results: int, seed: int = 0) -> None:
     write_json(
         folder / MANIFEST,
         {"format": FORMAT, "cases": len(cases), "cases_hash": Dataset(tuple(cases)).hash}
-        | {"repeat": 1, "judge": {"name": JUDGE.name}},
+        | {"repeat": 1, "judge": {"name": JUDGE.name}, "settings_hash": settings.hash},
     )
     random_ = random.Random(seed)
     writer = Writer(folder)

@@ -204,7 +204,7 @@ _RUNS: tuple[tuple[str, re.Pattern[str], _Decode], ...] = (
         ),
         _hex,
     ),
-    ("binary", re.compile(r"(?<!\w)(?:[01]{8}[ ,\n]{0,2}){4,}+(?!\w)"), _binary),
+    ("binary", re.compile(r"(?<!\w)(?:[01]{8}[ ,\n]{0,2}){4,}+(?![01])"), _binary),
     (
         "character codes",
         re.compile(rf"(?<![\w.,])(?:{_CODE}[ ,;]{{1,2}}){{11,}}+(?:{_CODE}(?![\w.]))?"),
@@ -217,6 +217,7 @@ _RUNS: tuple[tuple[str, re.Pattern[str], _Decode], ...] = (
 # --- escapes between other characters -------------------------------------------------------------
 
 _GAP = 24  # characters between two escapes of one passage
+_LONGEST = 16_000  # characters decoded at once: four times what can be shown
 _NEEDLESS = 3  # escaped letters and digits of ASCII: no tool writes them so, in any format
 _WRITTEN = 4  # escaped letters of other scripts in a row
 _BEFORE = re.compile(r"[^\s\"'`<>()\[\]{}=&]{0,24}\Z")
@@ -252,7 +253,7 @@ def _passages(
     """Where escapes stand close together; how many letters are needless, and how many others."""
     start = end = needless = written = 0
     for match in pattern.finditer(text):
-        if end and match.start() - end > _GAP:
+        if end and (match.start() - end > _GAP or end - start > _LONGEST):
             yield start, end, needless, written
             end = needless = written = 0
         if not end:
@@ -289,7 +290,11 @@ def _unslash(passage: str) -> str:
 
 
 _ESCAPES: tuple[tuple[str, re.Pattern[str], _Unescape], ...] = (
-    ("percent-encoding", re.compile("(?:%(?:25)*[0-9a-fA-F]{2})++"), unquote),
-    ("escapes", re.compile(f"(?:{_SLASHED.pattern})++"), _unslash),
-    ("HTML entities", re.compile("(?:&#(?:\\d{1,7}|[xX][0-9a-fA-F]{1,6});?)++"), html.unescape),
+    ("percent-encoding", re.compile("(?:%(?:25)*[0-9a-fA-F]{2}){1,999}+"), unquote),
+    ("escapes", re.compile(f"(?:{_SLASHED.pattern}){{1,999}}+"), _unslash),
+    (
+        "HTML entities",
+        re.compile("(?:&#(?:\\d{1,7}|[xX][0-9a-fA-F]{1,6});?){1,999}+"),
+        html.unescape,
+    ),
 )

@@ -10,6 +10,7 @@ Source of names and categories: the Unicode character database of the running Py
 from __future__ import annotations
 
 import re
+import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
@@ -87,7 +88,7 @@ def _seen(text: str, start: int, found: list[str], *, rtl: bool) -> str:
     end = min(start + _PIECE, len(text))
     for match in _SUSPECT.finditer(text, start, end):
         if len(match[0]) == 1 and not _is_honest(text, match.start(), rtl=rtl):
-            found.append(match[0])
+            found.append(sys.intern(match[0]))  # one object a kind, however many there are
             kept.append(text[start : match.start()])
             start = match.end()
     return "".join(kept) + text[start:end]

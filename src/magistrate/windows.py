@@ -30,7 +30,12 @@ _WHOLE_BLOCKS = frozenset({"text", "thinking"})  # every other block is judged i
 
 def tokens(data: str) -> int:
     """About how many tokens a text has."""
-    return -(-len(data.encode("utf-8", "surrogatepass")) // BYTES_PER_TOKEN)
+    return -(-_size(data) // BYTES_PER_TOKEN)
+
+
+def _size(data: str) -> int:
+    """Bytes of a text. Deltas are added up in bytes: rounding each one up would count too many."""
+    return len(data.encode("utf-8", "surrogatepass"))
 
 
 @dataclass(slots=True)
@@ -52,8 +57,8 @@ class Holdback:
     _block_at: int | None = None
     _open: set[str] = field(default_factory=set[str])  # indices of the open blocks behind it
     _bare: dict[str, int] = field(default_factory=dict[str, int])
-    _block_tokens: int = 0
-    _ready_tokens: int = 0
+    _block_size: int = 0
+    _ready_size: int = 0
     _windows: int = 0
 
     @property
@@ -83,9 +88,9 @@ class Holdback:
             return [event]
         self._queue.append((event, weight))
         if self._block_at is None:
-            self._ready_tokens += weight
+            self._ready_size += weight
         else:
-            self._block_tokens += weight
+            self._block_size += weight
         index = str(event.data.get("index"))
         ends = event.type == "content_block_stop"
         if starts:
@@ -100,32 +105,32 @@ class Holdback:
         return []
 
     def _weigh(self, event: Event) -> int:
-        """Tokens of content in an event; 0 only for an event that carries none."""
+        """Bytes of content in an event; 0 only for an event that carries none."""
         data = event.data
         match event.type:
             case "message_start" if is_object(start := data.get("message")):
                 content = start.get("content")
-                return tokens(str(content)) if content else 0
+                return _size(str(content)) if content else 0
             case "content_block_start":
                 block = data.get("content_block")
                 kind = block.get("type") if is_object(block) else None
                 if is_object(block) and str(kind) in _WHOLE_BLOCKS:
-                    return tokens(str(block.get(str(kind)) or ""))
+                    return _size(str(block.get(str(kind)) or ""))
                 if self._block_at is None:
                     self._block_at = self._next
                 self._open.add(str(data.get("index")))
-                return tokens(str(block))
+                return _size(str(block))
             case "content_block_delta" if is_object(delta := data.get("delta")):
                 return _weigh_delta(delta)
             case name if name in _CONTENT_FREE:
                 return 0
             case _:
                 self.unknown.append(Uninspected(f"event[{self._next}]", "unknown_event"))
-                return max(1, tokens(event.raw.decode("utf-8", "replace")))
+                return max(1, len(event.raw))
 
     def _close_block(self) -> None:
-        self._ready_tokens += self._block_tokens
-        self._block_at, self._block_tokens = None, 0
+        self._ready_size += self._block_size
+        self._block_at, self._block_size = None, 0
         self._open.clear()
 
     def end(self) -> None:
@@ -145,14 +150,15 @@ class Holdback:
         if self.out or self._boundary <= self._heard_to:
             return False
         size = WINDOW if self._windows else FIRST_WINDOW
-        return self.ended or (not self.whole and self._ready_tokens >= size)
+        ready = self._ready_size >= size * BYTES_PER_TOKEN
+        return self.ended or (not self.whole and ready)
 
     def take(self) -> None:
         """Cut the next window; `answer` then holds the message up to its end."""
         for event, _ in islice(self._queue, self._boundary - self._first):
             self.answer.feed(event)
         self._heard_to = self._boundary
-        self._ready_tokens = 0
+        self._ready_size = 0
         self._windows += 1
 
     def release(self) -> list[Event]:
@@ -174,7 +180,7 @@ class Holdback:
     @property
     def wants_more(self) -> bool:
         """Whether to go on reading upstream."""
-        return not self.ended and (self.whole or self._ready_tokens < FULL)
+        return not self.ended and (self.whole or self._ready_size < FULL * BYTES_PER_TOKEN)
 
     @property
     def empty(self) -> bool:
@@ -183,11 +189,11 @@ class Holdback:
 
 
 def _weigh_delta(delta: JSON) -> int:
-    """Tokens in a delta; one of no known kind carries some, whatever it looks like."""
+    """Bytes in a delta; one of no known kind carries some, whatever it looks like."""
     kind = str(delta.get("type"))
     if kind == "signature_delta" and delta.keys() <= {"type", "signature"}:
         return 0
-    size = tokens("".join(str(value) for name, value in delta.items() if name != "type"))
+    size = _size("".join(str(value) for name, value in delta.items() if name != "type"))
     return size if kind in DELTA_FIELDS else max(1, size)
 
 

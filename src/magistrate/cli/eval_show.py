@@ -26,7 +26,7 @@ from magistrate.evals.report_words import overview, share
 from magistrate.evals.results import Run
 from magistrate.evals.rules import read_rules
 from magistrate.evals.statistics import Rate
-from magistrate.problems import SettingsError
+from magistrate.problems import SettingsError, nearest
 
 FAILED = 1
 
@@ -46,6 +46,15 @@ def report(
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="FILE", help="The HTML file; else report.html in the run."),
+    ] = None,
+    hide: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--hide",
+            metavar="ID",
+            help="Show texts about this section or clause only on a click, as those of child "
+            "safety always are. May be given more than once.",
+        ),
     ] = None,
     split: Split = "test",
     prevalence: Annotated[
@@ -71,7 +80,14 @@ def report(
         numbers = [measure(run, prevalence=prevalence, draws=draws, split=part) for run in found]
         both = compare(found[0], found[1], draws=draws, split=part) if len(found) == 2 else None
         file = out or runs[-1] / "report.html"
-        write_report(found, file, metrics=numbers, comparison=both)
+        known = [
+            *found[-1].settings.policy.clauses,
+            *(g.id for g in found[-1].settings.policy.groups),
+        ]
+        for id in hide or ():
+            if id not in known:
+                _stop(f"--hide: '{id}' is no section or clause{nearest(id, known)}")
+        write_report(found, file, metrics=numbers, comparison=both, sensitive=hide or ())
     except SettingsError as error:
         refuse(error, as_json)
     except (ModuleNotFoundError, ValueError) as error:
