@@ -23,7 +23,7 @@ from ruamel.yaml import YAML
 
 from magistrate.conversation import Conversation
 from magistrate.digests import Digests
-from magistrate.judges.deliberation import Task, tasks
+from magistrate.judges.deliberation import tasks
 from magistrate.prompting import make_prompt, parse_prompt
 from magistrate.prompts import templates
 from magistrate.rubric import Rubric, has_third_party, make_rubric, make_screen
@@ -303,32 +303,31 @@ def twin_of(place: str, length: int, *, known: bool) -> Subject:
 
 # --- from a subject to the judge and back ---------------------------------------------------------
 
-SETTINGS = {
-    strategy: Settings.load(
+SETTINGS = tuple(
+    Settings.load(
         {"version": 1, "app": {"name": "acme", "audience": "consumer", "interface": "chatbot"}}
         | {"judge": {"strategy": strategy}}
     )
     for strategy in ("cascade", "bundled", "focused")
-}
+)
 
 
 @cache
 def rubrics(stage: Stage, third_party: bool) -> tuple[Rubric, ...]:
     """Of every task that a judgment can take: one screen, all clauses, each group alone."""
-    every = dict.fromkeys(
-        (task, strategy)
-        for strategy, options in SETTINGS.items()
-        for task in tasks(options, stage)
-        if task.groups or task.third_party == third_party  # one group alone: the same either way
+    return tuple(
+        {
+            task: make_screen(options, stage, templates())
+            if task.screen
+            else make_rubric(
+                options, stage, templates(), groups=task.groups, third_party=task.third_party
+            )
+            for options in SETTINGS
+            for task in tasks(options, stage)
+            if task.groups
+            or task.third_party == third_party  # one group alone: the same either way
+        }.values()
     )
-    distinct: dict[Task, Rubric] = {}
-    for task, strategy in every:
-        make = make_screen if task.screen else make_rubric
-        extra: JSON = {} if task.screen else {"groups": task.groups}
-        distinct[task] = make(
-            SETTINGS[strategy], stage, templates(), third_party=task.third_party, **extra
-        )
-    return tuple(distinct.values())
 
 
 def rubrics_for(subject: Subject) -> tuple[Rubric, ...]:
@@ -346,7 +345,11 @@ def sent(rubric: Rubric, subject: Subject) -> JSON:
     body = make_prompt(
         rubric, subject, nonce=NONCE, model="claude-haiku-5-5", max_tokens=99, effort=None
     )
-    return json.loads(json.dumps(body))
+    # In UTF-8, as the SDK sends it: no half of a character may be left in what we wrote ourselves.
+    # An attachment is passed on as it came.
+    strict = not any(part.attachment for part in subject.parts)
+    wire = json.dumps(body, ensure_ascii=not strict).encode()
+    return json.loads(wire)
 
 
 def read_back(rubric: Rubric, subject: Subject) -> tuple[Part, ...] | None:

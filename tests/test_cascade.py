@@ -76,7 +76,8 @@ class Asked:
         return bool(judged_parts_with(words, self.prompt.parts))
 
 
-def asked(body: JSON) -> Asked | None:
+def asked(body: JSON) -> Any:
+    """An `Asked`, or None for a request that is no judge's."""
     prompt = parse_prompt(body)
     return Asked(prompt, body) if prompt else None
 

@@ -300,6 +300,7 @@ async def test_what_an_application_raises_is_the_same_however_many_are_asked(
 
 def test_rubrics_of_settings_that_are_used_no_more_are_forgotten() -> None:
     judge = ClaudeJudge()
+    settings = SETTINGS
     for number in range(40):
         app = {"name": f"app {number}", "audience": "consumer", "interface": "chatbot"}
         settings = Settings.load({"version": 1, "app": app})

@@ -93,12 +93,12 @@ def test_a_cascade_ends_with_a_screen_that_suspects_nothing():
 def test_a_cascade_asks_once_for_every_suspected_group_and_the_judgment_is_final():
     rounds: list[list[Outcome | Screened]] = [
         [screened("fraud_abuse", "elections")],
-        [verdict(), verdict(OTHER)],
+        [verdict(OTHER), verdict()],
     ]
     outcome, asked = play(load(), SUBJECT, *rounds)
     assert shape(asked[1]) == [
-        (False, ("fraud_abuse",), MODEL),
         (False, ("elections",), MODEL),
+        (False, ("fraud_abuse",), MODEL),
     ]
     assert isinstance(outcome, Verdict)
     assert outcome.findings == (OTHER,)  # fraud was suspected, and cleared
@@ -154,11 +154,31 @@ def test_what_an_answer_is_comes_from_the_judgment_of_the_answer():
     assert outcome.discloses_ai
 
 
+def test_what_cannot_matter_here_is_not_asked_about_though_a_screen_names_it():
+    """A screen is one text for all subjects: it can name what is for answers, or planted text."""
+    settings = load(app=APP)
+    _, asked = play(settings, SUBJECT, [screened("integrity", "answer", "elections")], [verdict()])
+    assert [q.task.groups for q in asked[1]] == [("elections",)]
+    outcome, asked = play(settings, SUBJECT, [screened("answer")])
+    assert (len(asked), outcome.usage.judge_calls) == (1, 1)
+
+
 def test_what_is_clear_is_asked_about_nowhere():
     outcome, asked = play(load(), SUBJECT, clear=lambda subject: True)
     assert (outcome, asked) == (Verdict(WHO), [])
     _, asked = play(load(), SUBJECT, [screened()], clear=lambda subject: False)
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize(("subject", "asks"), [(ANSWERED, True), (SUBJECT, False)])
+def test_a_clear_answer_of_a_declared_high_risk_use_is_heard_all_the_same(
+    subject: Subject, asks: bool
+):
+    """Nothing is wrong with good advice, and a person may have to see it first."""
+    settings = load(app=APP | {"high_risk": ["media"]})
+    rounds: list[list[Outcome | Screened]] = [[screened()]] if asks else []
+    _, asked = play(settings, subject, *rounds, clear=lambda subject: True)
+    assert len(asked) == len(rounds)
 
 
 # --- answers that are missing ---------------------------------------------------------------------

@@ -694,3 +694,14 @@ def test_a_contested_case_is_not_lost():
     after = run(cases, [result(one), *judged(cases[1:]).results])
     assert compare(before, after, draws=10).flips[0].change == "lost"
     assert gate("lost cases <= 0", after, before).passed
+
+
+def test_markdown_shows_adjusted_p_of_sections_and_plain_p_overall():
+    cases = [*many(7, 3), *(case(f"l{at}", [LOBBY]) for at in range(20))]
+    found = run(cases, [result(one, dict.fromkeys(one.violated, "likely")) for one in cases])
+    worse = run(cases, [result(cases[at]) for at in range(7)] + list(found.results[7:]))
+    rows = compare(found, worse, draws=10).markdown().splitlines()
+    shown = {row.split(" | ")[0]: row.split(" | ")[3] for row in rows if row.startswith("| ")}
+    assert shown["| **overall**"] == "0.016*"
+    assert shown["| fraud_abuse"] == "0.031*"
+    assert shown["| elections"] == "1.000"

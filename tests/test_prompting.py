@@ -22,7 +22,7 @@ JSON = dict[str, Any]
 APP: JSON = {"name": "acme-support", "audience": "business", "interface": "chatbot"}
 SETTINGS = Settings.load({"version": 1, "app": APP})
 RUBRICS = {stage: make_rubric(SETTINGS, stage, templates()) for stage in STAGES}
-SCREENS = {stage: make_screen(SETTINGS, stage, templates(), third_party=True) for stage in STAGES}
+SCREENS = {stage: make_screen(SETTINGS, stage, templates()) for stage in STAGES}
 
 
 def prompt(
@@ -146,8 +146,8 @@ def test_what_has_to_be_looked_at_follows_its_line():
         ([False, True], "Report on the part p2 of this input"),
         ([True, True, True], "Report on the parts p1-p3 of this input"),
         ([True, False, True, True], "Report on the parts p1, p3-p4 of this input"),
-        ([False], "There is no part to judge."),
-        ([], "There is no part to judge."),
+        ([False], "There is no part to judge in this input."),
+        ([], "There is no part to judge in this input."),
     ],
 )
 def test_the_last_sentence_names_what_is_judged(judged: list[bool], said: str):

@@ -32,8 +32,8 @@ def rubric(stage: Stage, **fields: Any) -> Rubric:
     return make_rubric(load(**fields), stage, sources, **task)
 
 
-def screen(stage: Stage, *, third_party: bool = True, **fields: Any) -> Rubric:
-    return make_screen(load(**fields), stage, templates(), third_party=third_party)
+def screen(stage: Stage, **fields: Any) -> Rubric:
+    return make_screen(load(**fields), stage, templates())
 
 
 # --- the rubric -----------------------------------------------------------------------------------
@@ -238,8 +238,13 @@ def test_a_screen_names_every_group_with_its_rules_and_asks_for_ids_only(stage: 
     for group in told.groups:
         assert f"\n## {group}: " in told.system
     for clause in builtin_policy().clauses.values():
-        said = f"- {clause.title}: {clause.rule}" in told.system
-        assert said is (stage in clause.stages), clause.id
+        assert f"- {clause.title}: {clause.rule}" in told.system, clause.id
+
+
+def test_a_screen_is_one_text_for_requests_and_answers():
+    """The provider caches it once, and what the input's judge wrote is there for the output's."""
+    one, other = screen("input", app=APP), screen("output", app=APP)
+    assert (one.system, one.schema, one.hash) == (other.system, other.schema, other.hash)
 
 
 def test_a_screen_is_much_shorter_than_the_whole_rubric():
@@ -286,7 +291,6 @@ def test_rules_about_third_party_text_are_told_only_where_there_is_such_text():
         told = rubric("input", task={"third_party": third_party})
         assert ("# Third-party text" in told.system) is third_party
         assert ("integrity.third_party_instructions" in told.clauses) is third_party
-        assert ("integrity" in screen("input", third_party=third_party).groups) is third_party
 
 
 def test_an_exception_is_told_only_with_the_clauses_it_is_about():

@@ -516,6 +516,17 @@ def test_windows_end_where_the_texts_of_an_answer_did():
 # --- the question ---------------------------------------------------------------------------------
 
 
+def test_only_what_was_read_of_a_block_was_heard():
+    odd = {"type": "thinking", "thinking": "a plan", "text": "a longer text that is not read"}
+    heard = heard_so_far({"content": [odd]}, {})
+    grown = {**odd, "thinking": "a plan that goes on"}
+    [before, now] = read_answer({"content": [grown]}, heard)
+    assert isinstance(before, Part)
+    assert isinstance(now, Part)
+    assert (before.text, before.judged) == ("a plan", False)
+    assert (now.text, now.judged) == (" that goes on", True)
+
+
 def test_a_part_as_context_keeps_everything_but_that_it_is_judged():
     item = Part("p", "user", "media", "t", labels={"a": "b"}, attachment={"type": "image"})
     again = as_context(item)

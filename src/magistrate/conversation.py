@@ -15,6 +15,7 @@ from magistrate.digests import Digests
 from magistrate.messages import (
     JSON,
     PLACEHOLDER,
+    canonical,
     is_object,
     redacted,
     returned_forms,
@@ -35,12 +36,24 @@ class Marks:
     blocked: str
     floor: str
 
+    @classmethod
+    def of(cls, prefix: str) -> Marks:
+        """The marks of a conversation, by its digest."""
+        return cls(_mark("allowed", prefix), _mark("blocked", prefix), _mark("floor", prefix))
+
+
+def _mark(kind: str, *about: object) -> str:
+    """What is put on record: a digest and what is said of it. The digest is keyed already, so that
+    another one over it would hide nothing more."""
+    return " ".join((kind, *map(str, about)))
+
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
     """A request, read. `known` is the subset of `keys()` that is on record.
 
-    `prefixes` are the digests of the conversation up to each turn, `marks` what is kept of those.
+    `prefixes` are the digests of the conversation before its first turn and up to each turn,
+    `marks` what is kept of the latter.
     """
 
     body: JSON
@@ -64,12 +77,9 @@ class Conversation:
             digests,
             redact,
             prefixes,
-            tuple(
-                Marks(digests.of("allowed", p), digests.of("blocked", p), digests.of("floor", p))
-                for p in prefixes
-            ),
+            tuple(map(Marks.of, prefixes[1:])),
             places,
-            digests.of("system", body.get("system")),
+            _mark("system", prefixes[0]),
             digests.of("definitions", defined),
         )
 
@@ -81,7 +91,7 @@ class Conversation:
 
     def _refused(self, turn: int) -> str:
         """The mark of a turn for which this very request was refused."""
-        return self.digests.of("refused", self.prefixes[-1], turn)
+        return _mark("refused", self.prefixes[-1], turn)
 
     # --- what is on record ------------------------------------------------------------------------
 
@@ -179,7 +189,7 @@ class Conversation:
 
         Where it named none of those it had to judge, all of them count.
         """
-        judged = set(range(self.context_until, len(self.prefixes)))
+        judged = set(range(self.context_until, len(self.marks)))
         named = judged & {int(at[1]) for f in findings if (at := _TURN.match(f.path))} or judged
         keys = [at.blocked for i, at in enumerate(self.marks) if i in named]
         keys += [self._refused(i) for i in sorted(named) if i < self.question]
@@ -187,17 +197,15 @@ class Conversation:
 
     def answered_keys(self, message: JSON) -> tuple[str, ...]:
         """To remember once an answer has been delivered: the forms it may come back in."""
-        last = self.prefixes[-1] if self.prefixes else self.digests.start(self.body)
-        turn: object = turns(self.body)[-1] if self.prefixes else None
-        forms = returned_forms(message)
-        found = [self.digests.extended(last, form) for form in forms]
+        turn: object = turns(self.body)[-1] if self.marks else None
+        last = self.prefixes[-1]
+        found = [self.digests.extended(last, form) for form in returned_forms(message)]
         if is_object(turn) and turn.get("role") == "assistant":
             # A prefill: apps store the answer with the prefill in front, as one turn.
-            before = self.prefixes[-2] if len(self.prefixes) > 1 else self.digests.start(self.body)
             text = text_of(turn.get("content")) + text_of(message.get("content"))
-            joined = self.digests.extended(before, {"role": "assistant", "content": text})
-            found.append(joined)
-        return tuple(self.digests.of("allowed", prefix) for prefix in found)
+            joined = canonical({"role": "assistant", "content": text})
+            found.append(self.digests.extended(self.prefixes[-2], joined))
+        return tuple(_mark("allowed", prefix) for prefix in found)
 
     def carries(self, text: str) -> bool:
         """Whether a returned assistant turn already carries a text."""

@@ -37,7 +37,7 @@ class Digests:
         return mac.hexdigest()
 
     def prefixes(self, body: JSON) -> list[str]:
-        """One digest per turn: of the whole conversation up to and including that turn.
+        """The digest of the conversation before its first turn, then up to and including each turn.
 
         The chain starts from the system prompt, so the same turns under another one are another
         conversation.
@@ -45,16 +45,12 @@ class Digests:
         chain = [self.of("conversation", body.get("system"))]
         for message in turns(body):
             turn = message if is_object(message) else {"role": None, "content": {"not": message}}
-            chain.append(self.extended(chain[-1], turn))
-        return chain[1:]
+            chain.append(self.extended(chain[-1], canonical(turn)))
+        return chain
 
-    def start(self, body: JSON) -> str:
-        """The digest of the empty conversation under this request's system prompt."""
-        return self.of("conversation", body.get("system"))
-
-    def extended(self, prefix: str, message: JSON) -> str:
-        """The digest of a conversation continued by one more turn."""
-        return self.of("turn", prefix, canonical(message))
+    def extended(self, prefix: str, turn: JSON) -> str:
+        """The digest of a conversation continued by one more turn, given in its canonical form."""
+        return self.of("turn", prefix, turn)
 
 
 @lru_cache(maxsize=256)

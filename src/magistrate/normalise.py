@@ -32,7 +32,6 @@ from magistrate.messages import JSON
 WHOLE = 8_000  # characters up to which a normalised text is attached whole: two pages
 PASSAGE = 400  # characters of a passage of longer ones: a disguised word with its sentence
 PASSAGES = 16  # of those; together no more than a text that is attached whole
-_ROUNDS = 4  # one step can uncover work for an earlier one; three suffice for all that was tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +93,16 @@ def _differs(plain: str, text: str) -> bool:
 
 
 def _plain(text: str) -> str:
-    for _ in range(_ROUNDS):
-        before = text
-        text = strip(text).text
-        if not text.isascii():
-            text = _fold_lookalikes(_fold_styled(text))
-        text = _join_spread(text)
-        text = _fold_leet(text)
-        if text == before:
-            break
-    return text
+    """Three rounds where there is anything to do: one step can uncover work for an earlier one."""
+    plain = _undressed(text)
+    return text if plain == text else _undressed(_undressed(plain))
+
+
+def _undressed(text: str) -> str:
+    text = strip(text).text
+    if not text.isascii():
+        text = _fold_lookalikes(_fold_styled(text))
+    return _fold_leet(_join_spread(text))
 
 
 # --- letters in another dress ---------------------------------------------------------------------

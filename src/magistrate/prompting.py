@@ -208,10 +208,10 @@ def parse_prompt(body: JSON) -> ParsedPrompt | None:
     words = str(opening.get("text")) if is_object(opening) else ""
     if not words.startswith(MARK):
         return None
-    stage: Any = words.removeprefix(MARK).split(" · ", 1)[0]
     schema: JSON = body["output_config"]["format"]["schema"]["properties"]
     content: list[JSON] = body["messages"][0]["content"]
     closing = str(content[-1]["text"])
+    stage: Any = "output" if " this output" in closing else "input"
     parts: list[Part] = []
     labels: dict[str, str] = {}
     attached = False

@@ -93,20 +93,22 @@ def has_third_party(subject: Subject) -> bool:
     return any(part.judged and part.kind in ("third_party", "media") for part in subject.parts)
 
 
-def make_screen(
-    settings: Settings, stage: Stage, templates: Templates, *, third_party: bool
-) -> Rubric:
-    """Render the first pass over everything that can matter."""
+def make_screen(settings: Settings, stage: Stage, templates: Templates) -> Rubric:
+    """Render the first pass over everything that can matter to anything.
+
+    It is the same text for requests and answers, so that the provider's cache holds one of it; what
+    cannot matter to a subject, `deliberation` leaves out of what a screen suspects.
+    """
     policy = settings.policy
-    possible = groups_for(settings, stage, third_party=third_party)
+    sections = [section.id for section in policy.sections]
     # Without high-risk uses, what an answer is comes down to disclosure, which is asked here.
-    groups = tuple(group for group in possible if group != ANSWER or policy.high_risk)
+    answer = settings.app is not None and bool(policy.high_risk)
+    groups = (*sections, *[INTEGRITY] * bool(policy.integrity), *[ANSWER] * answer)
     system = compiled(templates.screen).render(
-        stage=stage,
         policy=policy,
-        sections=list(_shown(settings, stage, groups)),
-        integrity=_integrity(settings, stage) if INTEGRITY in groups else (),
-        domains=policy.high_risk if ANSWER in groups else (),
+        sections=policy.sections,
+        integrity=policy.integrity,
+        domains=policy.high_risk if answer else (),
         app=settings.app,
     )
     schema = _record(

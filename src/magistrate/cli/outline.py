@@ -167,8 +167,8 @@ def notes(settings: Settings) -> Iterator[str]:
         )
     if settings.judge.backend == "local":
         yield (
-            "judge.backend is local: the embedded judge misses most violations (docs/local-judge.md "
-            "has its numbers). It is for development and offline tests, not for real users."
+            "judge.backend is local: the embedded judge misses most violations (its numbers are in "
+            "docs/local-judge.md). It is for development and offline tests, not for real users."
         )
     elif settings.judge.screen.skip_clear == "local":
         yield (

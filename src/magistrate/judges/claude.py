@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 from cachetools import LRUCache
@@ -44,7 +43,9 @@ from magistrate.verdicts import (
 )
 
 _ATTEMPTS = 4
-_AT_ONCE = 8  # calls of one judgment
+# Calls of one judgment. A sync client's have a thread each, so at most so many for each of its
+# `judge.concurrency` judgments: a long subject takes none from others.
+_AT_ONCE = 8
 # Rubrics of so many settings are kept, half a megabyte each: an application has one, an eval suite
 # may have one a case.
 SETTINGS_KEPT = 8
@@ -84,8 +85,17 @@ class ClaudeJudge:
         """What this judge is told for a task under these settings; rendered once."""
         rubrics = self._under(settings).rubrics
         if task not in rubrics:
-            make = make_screen if task.screen else partial(make_rubric, groups=task.groups)
-            rubrics[task] = make(settings, task.stage, templates(), third_party=task.third_party)
+            rubrics[task] = (
+                make_screen(settings, task.stage, templates())
+                if task.screen
+                else make_rubric(
+                    settings,
+                    task.stage,
+                    templates(),
+                    groups=task.groups,
+                    third_party=task.third_party,
+                )
+            )
         return rubrics[task]
 
     def info(self, settings: Settings) -> JudgeInfo:

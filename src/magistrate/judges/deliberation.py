@@ -75,6 +75,11 @@ def _focused(stage: Stage, group: str) -> Task:
     return Task(stage, group == INTEGRITY, groups=(group,))
 
 
+def _may_owe_review(settings: Settings, stage: Stage) -> bool:
+    """Whether a subject in which there is nothing wrong could owe something all the same."""
+    return stage == "output" and settings.app is not None and bool(settings.app.high_risk)
+
+
 def deliberate(
     settings: Settings,
     subject: Subject,
@@ -84,9 +89,10 @@ def deliberate(
     """Ask about a subject until there is a verdict, or a reason why there is none.
 
     `clear` says of a subject that nobody needs to be asked about it; only the settings bring it in.
+    It knows what breaks a rule, not what an answer is: those of a declared high-risk use are heard.
     """
     stage, third_party = subject.stage, has_third_party(subject)
-    if clear is not None and clear(subject):
+    if clear is not None and not _may_owe_review(settings, stage) and clear(subject):
         return Verdict(judge)
     pieces = split(subject)
     if not pieces:
@@ -114,7 +120,9 @@ def deliberate(
             heard += screens
             for piece, said in zip(pieces, screens, strict=True):
                 if isinstance(said, Screened):
-                    questions += judgments(piece, said.suspected)
+                    # A screen knows neither stage nor kind of text: some groups cannot matter here.
+                    possible = groups_for(settings, stage, third_party=third_party)
+                    questions += judgments(piece, [g for g in possible if g in said.suspected])
     if questions:
         heard += yield from _asked(settings, questions)
     return concluded(settings, stage, judge, heard)
