@@ -218,6 +218,18 @@ def test_what_several_answers_add_up_to(
     assert outcome.usage.judge_calls == 3  # what was spent is on the bill, whatever came of it
 
 
+@pytest.mark.parametrize(("group", "floor"), [("child_safety", True), ("fraud_abuse", False)])
+def test_an_outage_behind_a_suspected_floor_never_fails_open(group: str, floor: bool):
+    """`on_failure.input: allow` lets requests pass while the judge is out of reach, but not these."""
+    settings = Settings.load({"judge": {"on_failure": {"input": "allow"}}})
+    outcome, _ = play(settings, SUBJECT, [screened(group)], [missing("timeout")])
+    assert isinstance(outcome, Unavailable)
+    ruling = rule(settings, "input", [outcome])
+    assert ruling.action == ("block" if floor else "allow")
+    outcome, _ = play(settings, SUBJECT, [missing("timeout")])
+    assert rule(settings, "input", [outcome]).action == "allow"
+
+
 # --- refusals -------------------------------------------------------------------------------------
 
 SECOND = load(second_model="second", strategy="bundled")

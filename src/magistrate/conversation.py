@@ -15,7 +15,6 @@ from magistrate.digests import Digests
 from magistrate.messages import (
     JSON,
     PLACEHOLDER,
-    canonical,
     is_object,
     redacted,
     returned_forms,
@@ -69,7 +68,7 @@ class Conversation:
     @classmethod
     def of(cls, body: JSON, digests: Digests, *, redact: bool) -> Conversation:
         """Read a request; nothing is on record yet."""
-        prefixes = tuple(digests.prefixes(body))
+        prefixes = tuple(digests.chain(body))
         places = read_request(body)
         defined = [[p.path, p.text] for p in places["definitions"] if isinstance(p, Part)]
         return cls(
@@ -203,7 +202,7 @@ class Conversation:
         if is_object(turn) and turn.get("role") == "assistant":
             # A prefill: apps store the answer with the prefill in front, as one turn.
             text = text_of(turn.get("content")) + text_of(message.get("content"))
-            joined = canonical({"role": "assistant", "content": text})
+            joined = {"role": "assistant", "content": text}
             found.append(self.digests.extended(self.prefixes[-2], joined))
         return tuple(_mark("allowed", prefix) for prefix in found)
 

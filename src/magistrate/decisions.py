@@ -242,7 +242,7 @@ def _on_finding(settings: Settings, stage: Stage, found: Finding) -> Ruling:
 
 def _on_failure(settings: Settings, stage: Stage, failure: Unavailable, can_act: bool) -> Ruling:
     action: Action = getattr(settings.judge.on_failure, stage)
-    if failure.reason in _OUTAGES and action != "block" and not can_act:
+    if failure.reason in _OUTAGES and action != "block" and not can_act and not failure.floor:
         return Ruling(stage, action)
     return Ruling(stage, "block", unavailable=True)
 

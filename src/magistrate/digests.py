@@ -37,20 +37,24 @@ class Digests:
         return mac.hexdigest()
 
     def prefixes(self, body: JSON) -> list[str]:
-        """The digest of the conversation before its first turn, then up to and including each turn.
+        """One digest per turn: of the whole conversation up to and including that turn.
 
         The chain starts from the system prompt, so the same turns under another one are another
         conversation.
         """
+        return self.chain(body)[1:]
+
+    def chain(self, body: JSON) -> list[str]:
+        """The digest of the conversation before its first turn, then those of `prefixes`."""
         chain = [self.of("conversation", body.get("system"))]
         for message in turns(body):
             turn = message if is_object(message) else {"role": None, "content": {"not": message}}
-            chain.append(self.extended(chain[-1], canonical(turn)))
+            chain.append(self.extended(chain[-1], turn))
         return chain
 
-    def extended(self, prefix: str, turn: JSON) -> str:
-        """The digest of a conversation continued by one more turn, given in its canonical form."""
-        return self.of("turn", prefix, turn)
+    def extended(self, prefix: str, message: JSON) -> str:
+        """The digest of a conversation continued by one more turn."""
+        return self.of("turn", prefix, canonical(message))
 
 
 @lru_cache(maxsize=256)

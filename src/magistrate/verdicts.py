@@ -136,13 +136,15 @@ class Screened:
 class Unavailable:
     """A judge that could not answer, and why. Never to be read as "safe".
 
-    `detail` is for operators; it never carries judged content.
+    `detail` is for operators; it never carries judged content. `floor`: a first pass suspected a
+    group of rules with floors before the judge was lost, so this never fails open.
     """
 
     reason: Failure
     judge: JudgeInfo
     detail: str = ""
     usage: Usage = Usage()
+    floor: bool = False
 
 
 Outcome: TypeAlias = Verdict | Unavailable

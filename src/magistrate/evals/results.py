@@ -102,7 +102,7 @@ class Result:
                 "refusals": list(outcome.refusals),
             }
         else:
-            said |= {"reason": outcome.reason, "detail": outcome.detail}
+            said |= {"reason": outcome.reason, "detail": outcome.detail, "floor": outcome.floor}
         return {
             "case": self.case,
             "repeat": self.repeat,
@@ -129,7 +129,7 @@ class Result:
                 tuple(said["refusals"]),
             )
         else:
-            outcome = Unavailable(said["reason"], judge, said["detail"], usage)
+            outcome = Unavailable(said["reason"], judge, said["detail"], usage, said["floor"])
         return cls(data["case"], data["repeat"], outcome, data["decision"], data["latency_ms"])
 
 

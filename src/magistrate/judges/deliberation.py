@@ -208,5 +208,16 @@ def concluded(
     if missing and not is_blocking(settings, stage, whole):
         # What content can provoke goes first: it must not look like an outage, which may fail open.
         worst = min(missing, key=lambda each: each.reason in ("timeout", "overloaded", "error"))
-        return replace(worst, usage=usage)
+        return replace(worst, usage=usage, floor=_floor_suspected(settings, heard))
     return whole
+
+
+def _floor_suspected(settings: Settings, heard: Sequence[Outcome | Screened]) -> bool:
+    """Whether a screen named a group in which some clause has a floor."""
+    named = {group for each in heard if isinstance(each, Screened) for group in each.suspected}
+    return any(
+        settings.floor(clause.id)
+        for section in settings.policy.sections
+        if section.id in named
+        for clause in section.clauses
+    )
