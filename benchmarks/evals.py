@@ -22,8 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from magistrate.evals.cases import Case, Dataset
-from magistrate.evals.compare import compare
-from magistrate.evals.metrics import measure
+from magistrate.evals.measure.compare import compare
+from magistrate.evals.measure.metrics import measure
 from magistrate.evals.results import (
     CASES,
     FORMAT,

@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from magistrate.evals.cases import Case, Dataset, load_cases
+from magistrate.evals.measure.statistics import wilson
 from magistrate.evals.oracle import for_case
-from magistrate.evals.statistics import wilson
 from magistrate.judges.local import LocalJudge
 from magistrate.judges.local_model import pieces, said, worst
 from magistrate.policy import Policy, builtin_policy

@@ -23,10 +23,10 @@ from rich.console import Console
 from rich.table import Table
 
 from magistrate.evals.cases import Case, Dataset
-from magistrate.evals.charts import Charts
-from magistrate.evals.compare import compare
-from magistrate.evals.metrics import measure
+from magistrate.evals.measure.compare import compare
+from magistrate.evals.measure.metrics import measure
 from magistrate.evals.report import write_report
+from magistrate.evals.report.charts import Charts
 from magistrate.evals.results import Run
 
 WORDS = ["please", "look", "at", "this", "text", "again", "and", "say", "what", "it", "means"]

@@ -220,7 +220,7 @@ def test_what_several_answers_add_up_to(
 
 @pytest.mark.parametrize(("group", "floor"), [("child_safety", True), ("fraud_abuse", False)])
 def test_an_outage_behind_a_suspected_floor_never_fails_open(group: str, floor: bool):
-    """`on_failure.input: allow` lets requests pass while the judge is out of reach, but not these."""
+    """`on_failure.input: allow` lets requests pass during an outage, but not these."""
     settings = Settings.load({"judge": {"on_failure": {"input": "allow"}}})
     outcome, _ = play(settings, SUBJECT, [screened(group)], [missing("timeout")])
     assert isinstance(outcome, Unavailable)

@@ -15,12 +15,11 @@ from hypothesis import strategies as st
 
 from eval_runs import ABUSE, LOBBY, SCAM, SPAM, case, result, run
 from magistrate.evals.cases import Case
-from magistrate.evals.compare import Comparison, compare
-from magistrate.evals.gates import Gate, check
-from magistrate.evals.metrics import measure
-from magistrate.evals.paired import Compared, Paired
-from magistrate.evals.results import Result, Run
-from magistrate.evals.rules import (
+from magistrate.evals.measure.compare import Comparison, compare
+from magistrate.evals.measure.gates import Gate, check
+from magistrate.evals.measure.metrics import measure
+from magistrate.evals.measure.paired import Compared, Paired
+from magistrate.evals.measure.rules import (
     RATES,
     LostRule,
     NewRule,
@@ -29,7 +28,8 @@ from magistrate.evals.rules import (
     parse,
     read_rules,
 )
-from magistrate.evals.statistics import Estimate, Interval, needed_discordant
+from magistrate.evals.measure.statistics import Estimate, Interval, needed_discordant
+from magistrate.evals.results import Result, Run
 from magistrate.problems import SettingsError
 from magistrate.verdicts import GRADES
 

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from magistrate.cli.eval_data import export
 from magistrate.evals.cases import Case, Dataset
-from magistrate.evals.exporting import export_inspect
+from magistrate.evals.exchange.exporting import export_inspect
 from magistrate.evals.oracle import for_case
 from magistrate.problems import SettingsError
 from magistrate.prompting import parse_prompt

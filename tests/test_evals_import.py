@@ -19,10 +19,10 @@ from typer.testing import CliRunner, Result
 
 from magistrate.cli.eval_data import import_
 from magistrate.evals.cases import MAX_LINE_BYTES, Case, load_cases
-from magistrate.evals.importing import LEGAL_WEIGHT, NOT_MARKED, Imported, import_rows
-from magistrate.evals.mapping import load_mapping, ready
+from magistrate.evals.exchange.importing import LEGAL_WEIGHT, NOT_MARKED, Imported, import_rows
+from magistrate.evals.exchange.mapping import load_mapping, ready
+from magistrate.evals.exchange.rows import BadRow, Row, read_rows
 from magistrate.evals.oracle import unexpected
-from magistrate.evals.rows import BadRow, Row, read_rows
 from magistrate.policy import builtin_policy
 from magistrate.problems import SettingsError
 from magistrate.settings import Settings

@@ -17,11 +17,11 @@ from sklearn import metrics as sklearn
 
 from eval_runs import ABUSE, JUDGE, LOBBY, SCAM, SPAM, case, result, run, settings
 from magistrate.evals.cases import Case
-from magistrate.evals.curves import LEVELS, Group, Scores, Tally, group, recall_at
-from magistrate.evals.metrics import MIN_NAMED, Metrics, measure
+from magistrate.evals.measure.curves import LEVELS, Group, Scores, Tally, group, recall_at
+from magistrate.evals.measure.metrics import MIN_NAMED, Metrics, measure
+from magistrate.evals.measure.statistics import needed
 from magistrate.evals.oracle import ORACLE, oracle_verdict
 from magistrate.evals.results import Result, Run, result_of
-from magistrate.evals.statistics import needed
 from magistrate.problems import SettingsError
 from magistrate.trial import Trial
 from magistrate.verdicts import GRADES, Finding, Usage, Verdict

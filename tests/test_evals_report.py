@@ -18,14 +18,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eval_runs import ABUSE, LOBBY, SCAM, SPAM, case, result, run
-from magistrate.evals.charts import Charts, Mark
-from magistrate.evals.compare import compare
-from magistrate.evals.metrics import measure
+from magistrate.evals.measure.compare import compare
+from magistrate.evals.measure.metrics import measure
+from magistrate.evals.measure.statistics import Estimate, Interval, Rate
 from magistrate.evals.report import write_report
-from magistrate.evals.report_cases import case_data, embedded, outcome, sensitive_clauses
-from magistrate.evals.report_conduct import actions, compared, flipped
-from magistrate.evals.report_tables import Table, groups, limits, points
-from magistrate.evals.report_words import (
+from magistrate.evals.report.cases import case_data, embedded, outcome, sensitive_clauses
+from magistrate.evals.report.charts import Charts, Mark
+from magistrate.evals.report.conduct import actions, compared, flipped
+from magistrate.evals.report.tables import Table, groups, limits, points
+from magistrate.evals.report.words import (
     changes,
     difference,
     dollars,
@@ -37,11 +38,10 @@ from magistrate.evals.report_words import (
     seconds,
     share,
 )
-from magistrate.evals.statistics import Estimate, Interval, Rate
 from magistrate.policy import Policy, builtin_policy
 from report_runs import DRAWS, HOSTILE, changed, hostile, large, report, small
 
-CSS = (files("magistrate.evals") / "report.css").read_text("utf-8")
+CSS = (files("magistrate.evals.report") / "page.css").read_text("utf-8")
 
 
 # --- words ----------------------------------------------------------------------------------------
@@ -582,7 +582,7 @@ def test_both_schemes_have_every_colour():
 
 
 def test_the_files_of_the_page_end_nothing():
-    script = (files("magistrate.evals") / "report.js").read_text("utf-8")
+    script = (files("magistrate.evals.report") / "page.js").read_text("utf-8")
     assert "</script" not in script.lower()
     assert "<!--" not in script
     assert "</style" not in CSS.lower()

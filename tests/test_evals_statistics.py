@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as sklearn
 
-from magistrate.evals.statistics import (
+from magistrate.evals.measure.statistics import (
     fractions,
     holm,
     library,
@@ -308,7 +308,7 @@ def test_a_missing_library_is_named_with_the_command_that_installs_it(
 
 def test_importing_the_statistics_imports_no_library():
     code = (
-        "import sys, magistrate.evals.gates, magistrate.evals.summary;"
+        "import sys, magistrate.evals.measure.gates, magistrate.evals.measure.summary;"
         "print([m for m in ('numpy', 'scipy', 'sklearn') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

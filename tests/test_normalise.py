@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from magistrate.encodings import MOST_CHARACTERS, MOST_PAYLOADS
 from magistrate.normalise import PASSAGE, PASSAGES, WHOLE, Reading, reading
+from magistrate.normalise.encodings import MOST_CHARACTERS, MOST_PAYLOADS
 
 CASES = Path(__file__).parents[1] / "evals" / "cases"
 NOTHING = Reading()

@@ -18,6 +18,10 @@ PURE = (
     "digests",
     "conversation",
     "normalise",
+    "normalise.ciphers",
+    "normalise.encodings",
+    "normalise.invisible",
+    "normalise.lookalikes",
     "rubric",
     "prompting",
     "splitting",
@@ -87,8 +91,9 @@ def own(names: set[str]) -> set[str]:
 
 
 def file_of(name: str) -> Path:
-    path = SOURCE / f"{name}.py"
-    return path if path.exists() else SOURCE / name / "__init__.py"
+    folder = SOURCE.joinpath(*name.split("."))
+    path = folder.with_suffix(".py")
+    return path if path.exists() else folder / "__init__.py"
 
 
 def reached(start: tuple[str, ...]) -> set[str]:

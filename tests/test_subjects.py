@@ -448,6 +448,23 @@ def test_any_json_can_be_read(one: Any, other: Any, third: Any):
         json.dumps(Subject("input", (item,)).as_json())
 
 
+@pytest.mark.parametrize("half", ["\ud800", "image/png\udc00"])
+@pytest.mark.parametrize("field", ["media_type", "data", "more"])
+def test_media_that_could_not_be_sent_to_a_judge_is_uninspected(half: str, field: str):
+    """The judge's call would fail on half a character, and that would pass for an outage."""
+    body = {
+        "messages": [
+            {
+                "role": "user",
+                "content": [{"type": "image", "source": {**PNG, field: half}}],
+            }
+        ]
+    }
+    (item,) = read_request(body)["0"]
+    assert isinstance(item, Uninspected)
+    assert item.reason == "media"
+
+
 # --- an answer that grows -------------------------------------------------------------------------
 
 

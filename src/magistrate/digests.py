@@ -46,11 +46,15 @@ class Digests:
 
     def chain(self, body: JSON) -> list[str]:
         """The digest of the conversation before its first turn, then those of `prefixes`."""
-        chain = [self.of("conversation", body.get("system"))]
+        chain = [self.start(body)]
         for message in turns(body):
             turn = message if is_object(message) else {"role": None, "content": {"not": message}}
             chain.append(self.extended(chain[-1], turn))
         return chain
+
+    def start(self, body: JSON) -> str:
+        """The digest of the empty conversation under this request's system prompt."""
+        return self.of("conversation", body.get("system"))
 
     def extended(self, prefix: str, message: JSON) -> str:
         """The digest of a conversation continued by one more turn."""

@@ -127,7 +127,7 @@ def returned_forms(message: JSON) -> list[JSON]:
     whole = blocks(content)
     silent = [b for b in whole if not (is_object(b) and str(b.get("type")) in THINKING)]
     forms: list[JSON] = []
-    for candidate in (whole, *([silent] if len(silent) < len(whole) else []), text_of(content)):
+    for candidate in (whole, silent, text_of(content)):
         form = canonical({"role": "assistant", "content": candidate})
         if form["content"] and candidate and form not in forms:
             forms.append(form)

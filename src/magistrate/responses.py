@@ -38,8 +38,7 @@ AnyResponse = APIResponse[Any] | AsyncAPIResponse[Any]
 R = TypeVar("R", APIResponse[Any], AsyncAPIResponse[Any])
 
 # The SDK hands over decoded bytes, so these no longer describe the body.
-_DROPPED = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
-_REPLACED = _DROPPED | {HEADER.encode()}  # of two moderations, the outer one answers
+_DROPPED = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 _SSE = "text/event-stream"
 _BINARY = "application/vnd.amazon.eventstream"  # Bedrock's own framing of the same events
 EVENT_STREAMS = frozenset({_SSE, _BINARY})
@@ -131,13 +130,13 @@ def rewritten(response: R, public: JSON, body: JSON | SyncBody | AsyncBody) -> R
     A stream is server-sent events now, whatever it came as.
     """
     old = response.http_response
-    # As bytes: nothing is decoded to be encoded again, whatever the encoding.
-    headers = [(k, v) for k, v in old.headers.raw if k.lower() not in _REPLACED]
-    headers.append((HEADER.encode(), _header(public).encode()))
+    dropped = {*_DROPPED, HEADER}  # of two moderations, the outer one answers for the exchange
+    headers = [(k, v) for k, v in old.headers.multi_items() if k.lower() not in dropped]
+    headers.append((HEADER, _header(public)))
     new = copy.copy(response)
     if not isinstance(body, dict) and _translator(response) is not None:
-        headers = [(k, v) for k, v in headers if k.lower() != b"content-type"]
-        headers.append((b"content-type", f"{_SSE}; charset=utf-8".encode()))
+        headers = [(k, v) for k, v in headers if k.lower() != "content-type"]
+        headers.append(("content-type", f"{_SSE}; charset=utf-8"))
         new._client = _SpeaksSSE(response._client)  # pyright: ignore
     new._parsed_by_type = {}  # pyright: ignore[reportPrivateUsage] # else parse() has the old one
     new.http_response = httpx2.Response(

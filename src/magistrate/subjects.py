@@ -286,7 +286,7 @@ def _block(block: object, path: str, role: Role, kind: Kind = "text") -> Extract
 def _media(block: JSON, path: str, role: Role) -> Extract:
     source = block.get("source")
     kind = source.get("type") if is_object(source) else None
-    if is_object(source) and kind == "base64":
+    if is_object(source) and kind == "base64" and _whole_unicode(source):
         # Bytes in the request are the bytes the model gets. What a URL serves to a judge may not
         # be what it serves to the model, so a URL is not something a judge can vouch for.
         labels = _labels(source, media_type="media_type")
@@ -294,6 +294,16 @@ def _media(block: JSON, path: str, role: Role) -> Extract:
         yield Part(path, role, "media", "", labels=labels, attachment=attachment)
     else:
         yield Uninspected(path, "file" if kind == "file" else "media")
+
+
+def _whole_unicode(value: object) -> bool:
+    """Whether all text in a JSON value can be sent. Half a character would fail the judge's call,
+    and look like an outage."""
+    if isinstance(value, str):
+        return value.isascii() or not any("\ud800" <= char <= "\udfff" for char in value)
+    if is_object(value):
+        return all(_whole_unicode(key) and _whole_unicode(item) for key, item in value.items())
+    return not is_array(value) or all(map(_whole_unicode, value))
 
 
 def _document(block: JSON, path: str, role: Role) -> Extract:

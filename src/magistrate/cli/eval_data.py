@@ -20,8 +20,8 @@ from magistrate.cli.printing import (
     text,
 )
 from magistrate.evals.cases import Split, load_cases
-from magistrate.evals.importing import MAX_PROBLEMS, Imported, import_rows
-from magistrate.evals.mapping import load_mapping, ready
+from magistrate.evals.exchange.importing import MAX_PROBLEMS, Imported, import_rows
+from magistrate.evals.exchange.mapping import load_mapping, ready
 from magistrate.problems import SettingsError
 from magistrate.settings import Settings
 
@@ -131,7 +131,7 @@ def export(
 
     Exit codes: 0 the folder was written; 2 it was not, and every problem is listed.
     """
-    from magistrate.evals.exporting import export_inspect
+    from magistrate.evals.exchange.exporting import export_inspect
 
     assert to == "inspect-ai"
     try:

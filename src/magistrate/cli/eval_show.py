@@ -19,13 +19,13 @@ from magistrate.cli.printing import (
     table,
     text,
 )
-from magistrate.evals.compare import compare
-from magistrate.evals.gates import Gate, check
-from magistrate.evals.metrics import Metrics, measure
-from magistrate.evals.report_words import overview, share
+from magistrate.evals.measure.compare import compare
+from magistrate.evals.measure.gates import Gate, check
+from magistrate.evals.measure.metrics import Metrics, measure
+from magistrate.evals.measure.rules import read_rules
+from magistrate.evals.measure.statistics import Rate
+from magistrate.evals.report.words import overview, share
 from magistrate.evals.results import Run
-from magistrate.evals.rules import read_rules
-from magistrate.evals.statistics import Rate
 from magistrate.problems import SettingsError, nearest
 
 FAILED = 1

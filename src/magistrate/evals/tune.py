@@ -17,8 +17,8 @@ from itertools import product
 
 from magistrate.decisions import blocks
 from magistrate.evals.cases import Case
+from magistrate.evals.measure.statistics import Rate, needed
 from magistrate.evals.results import Result, Run
-from magistrate.evals.statistics import Rate, needed
 from magistrate.problems import Problem, SettingsError
 from magistrate.settings import Settings
 from magistrate.settings_schema import ActionRow, Threshold

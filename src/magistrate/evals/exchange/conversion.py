@@ -10,9 +10,9 @@ from typing import Any, cast
 from magistrate.decisions import rule
 from magistrate.documents import Document, Mark
 from magistrate.evals.cases import Case
-from magistrate.evals.mapping import RowMapping, has, value_at
+from magistrate.evals.exchange.mapping import RowMapping, has, value_at
+from magistrate.evals.exchange.rows import Row
 from magistrate.evals.oracle import ORACLE, oracle_verdict
-from magistrate.evals.rows import Row
 from magistrate.messages import JSON, is_array, is_object
 from magistrate.problems import Problem, SettingsError, described, listed, shown
 from magistrate.schema import parsed

@@ -14,9 +14,10 @@ import re
 from dataclasses import dataclass
 from itertools import pairwise
 
-from magistrate.encodings import decoded
-from magistrate.invisible import strip
-from magistrate.lookalikes import (
+from magistrate.messages import JSON
+from magistrate.normalise.encodings import decoded
+from magistrate.normalise.invisible import strip
+from magistrate.normalise.lookalikes import (
     CYRILLIC,
     FULL_WIDTH,
     LATIN,
@@ -27,7 +28,6 @@ from magistrate.lookalikes import (
     STYLED,
     VOWELS,
 )
-from magistrate.messages import JSON
 
 WHOLE = 8_000  # characters up to which a normalised text is attached whole: two pages
 PASSAGE = 400  # characters of a passage of longer ones: a disguised word with its sentence

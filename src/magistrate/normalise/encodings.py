@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 from urllib.parse import unquote
 
-from magistrate.ciphers import MORSE, morse, shifted
+from magistrate.normalise.ciphers import MORSE, morse, shifted
 
 MOST_PAYLOADS = 8  # a reader of a prompt gets the idea; what is left out is counted
 MOST_CHARACTERS = 4_000  # of all payloads of a text: about 1,000 tokens

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from magistrate.evals.compare import Comparison, Flip
-from magistrate.evals.conduct import DECIDED, EXPECTED, TwoWays
-from magistrate.evals.curves import Scores
-from magistrate.evals.metrics import Metrics
-from magistrate.evals.paired import Compared, Paired
-from magistrate.evals.report_tables import (
+from magistrate.evals.measure.compare import Comparison, Flip
+from magistrate.evals.measure.conduct import DECIDED, EXPECTED, TwoWays
+from magistrate.evals.measure.curves import Scores
+from magistrate.evals.measure.metrics import Metrics
+from magistrate.evals.measure.paired import Compared, Paired
+from magistrate.evals.measure.statistics import Rate
+from magistrate.evals.report.tables import (
     Cell,
     Table,
     across,
@@ -18,7 +19,7 @@ from magistrate.evals.report_tables import (
     per_run,
     row,
 )
-from magistrate.evals.report_words import (
+from magistrate.evals.report.words import (
     NONE,
     difference,
     dollars,
@@ -28,7 +29,6 @@ from magistrate.evals.report_words import (
     seconds,
     share,
 )
-from magistrate.evals.statistics import Rate
 
 FLIPS_SHOWN = 200  # of the flipped cases in the page itself; all are among the cases
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 from magistrate.evals.cases import Case, Label
-from magistrate.evals.compare import Comparison
-from magistrate.evals.conduct import decided, expected, handled, level_of
-from magistrate.evals.curves import FAILED, LEVELS, detected
-from magistrate.evals.metrics import label_of
+from magistrate.evals.measure.compare import Comparison
+from magistrate.evals.measure.conduct import decided, expected, handled, level_of
+from magistrate.evals.measure.curves import FAILED, LEVELS, detected
+from magistrate.evals.measure.metrics import label_of
 from magistrate.evals.results import Result, Run
 from magistrate.messages import JSON, blocks, is_object
 from magistrate.policy import Policy

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from magistrate.evals.cases import Case, Split
-from magistrate.evals.conduct import (
+from magistrate.evals.measure.conduct import (
     decided,
     detected_right,
     expected,
@@ -16,9 +16,9 @@ from magistrate.evals.conduct import (
     handled_right,
     level_of,
 )
-from magistrate.evals.curves import FAILED, LEVELS, Level, detected
-from magistrate.evals.metrics import judgments_of
-from magistrate.evals.paired import Both, Compared, adjusted, compared
+from magistrate.evals.measure.curves import FAILED, LEVELS, Level, detected
+from magistrate.evals.measure.metrics import judgments_of
+from magistrate.evals.measure.paired import Both, Compared, adjusted, compared
 from magistrate.evals.results import Run
 from magistrate.messages import JSON
 from magistrate.settings import Settings
@@ -85,7 +85,7 @@ class Comparison:
 
         Ids, labels and actions only; nothing that a case or a judge said.
         """
-        from magistrate.evals.summary import summary
+        from magistrate.evals.measure.summary import summary
 
         return summary(self, most)
 

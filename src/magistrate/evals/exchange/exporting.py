@@ -153,5 +153,5 @@ def _write(
         "rubrics": {_name(rubric): rubric.hash for rubric in rubrics},
     }
     (folder / "made.json").write_text(json.dumps(made, indent=2) + "\n", "utf-8")
-    task = files("magistrate.evals") / "inspect_task.py.txt"
+    task = files("magistrate.evals.exchange") / "inspect_task.py.txt"
     (folder / TASK).write_text(task.read_text("utf-8"), "utf-8")

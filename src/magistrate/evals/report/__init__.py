@@ -16,16 +16,16 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from magistrate.evals import report_conduct as done
-from magistrate.evals import report_tables as tables
-from magistrate.evals.charts import Charts, Mark
-from magistrate.evals.compare import Comparison
-from magistrate.evals.curves import DETECTED_FROM, Group
-from magistrate.evals.metrics import Metrics
-from magistrate.evals.report_cases import case_data, embedded
-from magistrate.evals.report_words import changes, interval, overview, section_titles, share
+from magistrate.evals.measure.compare import Comparison
+from magistrate.evals.measure.curves import DETECTED_FROM, Group
+from magistrate.evals.measure.metrics import Metrics
+from magistrate.evals.measure.statistics import Interval, Rate
+from magistrate.evals.report import conduct as done
+from magistrate.evals.report import tables
+from magistrate.evals.report.cases import case_data, embedded
+from magistrate.evals.report.charts import Charts, Mark
+from magistrate.evals.report.words import changes, interval, overview, section_titles, share
 from magistrate.evals.results import Run
-from magistrate.evals.statistics import Interval, Rate
 from magistrate.verdicts import GRADES
 
 
@@ -68,7 +68,7 @@ def page(
         clause_titles |= {id: c.title for id, c in run.settings.policy.clauses.items()}
     letters = tables.LETTERS if len(runs) > 1 else ("",)
     each = tuple(zip(letters, runs, metrics, strict=True))
-    style, script = _source("report.css"), _source("report.js")
+    style, script = _source("page.css"), _source("page.js")
     overall = [found.overall for found in metrics]
     return _template().render(
         title="Eval report: " + " and ".join(run.name for run in runs),
@@ -208,7 +208,7 @@ def _tradeoff(charts: Charts, found: Sequence[Group | None]) -> Markup:
 
 @cache
 def _source(name: str) -> str:
-    return (files("magistrate.evals") / name).read_text("utf-8")
+    return (files("magistrate.evals.report") / name).read_text("utf-8")
 
 
 @cache
@@ -216,7 +216,7 @@ def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    return environment.from_string(_source("report.html.j2"))
+    return environment.from_string(_source("page.html.j2"))
 
 
 def _policy(style: str, script: str) -> str:

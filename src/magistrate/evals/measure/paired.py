@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from magistrate.evals.cases import Case
-from magistrate.evals.conduct import level_of
-from magistrate.evals.curves import detected
-from magistrate.evals.metrics import label_of
-from magistrate.evals.results import Result
-from magistrate.evals.statistics import (
+from magistrate.evals.measure.conduct import level_of
+from magistrate.evals.measure.curves import detected
+from magistrate.evals.measure.metrics import label_of
+from magistrate.evals.measure.statistics import (
     Estimate,
     fractions,
     holm,
@@ -22,6 +21,7 @@ from magistrate.evals.statistics import (
     resampled,
     share,
 )
+from magistrate.evals.results import Result
 
 
 @dataclass(frozen=True, slots=True)

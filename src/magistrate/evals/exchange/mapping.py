@@ -222,7 +222,7 @@ def as_word(value: object) -> str | None:
 @cache
 def ready() -> tuple[str, ...]:
     """The names of the mappings that come with the package."""
-    folder = files("magistrate.evals") / "mappings"
+    folder = files("magistrate.evals.exchange") / "mappings"
     return tuple(
         sorted(e.name.removesuffix(".yaml") for e in folder.iterdir() if e.name.endswith(".yaml"))
     )
@@ -235,7 +235,7 @@ def load_mapping(source: str | os.PathLike[str], policy: Policy) -> RowMapping:
     """
     name = os.fspath(source)
     if name in ready():
-        with as_file(files("magistrate.evals") / "mappings" / f"{name}.yaml") as path:
+        with as_file(files("magistrate.evals.exchange") / "mappings" / f"{name}.yaml") as path:
             return _checked(read(path), policy)
     if not name.endswith((".yaml", ".yml")) and not Path(name).exists():
         known = ready()

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from magistrate.evals.statistics import (
+from magistrate.evals.measure.statistics import (
     Estimate,
     Rate,
     fractions,

@@ -10,9 +10,9 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from magistrate.evals.cases import Case
-from magistrate.evals.curves import DETECTED_FROM, FAILED, detected
+from magistrate.evals.measure.curves import DETECTED_FROM, FAILED, detected
+from magistrate.evals.measure.statistics import Rate, library
 from magistrate.evals.results import Result
-from magistrate.evals.statistics import Rate, library
 from magistrate.verdicts import ACTIONS, GRADES, SEVERITIES, at_least
 
 Judged = tuple[Case, Result]

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from magistrate.evals.compare import Comparison
-from magistrate.evals.curves import Group
-from magistrate.evals.metrics import Metrics
-from magistrate.evals.paired import Compared
+from magistrate.evals.measure.compare import Comparison
+from magistrate.evals.measure.curves import Group
+from magistrate.evals.measure.metrics import Metrics
+from magistrate.evals.measure.paired import Compared
+from magistrate.evals.measure.statistics import ALPHA, Estimate, Interval, Rate, needed
 from magistrate.evals.results import Run
-from magistrate.evals.statistics import ALPHA, Estimate, Interval, Rate, needed
 from magistrate.policy import Policy
 
 NONE = "–"  # where there is nothing to take a share of

@@ -8,12 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from magistrate.evals.compare import Comparison
-from magistrate.evals.curves import Scores
-from magistrate.evals.metrics import MIN_NAMED, Metrics
-from magistrate.evals.paired import Compared, Paired
-from magistrate.evals.rules import RATES, LostRule, NewRule, RateRule, Rule, SignificanceRule
-from magistrate.evals.statistics import ALPHA, Estimate, Rate, needed, needed_discordant
+from magistrate.evals.measure.compare import Comparison
+from magistrate.evals.measure.curves import Scores
+from magistrate.evals.measure.metrics import MIN_NAMED, Metrics
+from magistrate.evals.measure.paired import Compared, Paired
+from magistrate.evals.measure.rules import (
+    RATES,
+    LostRule,
+    NewRule,
+    RateRule,
+    Rule,
+    SignificanceRule,
+)
+from magistrate.evals.measure.statistics import ALPHA, Estimate, Rate, needed, needed_discordant
 from magistrate.problems import Problem, SettingsError, listed, nearest
 
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from magistrate.evals.cases import MAX_LINE_BYTES, Case
-from magistrate.evals.conversion import Conversion, LeftOut, Unusable
-from magistrate.evals.mapping import RowMapping, has
-from magistrate.evals.rows import BadRow, read_rows
+from magistrate.evals.exchange.conversion import Conversion, LeftOut, Unusable
+from magistrate.evals.exchange.mapping import RowMapping, has
+from magistrate.evals.exchange.rows import BadRow, read_rows
 from magistrate.messages import JSON
 from magistrate.problems import Problem, SettingsError, listed
 from magistrate.settings import Settings

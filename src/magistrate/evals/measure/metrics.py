@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from magistrate.evals.cases import Case, Label, Split
-from magistrate.evals.conduct import (
+from magistrate.evals.measure.conduct import (
     Conduct,
     Cost,
     Flips,
@@ -25,7 +25,7 @@ from magistrate.evals.conduct import (
     latency,
     level_of,
 )
-from magistrate.evals.curves import RULE, Group, Kind, Tally, group
+from magistrate.evals.measure.curves import RULE, Group, Kind, Tally, group
 from magistrate.evals.results import RESULTS, Run, wrong
 from magistrate.messages import JSON
 from magistrate.policy import Policy

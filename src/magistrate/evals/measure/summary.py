@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from magistrate.evals.compare import Comparison, Flip
-from magistrate.evals.paired import Paired
-from magistrate.evals.statistics import ALPHA, Estimate
+from magistrate.evals.measure.compare import Comparison, Flip
+from magistrate.evals.measure.paired import Paired
+from magistrate.evals.measure.statistics import ALPHA, Estimate
 
 _CHANGES = ("lost", "won", "same")
 
