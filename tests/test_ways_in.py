@@ -768,3 +768,26 @@ def test_the_platforms_refusal_reaches_no_browser_by_way_of_ours(flavour: str) -
             "disclosure",
             "review_id",
         }
+
+
+@both
+def test_a_header_that_is_not_ascii_comes_through_as_it_came(flavour: str) -> None:
+    """A proxy's header need not be ASCII; moderation must not fail on it."""
+    sim = Simulator(text("hello"))
+    answer = sim.http_client().post(
+        "https://api.anthropic.com/v1/messages",
+        json={"model": "m", "max_tokens": 9, "messages": asking("hi")["messages"]},
+        headers={"x-api-key": "k", "anthropic-version": "2023-06-01"},
+    )
+    raw = [(b"content-type", b"application/json"), (b"x-proxy", "Zürich".encode("latin-1"))]
+
+    def serve(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, headers=raw, content=answer.content)
+
+    judge = ScriptedJudge()
+    with edge(flavour, sim, moderation=Moderation({"version": 1}, judge=judge)) as at:
+        kind = httpx2.Client if flavour == "sync" else httpx2.AsyncClient
+        client = at.client.with_options(http_client=kind(transport=httpx2.MockTransport(serve)))
+        got = at.run(client.messages.with_raw_response.create(**asking("hi")))
+        assert (b"x-proxy", "Zürich".encode("latin-1")) in got.headers.raw
+        assert HEADER in got.headers

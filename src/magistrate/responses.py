@@ -131,12 +131,14 @@ def rewritten(response: R, public: JSON, body: JSON | SyncBody | AsyncBody) -> R
     """
     old = response.http_response
     dropped = {*_DROPPED, HEADER}  # of two moderations, the outer one answers for the exchange
-    headers = [(k, v) for k, v in old.headers.multi_items() if k.lower() not in dropped]
-    headers.append((HEADER, _header(public)))
+    dropped = {name.encode("ascii") for name in dropped}
+    # Bytes as they came: what a proxy puts into a header need not be ASCII.
+    headers = [(k, v) for k, v in old.headers.raw if k.lower() not in dropped]
+    headers.append((HEADER.encode("ascii"), _header(public).encode("ascii")))
     new = copy.copy(response)
     if not isinstance(body, dict) and _translator(response) is not None:
-        headers = [(k, v) for k, v in headers if k.lower() != "content-type"]
-        headers.append(("content-type", f"{_SSE}; charset=utf-8"))
+        headers = [(k, v) for k, v in headers if k.lower() != b"content-type"]
+        headers.append((b"content-type", f"{_SSE}; charset=utf-8".encode("ascii")))
         new._client = _SpeaksSSE(response._client)  # pyright: ignore
     new._parsed_by_type = {}  # pyright: ignore[reportPrivateUsage] # else parse() has the old one
     new.http_response = httpx2.Response(
