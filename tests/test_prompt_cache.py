@@ -406,5 +406,6 @@ def test_judges_pay_for_their_rubric_once_where_simulations_share_a_cache() -> N
         spent.append((moderation.usage.cache_write_tokens, moderation.usage.cache_read_tokens))
         moderation.close()
     (written, read), (written_again, read_again) = spent
-    assert read == 0 and read_again > 6000, "the screens of both stages"
-    assert written - written_again == read_again
+    # The screen is one text for both stages: the output's reads what the input's has written.
+    assert 3000 < read < read_again
+    assert written - written_again == read_again - read
