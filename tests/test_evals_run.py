@@ -558,7 +558,7 @@ def test_a_run_that_is_interrupted_says_how_to_go_on(tmp_path: Path):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            # Where tests run in the background of a shell, SIGINT is ignored, and that is inherited.
+            # In the background of a shell SIGINT is ignored, and that is inherited.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         until = time.monotonic() + 60
