@@ -506,8 +506,17 @@ def test_training_again_looks_at_dev_only_and_gives_the_same_model(
     monkeypatch.setattr(training, "FOLDER", tmp_path)
     training.main()
     assert {case.split for case in seen} == {"dev"}
-    for name in (HEADER, WEIGHTS):
-        assert (tmp_path / name).read_bytes() == (FOLDER / name).read_bytes(), TRAIN
+    # Of the same cases; the last digit of a weight may be another with another BLAS.
+    made, kept = (json.loads((at / HEADER).read_text("utf-8")) for at in (tmp_path, FOLDER))
+    for key in ("policy_hash", "cases_hash", "cases", "violating", "sections", "clauses"):
+        assert made[key] == kept[key], TRAIN
+    assert made["thresholds"] == pytest.approx(kept["thresholds"], abs=0.02), TRAIN
+    with np.load(tmp_path / WEIGHTS) as new, np.load(FOLDER / WEIGHTS) as old:
+        assert set(new) == set(old)
+        for name in old:
+            steps = 2 if old[name].dtype == np.int8 else 0.02
+            away = np.abs(new[name].astype(float) - old[name].astype(float))
+            assert away.max() <= steps, (name, TRAIN)
 
 
 def test_said_is_what_is_judged_after_the_end_of_what_was_said_before() -> None:
