@@ -21,8 +21,7 @@ from magistrate.cli.printing import (
     text,
 )
 from magistrate.judges import judge_for
-from magistrate.judges.base import ModelReply
-from magistrate.judges.connection import NO_CREDENTIALS, asking, has_credentials
+from magistrate.judges.connection import NO_CREDENTIALS, asking, has_credentials, nobody
 from magistrate.messages import JSON, is_array, is_object
 from magistrate.settings import Settings, SettingsError
 from magistrate.trial import Trial
@@ -170,15 +169,11 @@ def _judged(settings: Settings, stage: Stage, body: JSON, answer: JSON) -> Decis
     if trial.subject is not None:
         deadline_s = settings.judge.deadline_s
         if settings.judge.backend == "local":
-            outcomes.append(judge.judge(trial.subject, settings, _nobody, deadline_s))
+            outcomes.append(judge.judge(trial.subject, settings, nobody, deadline_s))
         else:
             with _client() as client:
                 outcomes.append(judge.judge(trial.subject, settings, asking(client), deadline_s))
     return trial.decide(outcomes, judge.info(settings))
-
-
-def _nobody(body: JSON, timeout_s: float) -> ModelReply:
-    raise AssertionError("the local judge asks nobody")
 
 
 def _print(out: Console, decision: Decision) -> None:

@@ -34,8 +34,12 @@ from magistrate.evals.results import Run
 from magistrate.evals.run import Plan, replay, run
 from magistrate.evals.run import Progress as Progressed
 from magistrate.judges import judge_for
-from magistrate.judges.base import ModelReply
-from magistrate.judges.connection import NO_CREDENTIALS, asking_async, has_credentials
+from magistrate.judges.connection import (
+    NO_CREDENTIALS,
+    asking_async,
+    has_credentials,
+    nobody_async,
+)
 from magistrate.problems import SettingsError
 from magistrate.settings import Settings
 
@@ -172,7 +176,7 @@ def _run(
     if plan.settings.judge.backend == "local":
         if via == "batches":
             _stop("--via batches: the local judge is asked in this process")
-        return _with_bar(plan, out, resume, retry_failed, _nobody)
+        return _with_bar(plan, out, resume, retry_failed, nobody_async)
     client = _client()
     if via == "calls":
         return _with_bar(plan, out, resume, retry_failed, asking_async(client))
@@ -187,10 +191,6 @@ def _run(
                 )
 
     return anyio.run(in_batches)
-
-
-async def _nobody(body: Any, timeout_s: float) -> ModelReply:
-    raise AssertionError("the local judge asks nobody")
 
 
 def _client() -> AsyncAnthropic:

@@ -67,22 +67,19 @@ def _one(out: Console, client: Any, moderation: Moderation, line: str) -> None:
     call: dict[str, Any] = {"model": _MODEL, "max_tokens": 1000}
     call["messages"] = [{"role": "user", "content": line}]
     if line.startswith("?") and len(line) > 1:
+        from magistrate.judges.connection import nobody
         from magistrate.trial import Trial
 
         body = {"messages": [{"role": "user", "content": "(a question)"}]}
         answer = {"content": [{"type": "text", "text": line[1:].strip()}]}
         trial = Trial.of(moderation.settings, "output", body, answer)
         assert trial.subject is not None
-        outcome = moderation.judge.judge(trial.subject, moderation.settings, _nobody, 10.0)
+        outcome = moderation.judge.judge(trial.subject, moderation.settings, nobody, 10.0)
         _print(out, trial.decide([outcome], moderation.judge_info), "(judged as an answer)")
         return
     message = client.messages.create(**call)
     decision = moderation.decision(message.moderation["id"])
     _print(out, decision, "".join(b.text for b in message.content if b.type == "text"))
-
-
-def _nobody(body: Any, timeout_s: float) -> Any:
-    raise AssertionError("the local judge asks nobody")
 
 
 def _print(out: Console, decision: Decision, received: str) -> None:

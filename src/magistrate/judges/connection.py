@@ -19,6 +19,16 @@ NO_CREDENTIALS = (
 )
 
 
+def nobody(body: JSON, timeout_s: float) -> ModelReply:
+    """For judges that ask no model."""
+    raise AssertionError("this judge asks nobody")
+
+
+async def nobody_async(body: JSON, timeout_s: float) -> ModelReply:
+    """The same, awaited."""
+    return nobody(body, timeout_s)
+
+
 def has_credentials(client: anthropic.Anthropic | anthropic.AsyncAnthropic) -> bool:
     """Whether a client found a key, a token or a profile."""
     return not (client.api_key is None and client.auth_token is None and client.credentials is None)
