@@ -270,6 +270,22 @@ async def test_an_entry_that_failed_is_a_result_of_its_own(
     assert {r.ended for r in Run.read(tmp_path / "b").results} == {"verdict"}
 
 
+async def test_a_retry_that_was_killed_takes_up_its_batches_too(tmp_path: Path) -> None:
+    cases, provider = some(6), Provider()
+    provider.broken = {"number 4:": {"type": "expired"}, "number 5:": {"type": "expired"}}
+    await run_in_batches(plan(cases), tmp_path / "b", provider.client(), silent)
+    provider.broken = {}
+    made = len(provider.batches)
+    again: JSON = {"resume": True, "retry_failed": True}
+    provider.kill = "poll"
+    with pytest.raises(Exception, match=r"Connection error|Killed"):
+        await run_in_batches(plan(cases), tmp_path / "b", provider.client(), silent, **again)
+    provider.kill = None
+    await run_in_batches(plan(cases), tmp_path / "b", provider.client(), silent, **again)
+    assert len(provider.batches) == made + 1, "the retry has one batch, whatever happened"
+    assert {r.ended for r in Run.read(tmp_path / "b").results} == {"verdict"}
+
+
 async def test_what_the_model_refuses_goes_to_the_second_one_in_a_round_of_its_own(
     tmp_path: Path,
 ) -> None:

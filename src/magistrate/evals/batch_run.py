@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,17 +25,18 @@ from magistrate.evals.oracle import for_case
 from magistrate.evals.results import Writer, read_json, result_of, write_json, wrong
 from magistrate.evals.run import Plan, Progress, Watcher, Work, left_over, open_run
 from magistrate.judges.base import ModelReply
-from magistrate.judges.claude import ClaudeJudge, Judgment
+from magistrate.judges.claude import Call, ClaudeJudge, Judgment
 from magistrate.judges.deliberation import Question
 from magistrate.messages import JSON, is_object
 from magistrate.prices import price_table
 from magistrate.trial import Trial
-from magistrate.verdicts import Outcome, Screened, Usage, Verdict
+from magistrate.verdicts import JudgeInfo, Outcome, Screened, Usage, Verdict
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
 
 FOLDER = "batches"
+RETRY = "retry.json"  # where the rounds of a retry begin, while it is under way
 # Of one batch; the API takes 100,000 requests and 256 MB.
 MOST_ENTRIES = 10_000
 MOST_BYTES = 200_000_000
@@ -49,9 +50,9 @@ class _Judged:
     case: Case
     number: int
     trial: Trial
-    judgment: Judgment
+    info: JudgeInfo
+    judgment: Judgment | None  # None: there is nothing to judge
     questions: list[Question] | None
-    answers: list[Outcome | Screened] = field(default_factory=list[Outcome | Screened])
 
     @property
     def name(self) -> str:
@@ -75,7 +76,6 @@ async def run_in_batches(
     judge = plan.judge
     if not isinstance(judge, ClaudeJudge):
         wrong(folder, "only the Claude judge can be asked in batches")
-        raise AssertionError
     if plan.budget_usd is not None:
         wrong(
             folder, "a budget cannot be kept in batches: their cost is known when they have ended"
@@ -88,21 +88,18 @@ async def run_in_batches(
     writer = Writer(folder)
     try:
         todo = [_begin(plan, judge, item) for item in work]
-        generation = _generation(folder) if retry_failed else 0
-        number = generation
+        number = _first_round(folder) if retry_failed else 0
         while todo:
             waiting = _settle(todo, writer, progress, watch)
             if not waiting:
                 break
             replies = await _round(client, folder, number, waiting, watch, progress)
             for judged in waiting:
-                assert judged.questions is not None
-                judged.answers = [
-                    _halved(judged.judgment.call(question).read(replies[custom]))
-                    for custom, question in _entries(judged)
-                ]
-                judged.questions = judged.judgment.go_on(judged.answers)
+                assert judged.judgment is not None
+                answers = [_halved(call.read(replies[custom])) for custom, call in _calls(judged)]
+                judged.questions = judged.judgment.go_on(answers)
             todo, number = waiting, number + 1
+        (folder / FOLDER / RETRY).unlink(missing_ok=True)
     finally:
         writer.close()
     return True
@@ -112,19 +109,12 @@ def _begin(plan: Plan, judge: ClaudeJudge, item: Work) -> _Judged:
     case, number = item
     settings = for_case(plan.settings, case)
     trial = Trial.of(settings, case.stage, case.request, case.answer)
-    # Nothing in a batch is in a hurry; the deadline is for single calls.
+    info = judge.info(settings)
     if trial.subject is None:
-        empty = Judgment(judge, _nothing(case), settings, 0.0)
-        empty.outcome = Verdict(judge.info(settings))
-        return _Judged(case, number, trial, empty, None)
+        return _Judged(case, number, trial, info, None, None)
+    # Nothing in a batch is in a hurry; the deadline is for single calls.
     judgment = Judgment(judge, trial.subject, settings, 0.0)
-    return _Judged(case, number, trial, judgment, judgment.begin())
-
-
-def _nothing(case: Case) -> Any:
-    from magistrate.subjects import Subject
-
-    return Subject(case.stage, ())
+    return _Judged(case, number, trial, info, judgment, judgment.begin())
 
 
 def _settle(
@@ -136,8 +126,8 @@ def _settle(
         if judged.questions:
             waiting.append(judged)
             continue
-        outcome = judged.judgment.outcome
-        decision = judged.trial.decide([outcome], judged.judgment.info)
+        outcome = judged.judgment.outcome if judged.judgment else Verdict(judged.info)
+        decision = judged.trial.decide([outcome], judged.info)
         # How long a batch takes says nothing about the judge.
         result = result_of(judged.case, judged.number, outcome, decision, 0.0)
         writer.write(result)
@@ -148,9 +138,11 @@ def _settle(
     return waiting
 
 
-def _entries(judged: _Judged) -> Iterator[tuple[str, Question]]:
-    for index, question in enumerate(judged.questions or ()):
-        yield f"{judged.name}/{index}", question
+def _calls(judged: _Judged) -> Iterator[tuple[str, Call]]:
+    """The calls that a case waits for, by name."""
+    if judged.judgment is not None:
+        for index, question in enumerate(judged.questions or ()):
+            yield f"{judged.name}/{index}", judged.judgment.call(question)
 
 
 async def _round(
@@ -162,11 +154,7 @@ async def _round(
     progress: Progress,
 ) -> dict[str, ModelReply]:
     """Ask all questions of one round; the replies by the name of their question."""
-    questions = {
-        name: judged.judgment.call(question).prompt()
-        for judged in waiting
-        for name, question in _entries(judged)
-    }
+    questions = {name: call.prompt() for judged in waiting for name, call in _calls(judged)}
     replies: dict[str, ModelReply] = {}
     asked: set[str] = set()
     kept = sorted((folder / FOLDER).glob(f"round-{number}-*.json"))
@@ -263,7 +251,12 @@ def _halved(answer: Outcome | Screened) -> Outcome | Screened:
     return replace(answer, usage=usage)
 
 
-def _generation(folder: Path) -> int:
-    """The first round of a retry: those before it keep their batches."""
+def _first_round(folder: Path) -> int:
+    """The first round of a retry: those before it keep their batches, and so does one cut short."""
+    retry = folder / FOLDER / RETRY
+    if retry.exists():
+        return int(read_json(retry)["from"])
     rounds = [int(file.stem.split("-")[1]) for file in (folder / FOLDER).glob("round-*.json")]
-    return max(rounds, default=-1) + 1
+    number = max(rounds, default=-1) + 1
+    write_json(retry, {"from": number})
+    return number

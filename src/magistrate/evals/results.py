@@ -15,9 +15,10 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal, cast
+from typing import IO, Any, Literal, NoReturn, cast
 
 from magistrate.decisions import Decision
+from magistrate.documents import Document
 from magistrate.evals.cases import Case, Dataset
 from magistrate.messages import JSON, is_object
 from magistrate.problems import Problem, SettingsError
@@ -185,7 +186,7 @@ class Run:
         )
 
 
-def wrong(file: Path, message: str, line: int | None = None) -> None:
+def wrong(file: Path, message: str, line: int | None = None) -> NoReturn:
     """Raises `SettingsError` about one file of a run."""
     raise SettingsError([Problem(str(file), line, 1 if line else None, "", message)]) from None
 
@@ -197,11 +198,9 @@ def read_json(file: Path) -> JSON:
         wrong(file, "there is no such file; a run's folder is made by `magistrate eval run`")
     except (OSError, ValueError) as error:
         wrong(file, f"cannot be read: {error}")
-    else:
-        if is_object(found):
-            return found
+    if not is_object(found):
         wrong(file, "is not a JSON object")
-    raise AssertionError
+    return found
 
 
 def write_settings(file: Path, settings: Settings) -> None:
@@ -219,13 +218,10 @@ def read_settings(file: Path) -> Settings:
         if isinstance(error, SettingsError):
             raise
         wrong(file, "was written by another version of magistrate, or changed since")
-    raise AssertionError
 
 
 def read_cases(file: Path) -> Dataset:
     """The cases of a run, which were checked when they were written."""
-    from magistrate.documents import Document
-
     found: list[Case] = []
     for number, data in _json_lines(file):
         case, problems, _ = parsed(Case, Document(str(file), data))
