@@ -1,8 +1,15 @@
-"""Fixtures that every test may use."""
+"""Fixtures and settings that every test uses."""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
+
+# The same commit gets the same answer every time. To look for what these examples do not show,
+# run with `--hypothesis-profile explore`: new ones on every run.
+settings.register_profile("same", derandomize=True)
+settings.register_profile("explore", derandomize=False, print_blob=True)
+settings.load_profile("same")
 
 
 @pytest.fixture

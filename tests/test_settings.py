@@ -832,6 +832,22 @@ def test_no_yaml_text_raises_anything_else(text: str | bytes) -> None:
         loads_or_refuses("m.yaml", directory)
 
 
+@pytest.mark.parametrize(
+    ("data", "path", "message"),
+    [
+        ({"[key]": None}, "[key]", "unknown key '[key]'"),
+        ({"on_uninspected": {"[key]": "warn"}}, "on_uninspected.[key]", "unknown key '[key]'"),
+        ({"actions": {"[key]": {"[key]": "warn"}}}, "actions.[key].[key]", "[key]"),
+    ],
+)
+def test_a_key_named_as_the_validator_marks_keys(
+    data: dict[str, Any], path: str, message: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.load(data)
+    assert any(p.path == path and message in p.message for p in caught.value.problems)
+
+
 @settings(max_examples=400, deadline=None)
 @given(st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=5), NESTED, max_size=6))
 def test_no_mapping_raises_anything_else(data: dict[str, Any]) -> None:

@@ -77,13 +77,24 @@ def parsed(model: type[M], document: Document) -> tuple[M | None, list[Problem],
         except ValidationError as error:
             details = error.errors(include_url=False)
         for detail in details:
-            where = tuple(part for part in detail["loc"] if part != "[key]")
+            where = _place(data, detail["loc"])
             broken.update(str(part) for part in where[:1])
             if first_round:
                 problems.append(_problem(model, document, detail, where))
             if not _leave_out(data, where[:-1] if detail["type"] == "missing" else where):
                 return None, problems, frozenset(broken)
         first_round = False
+
+
+def _place(data: Any, where: Where) -> Where:
+    """`where` without pydantic's mark of a wrong key, unless the document has a key of that name."""
+    if where[-1:] != ("[key]",):
+        return where
+    for part in where:
+        if not isinstance(data, dict) or part not in data:
+            return where[:-1]
+        data = cast("dict[Any, Any]", data)[part]
+    return where
 
 
 def _copied(value: Any) -> Any:
@@ -110,7 +121,7 @@ def _leave_out(data: Any, where: Where) -> bool:
 def _problem(
     model: type[BaseModel], document: Document, detail: ErrorDetails, where: Where
 ) -> Problem:
-    key_is_wrong = detail["loc"][-1:] == ("[key]",)
+    key_is_wrong = where != detail["loc"]
     found = document.written(where) or described(detail["input"])
     if key_is_wrong:
         found = f"the key '{where[-1]}'"
