@@ -87,7 +87,7 @@ def parsed(model: type[M], document: Document) -> tuple[M | None, list[Problem],
 
 
 def _place(data: Any, where: Where) -> Where:
-    """`where` without pydantic's mark of a wrong key, unless the document has a key of that name."""
+    """`where` without pydantic's mark of a wrong key, unless the document has such a key."""
     if where[-1:] != ("[key]",):
         return where
     for part in where:
