@@ -665,6 +665,27 @@ def test_what_is_not_handled_is_refused_clearly(surface: str, flavour: str) -> N
     assert sim.requests == []
 
 
+@both
+def test_a_surface_that_was_let_through_passes_alone(
+    flavour: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With a warning and a count each time; its neighbours and unknown endpoints stay shut."""
+    sim = Simulator(text("hello"))
+    settings = {"on_uninspected": {"surfaces": {"agents": "warn", "skills": "block"}}}
+    with edge(flavour, sim, settings=settings, max_retries=0) as at:
+        with pytest.raises(anthropic.NotFoundError):  # what the simulator says to it
+            at.run(at.client.post("/v1/agents", body={"name": "a"}, cast_to=httpx2.Response))
+        assert [r.path for r in sim.requests] == ["/v1/agents"]
+        for path in ("/v1/skills", "/v1/sessions", "/v1/novel"):
+            with pytest.raises(ModerationError, match="was not sent"):
+                at.run(at.client.post(path, body={}, cast_to=httpx2.Response))
+        assert len(sim.requests) == 1
+        assert at.moderation.uninspected == {"surface": 3, "endpoint": 1}
+    passed = [r for r in caplog.records if "uninspected request" in r.getMessage()]
+    assert len(passed) == 1
+    assert '"reason": "surface"' in passed[0].getMessage()
+
+
 BATCH_PATHS = ["/v1/messages/batches", "/v1//messages/x/../batches/", "/v1/messages/%62atches"]
 
 

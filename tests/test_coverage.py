@@ -288,8 +288,11 @@ def test_every_answer_of_the_routes_has_a_treatment_and_a_sentence() -> None:
     for surface in SURFACES:
         for item in surface.calls:
             routed = route(item.call.verb, item.call.example)
-            if routed in ("refused", "uninspected"):
-                assert item.treatment == routed
+            if routed == "surface":
+                assert item.treatment == "refused"
+                assert "`on_uninspected.surfaces." in item.why
+            elif routed == "uninspected":
+                assert item.treatment == "uninspected"
             elif routed == "free":
                 assert item.treatment in ("free", "passes")
             else:
@@ -430,7 +433,8 @@ def test_it_prints_for_people_in_80_columns() -> None:
         "inspected create, parse, stream POST /v1/messages ",
         "batches.results GET /v1/messages/batches/{id}/results",
         "beta.sessions: refused",
-        "magistrate does not moderate agent sessions yet: the call raises ModerationError.",
+        "magistrate does not moderate agent sessions yet: the call raises ModerationError, "
+        "unless `on_uninspected.surfaces.sessions` lets it pass unjudged.",
         "files, beta.files: uninspected",
         "models, beta.models: 2 calls",
         "text_editor_code_execution_tool_result third-party -",

@@ -1,4 +1,4 @@
-"""Which requests are judged and as what, which carry no content, and which are refused."""
+"""Which requests are judged and as what, which carry no content, and which cannot be judged."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from magistrate.routes import Route, batch_id, route, segments, unhandled_surface
+from magistrate.routes import Route, batch_id, route, segments, unjudged_surface
 
 # Ways to write the path that a server takes for /v1/messages.
 SPELLINGS = (
@@ -113,34 +113,37 @@ TABLE: list[tuple[str, str, Route]] = [
     ("post", "/v1/messages/batches/b1/cancel", "free"),
     ("delete", "/v1/messages/batches/b1", "free"),
     # sessions, agents and the like
-    ("post", "/v1/sessions", "refused"),
+    ("post", "/v1/sessions", "surface"),
     ("get", "/v1/sessions", "free"),
     ("get", "/v1/sessions/s1", "free"),
     ("delete", "/v1/sessions/s1", "free"),
-    ("post", "/v1/sessions/s1/events", "refused"),
-    ("get", "/v1/sessions/s1/events", "refused"),
-    ("get", "/v1/sessions/s1/events/stream", "refused"),
+    ("post", "/v1/sessions/s1/events", "surface"),
+    ("get", "/v1/sessions/s1/events", "surface"),
+    ("get", "/v1/sessions/s1/events/stream", "surface"),
     ("get", "/v1/sessions/s1/threads", "free"),
-    ("get", "/v1/sessions/s1/threads/t1/events", "refused"),
-    ("get", "/v1/sessions/s1/threads/t1/stream", "refused"),
-    ("post", "/v1/agents", "refused"),
+    ("get", "/v1/sessions/s1/threads/t1/events", "surface"),
+    ("get", "/v1/sessions/s1/threads/t1/stream", "surface"),
+    ("post", "/v1/agents", "surface"),
     ("get", "/v1/agents/a1", "free"),
-    ("post", "/v1/agents/a1", "refused"),
-    ("post", "/v1/deployments", "refused"),
-    ("post", "/v1/deployments/d1/run", "refused"),
-    ("post", "/v1/dreams", "refused"),
+    ("post", "/v1/agents/a1", "surface"),
+    ("post", "/v1/deployments", "surface"),
+    ("post", "/v1/deployments/d1/run", "surface"),
+    ("post", "/v1/dreams", "surface"),
     ("post", "/v1/dreams/d1/cancel", "free"),
-    ("post", "/v1/memory_stores/m1/memories", "refused"),
-    ("get", "/v1/memory_stores/m1/memories", "refused"),
-    ("get", "/v1/memory_stores/m1/memories/x1", "refused"),
+    ("post", "/v1/memory_stores/m1/memories", "surface"),
+    ("get", "/v1/memory_stores/m1/memories", "surface"),
+    ("get", "/v1/memory_stores/m1/memories/x1", "surface"),
     ("delete", "/v1/memory_stores/m1/memories/x1", "free"),
-    ("get", "/v1/memory_stores/m1/memory_versions/x1", "refused"),
+    ("get", "/v1/memory_stores/m1/memory_versions/x1", "surface"),
     ("get", "/v1/memory_stores", "free"),
-    ("post", "/v1/environments", "refused"),
+    ("post", "/v1/environments", "surface"),
     ("get", "/v1/environments/e1/work/poll", "free"),
-    ("post", "/v1/skills", "refused"),
-    ("get", "/v1/skills/s1/versions/1/content", "refused"),
-    ("post", "/v1/complete", "refused"),
+    ("post", "/v1/skills", "surface"),
+    ("get", "/v1/skills/s1/versions/1/content", "surface"),
+    ("post", "/v1/complete", "surface"),
+    ("post", "/v1/organizations/plugins/p1/versions", "surface"),
+    ("get", "/v1/organizations/plugins/p1/versions/v1/content", "surface"),
+    ("get", "/v1/organizations/analytics/plugins", "free"),
     # files
     ("post", "/v1/files", "uninspected"),
     ("get", "/v1/files", "free"),
@@ -152,6 +155,7 @@ TABLE: list[tuple[str, str, Route]] = [
     ("post", "/v1/user_profiles", "free"),
     ("post", "/v1/vaults/v1/credentials", "free"),
     ("post", "/v1/webhooks", "free"),
+    ("post", "/v1/tunnels/t1/rotate_token", "free"),
     # anything else that sends something
     ("post", "/v1/novelty", "uninspected"),
     ("put", "/v1/novelty", "uninspected"),
@@ -194,15 +198,17 @@ def test_the_results_of_a_batch_are_known_by_its_id_as_it_is_written(url: str, i
     ("url", "name"),
     [
         ("/v1/messages/batches", None),
-        ("/v1/sessions/s1/events", "agent sessions"),
+        ("/v1/sessions/s1/events", "sessions"),
         ("/v1/skills", "skills"),
-        ("/v1/complete", "text completions"),
+        ("/v1/complete", "complete"),
         ("/v1/messages", None),
         ("/v1/novelty", None),
+        ("/v1/organizations/plugins/p1/versions", "plugins"),
+        ("https://gateway.example/%73essions/s1/skills", "sessions"),
     ],
 )
-def test_a_refusal_can_name_the_surface(url: str, name: str | None):
-    assert unhandled_surface(url) == name
+def test_a_path_tells_its_surface(url: str, name: str | None):
+    assert unjudged_surface(url) == name
 
 
 @settings(deadline=None, max_examples=300)

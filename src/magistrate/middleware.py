@@ -32,7 +32,7 @@ from magistrate.judges import Judge, judge_for
 from magistrate.judges.record import Record
 from magistrate.messages import JSON, is_object
 from magistrate.responses import wrapped
-from magistrate.routes import route, unhandled_surface
+from magistrate.routes import SURFACES, route, unjudged_surface
 from magistrate.settings import Settings
 from magistrate.subjects import Reason
 from magistrate.sync_driver import SyncDriver
@@ -99,7 +99,8 @@ class Moderation(anthropic.Middleware):
     def uninspected(self) -> Counter[Reason]:
         """How many items no judge could read since this instance was made, by reason.
 
-        Those of requests that were judged, and requests to unknown endpoints, passed or blocked.
+        Those of requests that were judged, and requests that no judge can read as a whole (to
+        unknown endpoints, to surfaces that are not judged yet), passed or blocked.
         """
         with self._lock:
             return self._uninspected.copy()
@@ -163,23 +164,26 @@ class Moderation(anthropic.Middleware):
                 return batch_case(self, request, _readable(body))
             case "results":
                 return results_case(self, request)
-            case "refused":
-                raise ModerationError(
-                    f"magistrate does not moderate {unhandled_surface(request.url)} yet, so "
-                    f"{request.method.upper()} {request.url} was not sent"
-                )
-            case "uninspected":
-                with self._lock:
-                    self._uninspected["endpoint"] += 1
-                if self.settings.on_uninspected.endpoint == "block":
-                    raise ModerationError(
-                        f"magistrate cannot inspect {request.method.upper()} {request.url}, so it "
-                        "was not sent; `on_uninspected: {endpoint: warn}` lets it pass"
-                    )
-                audit.warn(
-                    "uninspected request", method=request.method, url=request.url, reason="endpoint"
-                )
-                return None
+            case "surface" | "uninspected":
+                return self._unjudged(request)
+
+    def _unjudged(self, request: APIRequest) -> None:
+        """Stop a request that no judge can read, unless the settings let it pass with a warning."""
+        allowed = self.settings.on_uninspected
+        call = f"{request.method.upper()} {request.url}"
+        if (surface := unjudged_surface(request.url)) is not None:
+            reason: Reason = "surface"
+            action = allowed.surfaces.get(surface, "block")
+            words = f"magistrate does not moderate {SURFACES[surface]} yet, so {call} was not sent"
+            key = f"surfaces: {{{surface}: warn}}"
+        else:
+            reason, action = "endpoint", allowed.endpoint
+            words, key = f"magistrate cannot inspect {call}, so it was not sent", "endpoint: warn"
+        with self._lock:
+            self._uninspected[reason] += 1
+        if action == "block":
+            raise ModerationError(f"{words}; `on_uninspected: {{{key}}}` lets it pass unjudged")
+        audit.warn("uninspected request", method=request.method, url=request.url, reason=reason)
 
     # --- shared by the drivers --------------------------------------------------------------------
 

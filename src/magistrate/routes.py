@@ -1,4 +1,4 @@
-"""Which requests are judged, which carry no content, and which this version refuses.
+"""Which requests are judged, which carry no content, and which this version cannot judge.
 
 Pure. Requests are told apart by the path the server will see, not by the string that was given:
 relative forms, `..`, doubled slashes, percent-encoding and absolute URLs all resolve first.
@@ -9,11 +9,23 @@ from __future__ import annotations
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
-Route = Literal["message", "batch", "results", "free", "refused", "uninspected"]
+Route = Literal["message", "batch", "results", "free", "surface", "uninspected"]
 
-# Surfaces whose content is not judged yet. Any request below them that could carry content in
-# either direction is refused; a look at their metadata is not.
-_NOT_YET: dict[str, str] = {
+SurfaceName = Literal[
+    "sessions",
+    "agents",
+    "deployments",
+    "dreams",
+    "memory_stores",
+    "environments",
+    "skills",
+    "plugins",
+    "complete",
+]
+# Surfaces whose content is not judged yet, as people call them. Any request below them that could
+# carry content in either direction is refused unless they are let through; a look at their
+# metadata is not.
+SURFACES: dict[SurfaceName, str] = {
     "sessions": "agent sessions",
     "agents": "agents",
     "deployments": "agent deployments",
@@ -21,11 +33,21 @@ _NOT_YET: dict[str, str] = {
     "memory_stores": "memory stores",
     "environments": "environments",
     "skills": "skills",
+    "plugins": "plugins",
     "complete": "text completions",
 }
 # POSTs that bring no model output and put nothing before a model by themselves.
 _CONTENT_FREE = frozenset(
-    {"count_tokens", "organizations", "user_profiles", "vaults", "webhooks", "models", "cancel"}
+    {
+        "count_tokens",
+        "organizations",
+        "user_profiles",
+        "vaults",
+        "tunnels",
+        "webhooks",
+        "models",
+        "cancel",
+    }
 )
 _READS = frozenset({"get", "head", "options", "delete"})
 # Segments of unhandled surfaces at or below which a GET brings content.
@@ -51,8 +73,8 @@ def route(method: str, url: str) -> Route:
     """What to do with a request.
 
     `message`: a Messages API call. `batch`: one that makes a message batch. `results`: one that
-    reads the results of one. `free`: it carries no content. `refused`: a surface this version does
-    not handle. `uninspected`: anything else that may carry content.
+    reads the results of one. `free`: it carries no content. `surface`: one of `SURFACES`, which
+    this version cannot judge. `uninspected`: anything else that may carry content.
     """
     path = segments(url)
     last = path[-1] if path else ""
@@ -66,10 +88,10 @@ def route(method: str, url: str) -> Route:
         if "results" in path and method == "get":
             return "results"
         return "free" if reads or last == "cancel" else "uninspected"
-    if unhandled_surface(url) is not None:
+    if unjudged_surface(url) is not None:
         # What a session has produced arrives by GET; only bare metadata passes.
         carries = method == "get" and not _PRODUCTS.isdisjoint(path)
-        return "free" if last == "cancel" or (reads and not carries) else "refused"
+        return "free" if last == "cancel" or (reads and not carries) else "surface"
     if last in _CONTENT_FREE or any(segment in _CONTENT_FREE for segment in path[:-1]):
         return "free"
     if reads:
@@ -85,6 +107,6 @@ def batch_id(url: str) -> str:
     return path[lowered.index("results") - 1] if "results" in lowered[1:] else ""
 
 
-def unhandled_surface(url: str) -> str | None:
-    """The name of the surface a path belongs to, if this version does not handle it."""
-    return next((_NOT_YET[s] for s in segments(url) if s in _NOT_YET), None)
+def unjudged_surface(url: str) -> SurfaceName | None:
+    """The surface a path belongs to, if it is one that this version cannot judge."""
+    return next((name for part in segments(url) for name in SURFACES if part == name), None)

@@ -47,7 +47,6 @@ from magistrate.settings_schema import (
     ReviewSettings,
     StreamingSettings,
     Texts,
-    UninspectedReason,
     Written,
 )
 from magistrate.verdicts import SEVERITIES, Action, Grade, Severity, Stage, at_least
@@ -75,7 +74,6 @@ __all__ = [
     "SettingsError",
     "StreamingSettings",
     "Texts",
-    "UninspectedReason",
 ]
 
 CONFIG_VARIABLE = "MAGISTRATE_CONFIG"

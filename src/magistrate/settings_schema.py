@@ -10,6 +10,7 @@ from typing import Annotated, Literal, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from magistrate.routes import SurfaceName
 from magistrate.schema import Listed, Strict, Text, must_be
 from magistrate.verdicts import Action, Severity
 
@@ -20,10 +21,6 @@ DEFAULT_BLOCK_TEXT = "This request or its answer is not permitted here, so it wa
 DEFAULT_HOLD_TEXT = (
     "A qualified person will look at this answer before it is released. It is not available yet."
 )
-
-UninspectedReason = Literal[
-    "file", "media", "encrypted", "thread", "unknown_block", "unknown_event", "endpoint"
-]
 
 
 def _written(value: object) -> object:
@@ -163,7 +160,11 @@ class AuditSettings(Strict):
 
 class OnUninspected(Strict):
     """What happens to what nobody can read, by reason. `encrypted` (redacted thinking) is opaque
-    to everyone and may pass; nothing else passes without at least a warning."""
+    to everyone and may pass; nothing else passes without at least a warning.
+
+    `surfaces` are calls of the API that this version cannot judge at all, let through one by one;
+    `endpoint` is every call that nobody has heard of.
+    """
 
     file: _Warned = "block"
     media: _Warned = "block"
@@ -171,4 +172,5 @@ class OnUninspected(Strict):
     thread: _Warned = "block"  # a conversation the provider holds and this process has not seen
     unknown_block: _Warned = "block"
     unknown_event: _Warned = "block"
+    surfaces: dict[SurfaceName, _Warned] = Field(default_factory=dict[SurfaceName, _Warned])
     endpoint: _Warned = "block"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from magistrate.messages import JSON, is_array, is_object
-from magistrate.routes import route, unhandled_surface
+from magistrate.routes import SURFACES, route, unjudged_surface
 from magistrate.sdk_source import Call, Types, calls
 from magistrate.sse import MessageBuilder, event
 from magistrate.subjects import Part, Uninspected, read_answer, read_request
@@ -87,9 +87,11 @@ def surfaces(sdk: Path) -> list[Surface]:
 def treated(call: Call) -> Treated:
     """What becomes of one request."""
     found: str = route(call.verb, call.example)
-    if found == "refused":
-        what = unhandled_surface(call.example) or "this"
-        words = f"magistrate does not moderate {what} yet: the call raises ModerationError."
+    if found == "surface" and (surface := unjudged_surface(call.example)) is not None:
+        words = (
+            f"magistrate does not moderate {SURFACES[surface]} yet: the call raises "
+            f"ModerationError, unless `on_uninspected.surfaces.{surface}` lets it pass unjudged."
+        )
         return Treated(call, "refused", words)
     if found == "uninspected":
         words = "Nobody knows what it carries: blocked, unless `on_uninspected.endpoint` allows it."

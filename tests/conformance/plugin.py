@@ -15,13 +15,20 @@ import anthropic.lib.vertex
 
 import magistrate
 import magistrate.clients
+from magistrate.routes import SURFACES
 from magistrate.settings import Settings
 from magistrate.settings_schema import OnUninspected
 from magistrate.testing import ScriptedJudge
 
 # The suite's servers answer with what no API would, and it asks for more than messages.
 SETTINGS = Settings.load(
-    {"version": 1, "on_uninspected": dict.fromkeys(OnUninspected.model_fields, "warn")}
+    {
+        "version": 1,
+        "on_uninspected": {
+            **dict.fromkeys(OnUninspected.model_fields, "warn"),
+            "surfaces": dict.fromkeys(SURFACES, "warn"),
+        },
+    }
 )
 
 # Where an application may import a client from. The modules that define them stay as they are: the

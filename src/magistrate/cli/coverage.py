@@ -31,7 +31,7 @@ from magistrate.surfaces import Kind, Surface, Treatment, kinds, surfaces
 _MEANINGS = {
     "inspected": "judged before it goes on",
     "partly": "some calls are judged, others refused, uninspected or passed",
-    "refused": "not moderated yet: raises ModerationError, nothing is sent",
+    "refused": "not moderated yet: blocked, unless `on_uninspected.surfaces` allows it",
     "uninspected": "unknown: blocked, unless `on_uninspected.endpoint` allows it",
     "passes": "content that is handed over without judgment",
     "free": "brings no model output, puts nothing before a model",

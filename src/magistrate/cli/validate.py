@@ -159,6 +159,8 @@ def _blocked(settings: Settings) -> str:
 
 def _uninspected(settings: Settings) -> str:
     by_action: dict[str, list[str]] = {}
-    for reason, action in settings.on_uninspected.model_dump().items():
+    actions = settings.on_uninspected.model_dump()
+    actions |= {"other surfaces": "block"} | actions.pop("surfaces")
+    for reason, action in actions.items():
         by_action.setdefault(action, []).append(reason)
     return "; ".join(f"{action}: {', '.join(reasons)}" for action, reasons in by_action.items())
