@@ -11,6 +11,7 @@ import pytest
 from magistrate.policy import (
     DEFAULT_POLICY,
     Policy,
+    PolicyException,
     builtin_policy,
     builtin_refs,
     load_policy,
@@ -339,6 +340,22 @@ def weakened(**change: Any) -> Policy:
     return policy.model_copy(update={"sections": (section, *policy.sections[1:])})
 
 
+CSAM = builtin_policy().clauses["child_safety.csam"]
+
+
+def excused(clause: str) -> Policy:
+    policy = builtin_policy()
+    exception = PolicyException(
+        id="child_safety.art",
+        title="Art",
+        rule="Galleries may.",
+        applies_to=(clause,),
+        requires={"authorised": ("art",)},
+    )
+    section = policy.sections[0].model_copy(update={"exceptions": (exception,)})
+    return policy.model_copy(update={"sections": (section, *policy.sections[1:])})
+
+
 @pytest.mark.parametrize(
     ("policy", "how"),
     [
@@ -347,10 +364,29 @@ def weakened(**change: Any) -> Policy:
         (weakened(evidence="account"), "has evidence: account"),
         (weakened(stages=("output",)), "is not judged at the stage input"),
         (weakened(id="child_safety.other"), "is left out"),
+        (weakened(rule="Be nice."), "has another rule than there"),
+        (weakened(counts=("Nothing",)), "has another list of what counts"),
+        (weakened(does_not_count=("Anything in fiction",)), "what does not count"),
+        (weakened(severity={"critical": "Never"}), "has another text of a severity"),
+        (excused("child_safety.csam"), "has the exception child_safety.art"),
     ],
 )
 def test_a_floor_can_be_loosened_in_no_way(policy: Policy, how: str) -> None:
     assert how in loosened_floors(policy)["child_safety.csam"]
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        weakened(floor="low"),
+        weakened(counts=(*CSAM.counts, "Anything else of the kind")),
+        weakened(does_not_count=CSAM.does_not_count[:1]),
+        weakened(examples=(), title="Our name for it"),
+        excused("elections.campaigning"),
+    ],
+)
+def test_a_clause_with_a_floor_can_be_made_stricter(policy: Policy) -> None:
+    assert loosened_floors(policy) == {}
 
 
 def test_facts_hold_if_the_profile_has_one_of_the_values_of_each() -> None:

@@ -221,4 +221,35 @@ def loosened_floors(policy: Policy) -> dict[str, str]:
             weak[id] = f"has evidence: {own.evidence}, and would never be blocked"
         elif missing := set(built_in.stages) - set(own.stages):
             weak[id] = f"is not judged at the stage {listed(sorted(missing))}"
+        elif changed := _rewritten(own, built_in):
+            weak[id] = f"has another {changed} than there"
+        elif excused := [
+            exception.id
+            for exception in _exceptions_to(policy, id)
+            if exception not in _exceptions_to(builtin_policy(), id)
+        ]:
+            weak[id] = f"has the exception {listed(excused)}"
     return weak
+
+
+def _rewritten(own: Clause, built_in: Clause) -> str | None:
+    """What of a clause's text differs so that it may say less: more may count, and less be spared.
+
+    Nobody can tell by reading whether other words mean the same, so none are taken.
+    """
+    if own.rule != built_in.rule:
+        return "rule"
+    if not set(built_in.counts) <= set(own.counts):
+        return "list of what counts"
+    if not set(own.does_not_count) <= set(built_in.does_not_count):
+        return "list of what does not count"
+    return "text of a severity" if own.severity != built_in.severity else None
+
+
+def _exceptions_to(policy: Policy, clause_id: str) -> list[PolicyException]:
+    return [
+        exception
+        for section in policy.sections
+        for exception in section.exceptions
+        if clause_id in exception.applies_to
+    ]

@@ -176,7 +176,8 @@ def missing_floors(settings: Settings) -> Iterator[Misfit]:
     if weak:
         message = (
             f"this policy weakens clauses that cannot be loosened: {listed(weak, 5)}; "
-            f"`include: {DEFAULT_POLICY}` in the policy file brings them in"
+            f"`include: {DEFAULT_POLICY}` in the policy file brings them in, and clauses of your "
+            "own beside them can say more"
         )
         yield Misfit(("policy",), message)
 
