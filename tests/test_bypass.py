@@ -680,10 +680,10 @@ def test_a_surface_that_was_let_through_passes_alone(
             with pytest.raises(ModerationError, match="was not sent"):
                 at.run(at.client.post(path, body={}, cast_to=httpx2.Response))
         assert len(sim.requests) == 1
-        assert at.moderation.uninspected == {"surface": 3, "endpoint": 1}
+        assert at.moderation.uninspected == {"endpoint": 4}
     passed = [r for r in caplog.records if "uninspected request" in r.getMessage()]
     assert len(passed) == 1
-    assert '"reason": "surface"' in passed[0].getMessage()
+    assert '"url": "/v1/agents"' in passed[0].getMessage()
 
 
 BATCH_PATHS = ["/v1/messages/batches", "/v1//messages/x/../batches/", "/v1/messages/%62atches"]

@@ -295,6 +295,9 @@ def test_a_verdict_that_blocks_says_more_than_a_missing_judge(order: int):
 def test_a_missing_judge_does_not_hide_a_warning_where_it_fails_open():
     opened = load(judge={"on_failure": {"input": "allow"}}, actions={PLAIN: {"input": "warn"}})
     assert rule(opened, "input", [missing(), verdict(finding())]).action == "warn"
+    half = replace(missing(), findings=(finding(),))  # what else the same judgment came to
+    assert rule(opened, "input", [half]).action == "warn"
+    assert rule(DEFAULTS, "input", [half]) == Ruling("input", "block")
 
 
 BY_DEFAULT = dict.fromkeys(get_args(Reason), "block") | {"encrypted": "allow"}

@@ -213,6 +213,7 @@ def test_what_several_answers_add_up_to(
     outcome, _ = play(load(), SUBJECT, [screened("elections", "fraud_abuse")], answers)
     if isinstance(outcome, Unavailable):
         assert outcome.reason == expected
+        assert set(outcome.findings) == {*one.findings, *two.findings}
     else:
         assert ("found" if outcome.findings else "clean") == expected
     assert outcome.usage.judge_calls == 3  # what was spent is on the bill, whatever came of it

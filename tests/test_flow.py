@@ -235,6 +235,27 @@ def test_an_input_that_fails_open_is_judged_with_its_answer() -> None:
     assert question.judged
 
 
+def test_what_was_found_before_the_judge_was_lost_is_on_record() -> None:
+    chosen = Settings.load(
+        {
+            "version": 1,
+            "judge": {"on_failure": {"input": "allow"}},
+            "actions": {"default": {"input": "warn"}},
+        }
+    )
+    found = Finding(CLAUSE, "likely", "high", "input", "request")
+
+    def judge(subject: Subject) -> Outcome:
+        if subject.stage == "output":
+            return Verdict(JUDGE)
+        return Unavailable("timeout", JUDGE, findings=(found,))
+
+    decision = play(body(), json_world(judge), chosen).decision
+    assert decision.action == "warn"
+    assert decision.findings == (found,)
+    assert [each.reason for each in decision.judge_failures] == ["timeout"]
+
+
 @pytest.mark.parametrize("reason", ["refused", "truncated", "too_long", "unparseable"])
 def test_what_content_can_provoke_does_not_fail_open(reason: Failure) -> None:
     chosen = Settings.load({"version": 1, "judge": {"on_failure": {"input": "allow"}}})

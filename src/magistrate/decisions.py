@@ -166,9 +166,9 @@ def rule(
     """
     causes: list[Ruling] = []
     for outcome in outcomes:
+        causes += [_on_finding(settings, stage, found) for found in outcome.findings]
         match outcome:
             case Verdict():
-                causes += [_on_finding(settings, stage, found) for found in outcome.findings]
                 if stage == "output":
                     causes += [_on_high_risk(settings, item) for item in outcome.high_risk]
             case Unavailable():

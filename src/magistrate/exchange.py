@@ -35,8 +35,7 @@ class Hearing:
 
     def findings(self) -> tuple[Finding, ...]:
         """Every finding, each once."""
-        verdicts = [outcome for outcome in self.outcomes if isinstance(outcome, Verdict)]
-        return tuple(dict.fromkeys(found for verdict in verdicts for found in verdict.findings))
+        return tuple(dict.fromkeys(found for each in self.outcomes for found in each.findings))
 
     @property
     def heard_in_full(self) -> bool:

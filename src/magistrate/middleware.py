@@ -172,18 +172,17 @@ class Moderation(anthropic.Middleware):
         allowed = self.settings.on_uninspected
         call = f"{request.method.upper()} {request.url}"
         if (surface := unjudged_surface(request.url)) is not None:
-            reason: Reason = "surface"
             action = allowed.surfaces.get(surface, "block")
             words = f"magistrate does not moderate {SURFACES[surface]} yet, so {call} was not sent"
             key = f"surfaces: {{{surface}: warn}}"
         else:
-            reason, action = "endpoint", allowed.endpoint
+            action = allowed.endpoint
             words, key = f"magistrate cannot inspect {call}, so it was not sent", "endpoint: warn"
         with self._lock:
-            self._uninspected[reason] += 1
+            self._uninspected["endpoint"] += 1
         if action == "block":
             raise ModerationError(f"{words}; `on_uninspected: {{{key}}}` lets it pass unjudged")
-        audit.warn("uninspected request", method=request.method, url=request.url, reason=reason)
+        audit.warn("uninspected request", method=request.method, url=request.url, reason="endpoint")
 
     # --- shared by the drivers --------------------------------------------------------------------
 

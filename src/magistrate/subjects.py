@@ -26,7 +26,7 @@ Kind = Literal[
     "definition",  # tool definitions, answer schemas and other fields of the request
 ]
 Reason = Literal[
-    "file", "media", "encrypted", "thread", "unknown_block", "unknown_event", "surface", "endpoint"
+    "file", "media", "encrypted", "thread", "unknown_block", "unknown_event", "endpoint"
 ]
 
 

@@ -137,7 +137,8 @@ class Unavailable:
     """A judge that could not answer, and why. Never to be read as "safe".
 
     `detail` is for operators; it never carries judged content. `floor`: a first pass suspected a
-    group of rules with floors before the judge was lost, so this never fails open.
+    group of rules with floors before the judge was lost, so this never fails open. `findings` are
+    what other calls of the same judgment found: not the whole, but not to be lost either.
     """
 
     reason: Failure
@@ -145,6 +146,7 @@ class Unavailable:
     detail: str = ""
     usage: Usage = Usage()
     floor: bool = False
+    findings: tuple[Finding, ...] = ()
 
 
 Outcome: TypeAlias = Verdict | Unavailable

@@ -93,10 +93,13 @@ class Result:
     def as_json(self) -> JSON:
         """The line of `results.jsonl`; `of_json` reads it back."""
         outcome = self.outcome
-        said: JSON = {"judge": _fields(outcome.judge), "usage": _fields(outcome.usage)}
+        said: JSON = {
+            "judge": _fields(outcome.judge),
+            "usage": _fields(outcome.usage),
+            "findings": [_fields(found) for found in outcome.findings],
+        }
         if isinstance(outcome, Verdict):
             said |= {
-                "findings": [_fields(found) for found in outcome.findings],
                 "high_risk": [_fields(answer) for answer in outcome.high_risk],
                 "discloses_ai": outcome.discloses_ai,
                 "dropped_quotes": outcome.dropped_quotes,
@@ -118,11 +121,12 @@ class Result:
         """Raises KeyError, TypeError or ValueError for a line of another shape."""
         said = data["outcome"]
         judge, usage = JudgeInfo(**said["judge"]), Usage(**said["usage"])
+        findings = tuple(Finding(**found) for found in said["findings"])
         outcome: Outcome
         if data["ended"] == "verdict":
             outcome = Verdict(
                 judge,
-                tuple(Finding(**found) for found in said["findings"]),
+                findings,
                 tuple(HighRiskAnswer(**answer) for answer in said["high_risk"]),
                 said["discloses_ai"],
                 usage,
@@ -130,7 +134,9 @@ class Result:
                 tuple(said["refusals"]),
             )
         else:
-            outcome = Unavailable(said["reason"], judge, said["detail"], usage, said["floor"])
+            outcome = Unavailable(
+                said["reason"], judge, said["detail"], usage, said["floor"], findings
+            )
         return cls(data["case"], data["repeat"], outcome, data["decision"], data["latency_ms"])
 
 

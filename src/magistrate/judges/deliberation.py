@@ -208,7 +208,8 @@ def concluded(
     if missing and not is_blocking(settings, stage, whole):
         # What content can provoke goes first: it must not look like an outage, which may fail open.
         worst = min(missing, key=lambda each: each.reason in ("timeout", "overloaded", "error"))
-        return replace(worst, usage=usage, floor=_floor_suspected(settings, heard))
+        floor = _floor_suspected(settings, heard)
+        return replace(worst, usage=usage, floor=floor, findings=whole.findings)
     return whole
 
 
