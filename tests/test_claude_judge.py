@@ -118,6 +118,9 @@ ATTEMPTS: list[tuple[str, list[ModelReply], Failure | None, int]] = [
     ("too long by status", [status(413), says()], "too_long", 1),
     ("too long by message", [status(400, message="prompt is too long"), says()], "too_long", 1),
     ("an invalid request is final", [status(400), says()], "unsupported", 1),
+    ("a wrong key stays wrong", [status(401), says()], "error", 1),
+    ("so do missing rights", [status(403), says()], "error", 1),
+    ("so does a model nobody has", [status(404), says()], "error", 1),
     ("a full context is final", [says(stop_reason="model_context_window_exceeded")], "too_long", 1),
 ]
 
@@ -300,20 +303,14 @@ async def test_what_an_application_raises_is_the_same_however_many_are_asked(
 
 def test_rubrics_of_settings_that_are_used_no_more_are_forgotten() -> None:
     judge = ClaudeJudge()
-    settings = SETTINGS
-    for number in range(40):
+    task = tasks(SETTINGS, "input")[0]
+    first = judge.rubric(SETTINGS, task)
+    for number in range(SETTINGS_KEPT):
+        assert judge.rubric(SETTINGS, task) is first
         app = {"name": f"app {number}", "audience": "consumer", "interface": "chatbot"}
-        settings = Settings.load({"version": 1, "app": app})
-        assert judge.info(settings) == judge.info(settings)
-    tasked = tasks(settings, "input") + tasks(settings, "output")
-    assert judge.rubrics_kept <= SETTINGS_KEPT * len(tasked)
-    told = judge.rubric(settings, tasked[0])
-    assert told is judge.rubric(settings, tasked[0])
-
-
-def test_the_prompt_hash_covers_who_says_what_is_clear() -> None:
-    hashes = {
-        ClaudeJudge(clear, clear_by=by).info(SETTINGS).prompt_hash
-        for clear, by in ((None, ""), (bool, "one model"), (bool, "another model"))
-    }
-    assert len(hashes) == 3
+        judge.info(Settings.load({"version": 1, "app": app}))
+    assert judge.rubric(SETTINGS, task) is first, "the one in use is kept"
+    for number in range(SETTINGS_KEPT):
+        app = {"name": f"another app {number}", "audience": "consumer", "interface": "chatbot"}
+        judge.info(Settings.load({"version": 1, "app": app}))
+    assert judge.rubric(SETTINGS, task) is not first

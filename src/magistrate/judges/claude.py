@@ -52,6 +52,7 @@ SETTINGS_KEPT = 8
 _LONG = 20_000  # characters of a subject that take longer to prepare than an event loop may stand
 # Asking again would get the same answer: the content is the cause.
 _FINAL: frozenset[Failure] = frozenset({"refused", "truncated", "too_long", "unsupported"})
+_STANDING = frozenset({401, 403, 404})  # a key, its rights, or the model's name: no wait mends them
 _BACKOFF = wait_random_exponential(multiplier=0.25, max=4)
 
 _FAILURE_BY_STATUS: dict[int, Failure] = {
@@ -112,12 +113,6 @@ class ClaudeJudge:
             digest = sha256([prompts, asked, self.clear_by])
             told.info = JudgeInfo("claude", model, digest)
         return told.info
-
-    @property
-    def rubrics_kept(self) -> int:
-        """How many rubrics are in memory."""
-        with self._lock:
-            return sum(len(told.rubrics) for told in self._told.values())
 
     def _under(self, settings: Settings) -> _Told:
         with self._lock:
@@ -258,6 +253,7 @@ class Call:
     question: Question
     spent: Usage = field(default_factory=Usage)
     retry_after: float | None = None
+    status: int = 0  # of the last attempt; 0 where no answer came
 
     @property
     def remaining(self) -> float:
@@ -289,7 +285,7 @@ class Call:
     def read(self, reply: ModelReply) -> Outcome | Screened:
         """One attempt's answer, with the usage of all attempts so far."""
         info = replace(self.judgment.info, model=self.question.model)
-        self.retry_after = _retry_after(reply)
+        self.retry_after, self.status = _retry_after(reply), reply.status
         if reply.failure is not None:
             return Unavailable(reply.failure, info, usage=self.spent)
         if reply.status != 200:
@@ -314,6 +310,8 @@ class Call:
             return False  # a bug of ours or of a user's `ask` is not retried
         outcome: Outcome | Screened = state.outcome.result()
         if not isinstance(outcome, Unavailable) or outcome.reason in _FINAL:
+            return False
+        if self.status in _STANDING:
             return False
         return outcome.reason != "unparseable" or state.attempt_number < 2
 
