@@ -98,6 +98,23 @@ def test_a_piece_has_the_last_of_what_was_said_before_it_as_context():
     assert context(piece)[-9:] == [(f"b{i}", f"turn {i}") for i in range(9)]
 
 
+def test_the_context_of_a_long_conversation_moves_on_in_steps():
+    """Else no prompt would begin as the one before it, and nothing would be read from a cache."""
+    turns = [part(f"{i} " + "x" * 400, f"t{i}", judged=False) for i in range(200)]
+    prompts = [
+        [(p.path, p.text) for p in piece.parts]
+        for length in range(100, 200)
+        for piece in split(Subject("input", (*turns[:length], part("and?", "q"))), MOST)
+    ]
+    assert len(prompts) == 100
+    alike = [later[: len(one) - 1] == one[:-1] for one, later in pairwise(prompts)]
+    assert alike.count(False) <= 30  # half a context is three to four of these turns
+    for prompt in prompts:
+        assert MOST // 8 - 200 <= sum(tokens(text) + 40 for _, text in prompt[:-1]) <= MOST // 4
+    newest = [prompt[-2] for prompt in prompts]
+    assert newest == [(turn.path, turn.text) for turn in turns[99:199]]
+
+
 def test_of_a_question_too_long_for_context_an_answer_has_both_ends():
     question = part("Answer by the code below." + "x" * 40_000 + "A = attack.", "q", judged=False)
     [piece] = split(Subject("output", (question, part("A", "r"))), MOST)

@@ -111,22 +111,32 @@ def _between(data: bytes, at: int) -> int:
 
 
 def _context(before: Sequence[Part], earlier: Part | None, room: int) -> list[Part]:
-    """What comes last before a run, as much as fits: judged elsewhere, or before.
+    """What comes last before a run, at most what fits: judged elsewhere, or before.
 
-    Of what does not fit, both ends: a request stands at the beginning of what it is about, or at
-    its end. Half of the room is for what stands before a piece in the part that was cut.
+    Of a part that begins too early, both ends: a request stands at the beginning of what it is
+    about, or at its end. Half of the room is for what stands before a piece in the part that was
+    cut.
+
+    Where the context begins moves on in steps of half the room: the prompts of a conversation that
+    goes on must begin alike to be read from the provider's cache, which they would not if every
+    turn pushed out another.
     """
     kept: list[Part] = []
     if earlier is not None:
         kept = _ends(earlier, room // 2)
         room -= sum(map(_size, kept))
-    for part in reversed(before):
-        if _size(part) > room:
-            kept = [*_ends(part, room), *kept]
-            break
-        kept.insert(0, replace(part, judged=False))
-        room -= _size(part)
-    return kept
+    sizes = [_size(part) for part in before]
+    step = max(1, room // 2)
+    begins = -(-max(0, sum(sizes) - room) // step) * step  # tokens from the start, rounded up
+    context: list[Part] = []
+    end = 0
+    for part, size in zip(before, sizes, strict=True):
+        end += size
+        if end - size >= begins:
+            context.append(replace(part, judged=False))
+        elif end > begins:
+            context += _ends(part, end - begins)
+    return [*context, *kept]
 
 
 def _ends(part: Part, room: int) -> list[Part]:
