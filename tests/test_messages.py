@@ -91,6 +91,18 @@ def test_structured_output_is_recognised_in_both_forms(body: JSON, asked: bool):
     assert asks_for_structure(body) is asked
 
 
+def said(block: JSON) -> JSON:
+    return {"messages": [{"role": "user", "content": [block]}]}
+
+
+def defined(kind: str) -> JSON:
+    return {"type": "tool_definition", "definition": {"type": kind}}
+
+
+def kept(tool: JSON) -> JSON:
+    return {"type": "compaction", "tool_changes": [{"type": "tool_addition", "tool": tool}]}
+
+
 @pytest.mark.parametrize(
     ("body", "acts"),
     [
@@ -113,6 +125,17 @@ def test_structured_output_is_recognised_in_both_forms(body: JSON, asked: bool):
         ({"container": "container_1"}, True),
         ({"container": {"skills": []}}, True),
         ({"container": None}, False),
+        (said({"type": "tool_addition", "tool": defined("custom")}), False),
+        (said({"type": "tool_addition", "tool": defined("bash_20250124")}), False),
+        (said({"type": "tool_addition", "tool": defined("mcp_toolset")}), True),
+        (said({"type": "tool_addition", "tool": defined("web_search_20250305")}), True),
+        (said({"type": "tool_addition", "tool": {"type": "tool_reference", "name": "a"}}), False),
+        (said({"type": "tool_addition", "tool": None}), False),
+        (said({"type": "tool_removal", "tool": defined("mcp_toolset")}), False),
+        (said(kept(defined("web_search_20250305"))), True),
+        (said(kept(defined("custom"))), False),
+        (said({"type": "compaction", "tool_changes": "look"}), False),
+        ({"messages": ["hi", {"role": "user", "content": "hi"}]}, False),
     ],
 )
 def test_a_request_acts_at_the_provider_unless_the_caller_runs_all_its_tools(

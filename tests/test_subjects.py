@@ -266,6 +266,16 @@ BLOCKS: list[tuple[str, Any, list[tuple[Any, ...]]]] = [
             part("definition", "[{}]", f"{PATH}.tool_changes"),
         ],
     ),
+    (
+        "tool addition",
+        {"type": "tool_addition", "tool": {"name": "look"}, "cache_control": {}},
+        [part("definition", '{"name": "look"}')],
+    ),
+    (
+        "tool removal",
+        {"type": "tool_removal", "tool": {"name": "look"}},
+        [part("definition", '{"name": "look"}')],
+    ),
     ("unknown", {"type": "novelty", "text": "hi"}, [unread("unknown_block")]),
     ("type of no known kind", {"type": ["text"], "text": "hi"}, [unread("unknown_block")]),
     ("without type", {"text": "hi"}, [unread("unknown_block")]),

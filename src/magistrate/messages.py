@@ -6,6 +6,7 @@ here changes what it is given.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, TypeGuard
 
 JSON = dict[str, Any]
@@ -82,14 +83,32 @@ def acts_on_the_provider(body: JSON) -> bool:
     """
     if body.get("mcp_servers") or body.get("container") or body.get("thread"):
         return True
-    tools = body.get("tools")
-    for tool in tools if is_array(tools) else []:
+    for tool in _tools(body):
         kind = tool.get("type") if is_object(tool) else None
         if isinstance(kind, str) and kind != "custom":
             if kind.startswith(_CLIENT_TOOL_PREFIXES):
                 continue
             return True
     return False
+
+
+def _tools(body: JSON) -> Iterator[object]:
+    """Every tool that a request defines: in `tools`, or in a turn that brings in another."""
+    tools = body.get("tools")
+    yield from tools if is_array(tools) else []
+    for turn in turns(body):
+        for block in blocks(turn.get("content")) if is_object(turn) else []:
+            match block.get("type") if is_object(block) else None:
+                case "tool_addition":
+                    changes: object = [block]
+                case "compaction" if is_object(block):
+                    changes = block.get("tool_changes")
+                case _:
+                    continue
+            for change in changes if is_array(changes) else []:
+                tool = change.get("tool") if is_object(change) else None
+                if is_object(tool) and "definition" in tool:
+                    yield tool["definition"]
 
 
 def canonical(message: JSON) -> JSON:

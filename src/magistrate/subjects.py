@@ -268,6 +268,8 @@ def _block(block: object, path: str, role: Role, kind: Kind = "text") -> Extract
                 yield Uninspected(path, "encrypted")
             if changes := block.get("tool_changes"):
                 yield Part(f"{path}.tool_changes", role, "definition", _dump(changes))
+        case "tool_addition" | "tool_removal":
+            yield Part(path, role, "definition", _dump(block.get("tool")))
         case str(name) if name in _CALL_BLOCKS:
             labels = _labels(
                 block,
