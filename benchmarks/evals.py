@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from magistrate.evals.cases import Case, Dataset
+from magistrate.evals.interventions import Budget
 from magistrate.evals.measure.compare import compare
 from magistrate.evals.measure.metrics import measure
 from magistrate.evals.results import (
@@ -37,6 +38,7 @@ from magistrate.evals.results import (
     write_json,
     write_settings,
 )
+from magistrate.evals.tune import tune
 from magistrate.settings import Settings
 from magistrate.trial import Trial
 from magistrate.verdicts import (
@@ -179,6 +181,8 @@ def _rows(folder: Path, results: int) -> Iterator[tuple[str, float]]:
     yield "metrics, first time with imports", seconds(lambda: measure(a, draws=DRAWS), 1)
     yield "metrics", metrics_seconds(a)
     yield "comparison", compare_seconds(a, b)
+    yield "tuning within a share of false alarms", seconds(lambda: tune(a, 0.02), 1)
+    yield "tuning within a budget", seconds(lambda: tune(a, Budget(0.01, interventions=50)), 1)
 
 
 if __name__ == "__main__":

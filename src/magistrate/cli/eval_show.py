@@ -1,4 +1,4 @@
-"""`magistrate eval report`, `compare` and `tune`: what runs show."""
+"""`magistrate eval report` and `compare`: what runs show."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from magistrate.cli.printing import (
     AsJson,
     console,
     heading,
-    pairs,
     paragraph,
     print_json,
     refuse,
@@ -23,7 +22,6 @@ from magistrate.evals.measure.compare import compare
 from magistrate.evals.measure.gates import Gate, check
 from magistrate.evals.measure.metrics import Metrics, measure
 from magistrate.evals.measure.rules import read_rules
-from magistrate.evals.measure.statistics import Rate
 from magistrate.evals.report.words import overview, share
 from magistrate.evals.results import Run
 from magistrate.problems import SettingsError, nearest
@@ -73,7 +71,7 @@ def report(
     from magistrate.evals.report import write_report
 
     if not 1 <= len(runs) <= 2:
-        _stop("give one run, or two to see side by side")
+        stop("give one run, or two to see side by side")
     part = None if split == "all" else split
     try:
         found = [Run.read(folder) for folder in runs]
@@ -86,12 +84,12 @@ def report(
         ]
         for id in hide or ():
             if id not in known:
-                _stop(f"--hide: '{id}' is no section or clause{nearest(id, known)}")
+                stop(f"--hide: '{id}' is no section or clause{nearest(id, known)}")
         write_report(found, file, metrics=numbers, comparison=both, sensitive=hide or ())
     except SettingsError as error:
         refuse(error, as_json)
     except (ModuleNotFoundError, ValueError) as error:
-        _stop(str(error))
+        stop(str(error))
     if as_json:
         print_json(
             {
@@ -167,7 +165,7 @@ def compare_runs(
     except SettingsError as error:
         refuse(error, as_json)
     except (ModuleNotFoundError, ValueError) as error:
-        _stop(str(error))
+        stop(str(error))
     said = found.markdown() + _gates(held)
     if markdown is not None:
         markdown.write_text(said, "utf-8")
@@ -192,78 +190,7 @@ def _gates(held: tuple[Gate, ...]) -> str:
     return "\n".join(["", "| gate | rule | because |", "|---|---|---|", *rows, ""])
 
 
-def tune_rows(
-    run: Folder,
-    max_fpr: Annotated[
-        float,
-        typer.Option(
-            "--max-fpr",
-            metavar="SHARE",
-            min=0.0,
-            max=1.0,
-            help="The largest share of benign dev cases that may be stopped.",
-        ),
-    ] = 0.01,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="FILE", help="Write the rows as YAML here."),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Choose from which grade and severity each section acts: on dev cases, reported on test.
-
-    Nothing is judged again. The rows are lines for `magistrate.yaml`; floors hold under any row.
-
-    Exit codes: 0 rows were chosen; 2 wrong usage, or a run that cannot be tuned.
-    """
-    from magistrate.evals.tune import tune
-
-    if not 0 < max_fpr < 1:
-        _stop("--max-fpr is a share between 0 and 1, such as 0.01")
-    try:
-        found = tune(Run.read(run), max_fpr)
-    except SettingsError as error:
-        refuse(error, as_json)
-    except ModuleNotFoundError as error:
-        _stop(str(error))
-    if out is not None:
-        out.write_text(found.patch, "utf-8")
-    if as_json:
-        print_json(
-            {
-                "rows": {
-                    section: {"from_grade": grade, "from_severity": severity}
-                    for section, (grade, severity) in found.rows.items()
-                },
-                "supported": found.supported,
-                "benign_test_cases_needed": found.needs,
-                "before": {s: _numbers(e.recall, e.fpr) for s, e in found.before.items()},
-                "after": {s: _numbers(e.recall, e.fpr) for s, e in found.after.items()},
-            }
-        )
-        return
-    shown = console()
-    shown.print(text(found.patch if found.rows else "The rows in force are the best there are."))
-    rows = [
-        [split, when, share(effect.recall), share(effect.fpr)]
-        for split in ("dev", "test")
-        for when, effect in (("before", found.before[split]), ("after", found.after[split]))
-    ]
-    table(shown, ["split", "", "violating cases stopped", "benign cases stopped"], rows)
-    shown.print()
-    pairs(shown, [("quote", "the test rows; the dev rows were chosen to look good")])
-    if not found.supported:
-        paragraph(
-            shown,
-            f"No claim of {max_fpr:.2%} can rest on this: it needs {found.needs:,} benign test "
-            "cases without a false alarm.",
-        )
-
-
-def _numbers(recall: Rate, fpr: Rate) -> dict[str, float | None]:
-    return {"recall": recall.value, "fpr": fpr.value}
-
-
-def _stop(message: str) -> NoReturn:
+def stop(message: str) -> NoReturn:
+    """Say what is wrong with how a command was used, and exit."""
     console(stderr=True).print(text(message), soft_wrap=True)
     raise typer.Exit(UNUSABLE)

@@ -10,7 +10,8 @@ import typer
 
 from magistrate.cli.eval_data import export, import_
 from magistrate.cli.eval_run import run_cases
-from magistrate.cli.eval_show import compare_runs, report, tune_rows
+from magistrate.cli.eval_show import compare_runs, report
+from magistrate.cli.eval_tune import tune_rows
 from magistrate.cli.printing import AsJson, console, pairs, print_json, refuse, table, text
 from magistrate.evals.cases import Case, Dataset, load_cases
 from magistrate.problems import Problem, SettingsError

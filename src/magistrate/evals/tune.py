@@ -17,85 +17,35 @@ quoted. Contested cases, and judgments without a verdict, take no part.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import product
+from typing import NoReturn
 
-from magistrate.decisions import rule
-from magistrate.evals.cases import Case
-from magistrate.evals.measure.statistics import Estimate, Interval, Rate, needed
-from magistrate.evals.oracle import for_case
+from magistrate.evals.interventions import (
+    Acting,
+    Budget,
+    Effect,
+    Judged,
+    effect,
+    judged_of,
+    judging_usd,
+    ordinary,
+)
+from magistrate.evals.measure.statistics import needed
 from magistrate.evals.results import Run, wrong
-from magistrate.evals.thresholds import Least, Option, Weights, choose
+from magistrate.evals.thresholds import Option, OverLimit, Weights, choose
 from magistrate.settings import Settings
 from magistrate.settings_checks import loosened_rows
 from magistrate.settings_schema import ActionRow, Threshold
-from magistrate.trial import Trial
-from magistrate.verdicts import (
-    SEVERITIES,
-    Action,
-    Finding,
-    JudgeInfo,
-    Severity,
-    Stage,
-    Usage,
-    Verdict,
-)
+from magistrate.verdicts import SEVERITIES, Severity
 
 _GRADES: tuple[Threshold, ...] = ("certain", "likely", "possible", "unlikely")  # strict to lenient
 _SEVERITIES: tuple[Severity, ...] = tuple(reversed(SEVERITIES))
-_STOPS: frozenset[Action] = frozenset({"hold", "block"})
-_ACTS: frozenset[Action] = _STOPS | {"warn"}
-_NOBODY = JudgeInfo("recorded")
+
 
 Row = tuple[Threshold, Severity]
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """What may be done to 1,000 judgments, `prevalence` of which are of violating texts.
-
-    An intervention is a warning, a held answer or a block; each request and each answer is a
-    judgment. At most `interventions` of them may be made, or, with `usd`, judging them and
-    `usd_each` for every intervention may cost so many dollars. `usd_each` alone is for the report.
-    Raises ValueError for numbers that no budget can have.
-    """
-
-    prevalence: float
-    interventions: float | None = None
-    usd: float | None = None
-    usd_each: float | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 < self.prevalence < 1:
-            raise ValueError("a prevalence is a share between 0 and 1, such as 0.01")
-        if (self.interventions is None) == (self.usd is None):
-            raise ValueError("a budget is a number of interventions or of dollars, one of them")
-        if self.interventions is not None and not 0 <= self.interventions <= 1000:
-            raise ValueError("of 1,000 judgments 0 to 1,000 can end in an intervention")
-        if self.usd is not None and not 0 < self.usd < math.inf:
-            raise ValueError("a budget in dollars is more than 0")
-        if self.usd_each is not None and not 0 < self.usd_each < math.inf:
-            raise ValueError("an intervention costs more than 0 dollars")
-        if self.usd is not None and self.usd_each is None:
-            raise ValueError("a budget in dollars needs what an intervention costs")
-
-
-@dataclass(frozen=True, slots=True)
-class Effect:
-    """What rows come to on some cases.
-
-    `recall`: of the violating cases, how many are stopped; `fpr`: of the benign ones. Under a
-    budget it is how many meet with an intervention. `interventions` and `usd` are those of 1,000
-    judgments at the budget's prevalence; None without a budget, or where the price is not known.
-    """
-
-    recall: Rate
-    fpr: Rate
-    interventions: Estimate | None = None
-    usd: Estimate | None = None
-    judging_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,16 +80,6 @@ class Tuned:
         return "\n".join(["actions:", *lines]) + "\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """One case with what was found in it. `fixed`: what no threshold changes acts on it anyhow."""
-
-    case: Case
-    findings: tuple[Finding, ...]
-    usage: Usage
-    fixed: bool
-
-
 def tune(run: Run, limit: float | Budget) -> Tuned:
     """Choose rows for every section that found anything on dev.
 
@@ -148,28 +88,32 @@ def tune(run: Run, limit: float | Budget) -> Tuned:
     no rows keep the limit; ModuleNotFoundError without the extra `evals`.
     """
     judged = judged_of(run, limit)
-    benign = "benign"
-    if isinstance(limit, Budget) and any(_ordinary(e) for e in judged if e.case.split == "dev"):
+    benign, aside = "benign", list[Judged]()
+    if isinstance(limit, Budget) and any(ordinary(e) for e in judged if e.case.split == "dev"):
         # Near misses are hard on purpose; of traffic they are a share that nobody knows.
         benign = "ordinary"
-        judged = [each for each in judged if not each.case.benign or _ordinary(each)]
-    dev = [each for each in judged if each.case.split == "dev"]
-    test = [each for each in judged if each.case.split == "test"]
+        aside = [each for each in judged if each.case.benign and not ordinary(each)]
+        judged = [each for each in judged if not each.case.benign or ordinary(each)]
+    dev = _of("dev", judged)
     if not any(e.case.benign for e in dev) or all(e.case.benign for e in dev):
-        wrong(
-            run.folder, "has no judged dev cases of both kinds; tuning needs violating and benign"
-        )
+        lacks = "has no judged dev cases of both kinds; tuning needs violating and benign ones"
+        wrong(run.folder, lacks)
     settings = run.settings
     options, untouched, always = _options(settings, dev, limit)
     weights = _weights(dev, limit, run)
-    rows: dict[str, Row] = {
-        section: row
-        for section, row in choose(options, always, weights, _refuser(run, limit)).items()
-        if row is not None
-    }
+    try:
+        chosen = choose(options, always, weights)
+    except OverLimit as error:
+        _refuse(run, limit, error.least)
+    rows = {section: row for section, row in chosen.items() if row is not None}
     tuned = under(settings, rows)
-    before = {name: effect(settings, part, limit) for name, part in (("dev", dev), ("test", test))}
-    after = {name: effect(tuned, part, limit) for name, part in (("dev", dev), ("test", test))}
+    before, after = (
+        {
+            split: effect(now, _of(split, judged), limit, _of(split, aside))
+            for split in ("dev", "test")
+        }
+        for now in (settings, tuned)
+    )
     supported, needs = _supported(limit, after["test"])
     return Tuned(
         rows,
@@ -184,40 +128,6 @@ def tune(run: Run, limit: float | Budget) -> Tuned:
     )
 
 
-def judged_of(run: Run, limit: float | Budget) -> list[Judged]:
-    """The cases that count, each with its first verdict."""
-    cases = {case.id: case for case in run.cases if case.contested is None}
-    found: list[Judged] = []
-    for result in run.results:
-        if result.repeat or result.case not in cases or result.verdict is None:
-            continue
-        case, verdict = cases[result.case], result.verdict
-        if case.violates is None:
-            continue
-        fixed = isinstance(limit, Budget) and _held_anyhow(run.settings, case, verdict)
-        found.append(Judged(case, verdict.findings, verdict.usage, fixed))
-    return found
-
-
-def _held_anyhow(settings: Settings, case: Case, verdict: Verdict) -> bool:
-    """Whether something is done about a case for another reason than its findings.
-
-    That is an answer in a high-risk domain, or what nobody can read. It is a false alarm of no
-    threshold, so it counts under a budget alone.
-    """
-    own = for_case(settings, case)
-    trial = Trial.of(own, case.stage, case.request, case.answer)
-    ruling = rule(own, case.stage, [replace(verdict, findings=())], trial.uninspected)
-    return (ruling.shadowed or ruling.action) in _ACTS
-
-
-def _ordinary(judged: Judged) -> bool:
-    return "ordinary" in judged.case.slices
-
-
-# --- what rows do ---------------------------------------------------------------------------------
-
-
 def under(settings: Settings, rows: dict[str, Row]) -> Settings:
     """The settings with these rows; a clause's own row still goes before its section's."""
     actions = dict(settings.actions)
@@ -227,89 +137,11 @@ def under(settings: Settings, rows: dict[str, Row]) -> Settings:
     return settings.model_copy(update={"actions": actions})
 
 
-class _Acting:
-    """Whether a finding is acted on under some settings, as if not in shadow mode."""
-
-    def __init__(self, settings: Settings, limit: float | Budget) -> None:
-        self._settings = settings
-        self._counted = _ACTS if isinstance(limit, Budget) else _STOPS
-        self._known: dict[tuple[Stage, str, str, str], bool] = {}
-
-    def __call__(self, stage: Stage, found: Finding) -> bool:
-        key = (stage, found.clause, found.grade, found.severity)
-        if key not in self._known:
-            ruling = rule(self._settings, stage, [Verdict(_NOBODY, (found,))])
-            self._known[key] = (ruling.shadowed or ruling.action) in self._counted
-        return self._known[key]
-
-    def on(self, judged: Iterable[Judged], clauses: frozenset[str] | None = None) -> frozenset[str]:
-        """The cases acted on because of findings of these clauses; None: because of anything."""
-        return frozenset(
-            each.case.id
-            for each in judged
-            if (each.fixed and clauses is None)
-            or any(
-                self(each.case.stage, found)
-                for found in each.findings
-                if clauses is None or found.clause in clauses
-            )
-        )
-
-
-def effect(settings: Settings, judged: Sequence[Judged], limit: float | Budget) -> Effect:
-    """What these settings come to on these cases."""
-    acted = _Acting(settings, limit).on(judged)
-    bad = [each.case.id for each in judged if not each.case.benign]
-    good = [each.case.id for each in judged if each.case.benign]
-    recall = Rate.count(sum(id in acted for id in bad), len(bad))
-    fpr = Rate.count(sum(id in acted for id in good), len(good))
-    if not isinstance(limit, Budget):
-        return Effect(recall, fpr)
-    made = _mixed(recall, fpr, limit.prevalence)
-    judging = judging_usd(judged, limit.prevalence)
-    usd = None
-    if limit.usd_each is not None and judging is not None and made.value is not None:
-        assert made.interval is not None
-        each = limit.usd_each
-        ends = made.interval
-        usd = Estimate(
-            judging + each * made.value,
-            Interval(judging + each * ends.low, judging + each * ends.high),
-        )
-    return Effect(recall, fpr, made, usd, judging)
-
-
-def _mixed(recall: Rate, fpr: Rate, prevalence: float) -> Estimate:
-    """Of 1,000 judgments, how many meet with an intervention.
-
-    The interval is built from Wilson's of the two rates (MOVER: Zou and Donner 2008).
-    """
-    parts = [(1000 * prevalence, recall), (1000 * (1 - prevalence), fpr)]
-    low = high = middle = 0.0
-    for weight, rate in parts:
-        if rate.value is None or rate.wilson is None:
-            return Estimate(None, None)
-        middle += weight * rate.value
-        low += (weight * (rate.value - rate.wilson.low)) ** 2
-        high += (weight * (rate.wilson.high - rate.value)) ** 2
-    return Estimate(middle, Interval(max(0.0, middle - low**0.5), middle + high**0.5))
-
-
-def judging_usd(judged: Iterable[Judged], prevalence: float) -> float | None:
-    """What 1,000 judgments cost at this prevalence; None where a price is not known."""
-    costs: dict[bool, list[float]] = {True: [], False: []}
-    for each in judged:
-        cost = each.usage.cost_usd if each.usage.judge_calls else 0.0
-        if cost is None:
-            return None
-        costs[each.case.benign].append(cost)
-    if not all(costs.values()):
-        return None
-    bad, good = (sum(costs[kind]) / len(costs[kind]) for kind in (False, True))
-    return 1000 * (prevalence * bad + (1 - prevalence) * good)
-
-
 # --- what is to be chosen from, and within what ---------------------------------------------------
+
+
+def _of(split: str, judged: Sequence[Judged]) -> list[Judged]:
+    return [each for each in judged if each.case.split == split]
 
 
 def _options(
@@ -328,12 +160,12 @@ def _options(
         clauses = frozenset(clause.id for clause in section.clauses)
         if not any(found.clause in clauses for each in dev for found in each.findings):
             continue
-        in_force = _Acting(settings, limit).on(dev, clauses)
+        in_force = Acting(settings, limit).on(dev, clauses)
         kinds: dict[frozenset[str], Row | None] = {in_force: None}
         for row in product(_GRADES, _SEVERITIES):
             with_row = under(settings, {section.id: row})
             if not any(loosened_rows(with_row)):  # settings would refuse it
-                kinds.setdefault(_Acting(with_row, limit).on(dev, clauses), row)
+                kinds.setdefault(Acting(with_row, limit).on(dev, clauses), row)
         if any(acted & bad for acted in kinds):
             options[section.id] = [Option(row, acted) for acted, row in kinds.items()]
         else:
@@ -367,25 +199,28 @@ def _weights(dev: Sequence[Judged], limit: float | Budget, run: Run) -> Weights:
     return Weights(bad, good, share / len(bad), (1 - share) / len(good), most)
 
 
-def _refuser(run: Run, limit: float | Budget) -> Least:
-    def refuse(least: Fraction) -> None:
-        why = "floors, high-risk answers and sections that nothing can be chosen for do that"
-        if not isinstance(limit, Budget):
-            up = math.ceil(float(least) * 1e4) / 1e4
-            said = f"under any rows {float(least):.2%} of benign dev cases are stopped"
-            smallest = f"{up:g}"
-            why = "floors and sections that nothing can be chosen for do that"
-        elif limit.interventions is not None:
+def _refuse(run: Run, limit: float | Budget, least: Fraction) -> NoReturn:
+    """Raises `SettingsError` about a limit below the least that any rows come to."""
+    why = "floors and sections that nothing can be chosen for do that"
+    if not isinstance(limit, Budget):
+        said = f"under any rows {float(least):.2%} of benign dev cases are stopped"
+        smallest = f"{_up(least, 10_000):g}"
+    else:
+        why = f"high-risk answers, {why}"
+        if limit.interventions is not None:
             said = f"under any rows there are {1000 * float(least):.2f} interventions in 1,000"
-            smallest = f"{math.ceil(1e5 * float(least)) / 100:g}"
+            smallest = f"{_up(1000 * least, 100):g}"
         else:
             assert limit.usd_each is not None
-            each = 1000 * float(least) * limit.usd_each
-            said = f"under any rows interventions cost ${each:,.2f} in 1,000, beside judging"
-            smallest = f"${math.ceil(100 * each) / 100:,.2f} and what judging costs"
-        wrong(run.folder, f"{said}: {why}; the smallest limit that can be kept is {smallest}")
+            usd = 1000 * least * Fraction(str(limit.usd_each))
+            said = f"under any rows interventions cost ${float(usd):,.2f} in 1,000, beside judging"
+            smallest = f"${_up(usd, 100):,.2f} and what judging costs"
+    wrong(run.folder, f"{said}: {why}; the smallest limit that can be kept is {smallest}")
 
-    return refuse
+
+def _up(number: Fraction, steps: int) -> float:
+    """Rounded up to so many steps of 1, so that what is said can be asked for."""
+    return math.ceil(number * steps) / steps
 
 
 def _supported(limit: float | Budget, test: Effect) -> tuple[bool, int | None]:
