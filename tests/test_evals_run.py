@@ -248,6 +248,28 @@ async def test_a_budget_ends_a_run_before_it_is_spent(tmp_path: Path):
     assert not found.complete
 
 
+async def test_a_budget_is_kept_before_anybody_knows_what_a_judgment_costs(tmp_path: Path):
+    """The first one goes alone: sixteen at once would be spent before the first bill."""
+    cases = some(20)
+    judge = Oracle(cases)
+    for budget, asked in ((0.015, 1), (0.009, 1), (0.0, 0)):
+        judge.asked.clear()
+        folder = tmp_path / str(budget)
+        assert not await run(plan(cases, judge, budget_usd=budget), folder, nobody, silent)
+        assert sum(judge.asked.values()) == asked, budget
+    judge.most_at_once = 0
+    assert await run(plan(cases, judge, budget_usd=9.0), tmp_path / "r", nobody, silent)
+    assert judge.most_at_once > 1
+
+
+async def test_a_price_that_turns_out_unknown_ends_a_run_with_a_budget(tmp_path: Path):
+    cases = some(20)
+    unpriced = lambda name, time: Verdict(ORACLE, usage=Usage(1, 100, 10))  # noqa: E731
+    judge = Oracle(cases, unpriced)
+    assert not await run(plan(cases, judge, budget_usd=9.0), tmp_path / "r", nobody, silent)
+    assert sum(judge.asked.values()) == 1
+
+
 async def test_a_run_that_a_budget_ended_goes_on_with_another(tmp_path: Path):
     cases = some(20)
     judge = Oracle(cases)
@@ -530,6 +552,9 @@ def test_nothing_is_spent_on_a_suite_with_a_mistake_in_it(tmp_path: Path):
         (["run", "cases.jsonl", "--out", "r"], "no credentials for the Claude API"),
         (["run", "cases.jsonl", "--replay", "x", "--out", "r"], "--replay takes cases"),
         (["run", "cases.jsonl", "--out", "r", "--judge", "local", "--via", "batches"], "local"),
+        (["run", "cases.jsonl", "--out", "r", "--budget", "0"], "above 0"),
+        (["run", "cases.jsonl", "--out", "r", "--budget", "nan"], "above 0"),
+        (["run", "cases.jsonl", "--out", "r", "--budget", "inf"], "above 0"),
     ],
 )
 def test_wrong_usage_is_said_in_a_line(words: list[str], said: str, tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import Counter
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ from magistrate.evals.cases import load_cases
 from magistrate.evals.results import Run
 from magistrate.evals.run import Plan, replay, run
 from magistrate.evals.run import Progress as Progressed
+from magistrate.evals.sample import draw
 from magistrate.judges import judge_for
 from magistrate.judges.connection import (
     NO_CREDENTIALS,
@@ -76,6 +78,27 @@ def run_cases(
     split: Annotated[
         Literal["dev", "test", "all"], typer.Option("--split", help="Which cases.")
     ] = "all",
+    sample: Annotated[
+        int | None,
+        typer.Option(
+            "--sample",
+            min=1,
+            metavar="N",
+            help="Judge a random part of the cases: at most N, pairs whole, every section in its "
+            "proportion.",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            "--seed",
+            min=0,
+            metavar="S",
+            help="With --sample: another seed draws another sample, the same one the same.  "
+            "[default: 0]",
+            show_default=False,
+        ),
+    ] = None,
     repeat: Annotated[
         int, typer.Option("--repeat", min=1, max=100, help="How often each case is judged.")
     ] = 1,
@@ -84,7 +107,7 @@ def run_cases(
     ] = 16,
     budget: Annotated[
         float | None,
-        typer.Option("--budget", min=0, metavar="USD", help="Stop before this is spent."),
+        typer.Option("--budget", metavar="USD", help="Stop before this is spent."),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run that is in --out.")
@@ -115,9 +138,13 @@ def run_cases(
         _stop("give the run's folder: --out DIR")
     if retry_failed and not resume:
         _stop("--retry-failed goes with --resume")
+    if seed is not None and sample is None:
+        _stop("--seed goes with --sample: nothing else is drawn")
+    if budget is not None and not 0 < budget < math.inf:
+        _stop("--budget is a number of dollars above 0")
     try:
         if replayed is not None:
-            if paths or judge != "settings" or split != "all" or repeat != 1:
+            if paths or judge != "settings" or split != "all" or repeat != 1 or sample:
                 _stop("--replay takes cases and verdicts from the run; leave the other choices out")
             replay(Run.read(replayed), Settings.load(config), out)
             done = True
@@ -126,7 +153,12 @@ def run_cases(
             cases = load_cases(paths or _nothing(), settings.policy).only(
                 None if split == "all" else split
             )
-            plan = Plan(cases, settings, judge_for(settings), repeat, concurrency, budget)
+            if not len(cases):
+                _stop(f"no cases of the split {split} in what was given")
+            drawn = None
+            if sample is not None:
+                cases, drawn = draw(cases, settings.policy, sample, seed or 0)
+            plan = Plan(cases, settings, judge_for(settings), repeat, concurrency, budget, drawn)
             _check_budget(plan)
             done = _run(plan, out, resume, retry_failed, via)
         finished = Run.read(out)
@@ -248,6 +280,7 @@ def _print(finished: Run, done: bool, as_json: bool) -> None:
         "run": str(finished.folder),
         "complete": done,
         "cases": len(finished.cases),
+        "sample": finished.manifest.get("sample"),
         "judgments": len(finished.results),
         "ended": dict(ended),
         "as_expected": right,
@@ -267,5 +300,7 @@ def _print(finished: Run, done: bool, as_json: bool) -> None:
         ("as expected", f"{right:,} of {len(finished.results):,} actions"),
         ("cost", "unknown" if cost is None else f"${cost:.4f}"),
     ]
+    if finished.sampled:
+        rows.insert(1, ("sample", finished.sampled))
     pairs(out, rows)
     out.print(text(f"Next: magistrate eval report {finished.folder}"), soft_wrap=True)

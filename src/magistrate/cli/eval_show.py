@@ -161,6 +161,10 @@ def compare_runs(
         rules = read_rules(gates or (), gate_file)
         first, second = Run.read(a), Run.read(b)
         found = compare(first, second, draws=draws, split=part)
+        if not found.compared:
+            why = ", ".join(f"{count:,} {name}" for name, count in found.left_out.items() if count)
+            of = f" of the split {split}" if part else ""
+            stop(f"no case{of} was judged in both runs ({why or 'they have none'})")
         held = check(rules, measure(second, draws=draws, split=part), found) if rules else ()
     except SettingsError as error:
         refuse(error, as_json)

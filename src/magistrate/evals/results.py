@@ -167,6 +167,16 @@ class Run:
         return self.folder.name
 
     @property
+    def sampled(self) -> str | None:
+        """How its cases were drawn, in words; None where they were not."""
+        found: object = self.manifest.get("sample")
+        if not is_object(found):
+            return None
+        said = f"{len(self.cases):,} of {found.get('of')} cases, seed {found.get('seed')}"
+        missing = [str(name) for name in cast("list[object]", found.get("missing") or [])]
+        return said + (f", none of {', '.join(missing)}" if missing else "")
+
+    @property
     def complete(self) -> bool:
         """Whether every case was judged as often as it was to be."""
         return len(self.results) >= len(self.cases) * int(self.manifest["repeat"])

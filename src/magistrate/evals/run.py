@@ -39,8 +39,9 @@ from magistrate.evals.results import (
     write_settings,
     wrong,
 )
+from magistrate.evals.sample import Sample
 from magistrate.judges.base import AskModelAsync, Judge
-from magistrate.messages import JSON
+from magistrate.messages import JSON, is_object
 from magistrate.settings import Settings
 from magistrate.trial import Trial
 from magistrate.verdicts import Failure, JudgeInfo, Outcome, Unavailable, Usage, Verdict, broken
@@ -79,7 +80,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be run. `budget_usd` bounds what this session spends, as prices are known."""
+    """What is to be run. `budget_usd` bounds what this session spends, as prices are known.
+
+    `sample` says how `cases` were drawn, where they are a sample.
+    """
 
     cases: Dataset
     settings: Settings
@@ -87,18 +91,22 @@ class Plan:
     repeat: int = 1
     concurrency: int = 16
     budget_usd: float | None = None
+    sample: Sample | None = None
 
     def info(self) -> JudgeInfo:
         return self.judge.info(self.settings)
 
 
-def _manifest(cases: Dataset, settings: Settings, judge: JudgeInfo, repeat: int) -> JSON:
+def _manifest(
+    cases: Dataset, settings: Settings, judge: JudgeInfo, repeat: int, sample: JSON | None
+) -> JSON:
     """Everything a result may depend on, in names, versions and hashes."""
     return {
         "format": FORMAT,
         "cases": len(cases),
         "cases_hash": cases.hash,
         "case_files": list(cases.files),
+        "sample": sample,
         "repeat": repeat,
         "policy": settings.policy.ref,
         "policy_hash": settings.policy.hash,
@@ -111,7 +119,7 @@ def _manifest(cases: Dataset, settings: Settings, judge: JudgeInfo, repeat: int)
 
 
 # What must be the same for a run to go on: the rest of the manifest only says where it was made.
-_SAME = ("format", "cases_hash", "repeat", "policy_hash", "settings_hash", "judge")
+_SAME = ("format", "sample", "cases_hash", "repeat", "policy_hash", "settings_hash", "judge")
 
 
 def open_run(plan: Plan, folder: Path, *, resume: bool) -> list[Result]:
@@ -119,18 +127,28 @@ def open_run(plan: Plan, folder: Path, *, resume: bool) -> list[Result]:
 
     Raises `SettingsError` if the folder holds something else, or a run of something else.
     """
-    manifest = _manifest(plan.cases, plan.settings, plan.info(), plan.repeat)
+    sample = plan.sample.as_json() if plan.sample else None
+    manifest = _manifest(plan.cases, plan.settings, plan.info(), plan.repeat, sample)
     if (folder / MANIFEST).exists():
         before = read_json(folder / MANIFEST)
         if not resume:
             wrong(folder, "there is a run in here already; --resume goes on with it")
         for key in _SAME:
             if before.get(key) != manifest[key]:
-                said = f"another {key} ({before.get(key)} before, {manifest[key]} now)"
+                was, now = (_named(key, found.get(key)) for found in (before, manifest))
+                said = f"another {key} ({was} before, {now} now)"
                 wrong(folder / MANIFEST, f"was begun with {said}; begin a new run")
         return read_results(folder / RESULTS)
     _make(folder, manifest, plan.cases, plan.settings)
     return []
+
+
+def _named(key: str, value: object) -> object:
+    if key != "sample":
+        return value
+    if not is_object(value):
+        return "none"
+    return f"--sample {value.get('size')} --seed {value.get('seed')} of {value.get('of')} cases"
 
 
 def _make(folder: Path, manifest: JSON, cases: Dataset, settings: Settings) -> None:
@@ -221,8 +239,7 @@ class _Session:
     limit: int = 1
     good: int = 0
     in_a_row: int = 0
-    dearest: float = 0.0
-    out_of_budget: bool = False
+    dearest: float | None = None
     freed: anyio.Event = field(default_factory=anyio.Event)
 
     async def work_through(self, work: Sequence[Work]) -> bool:
@@ -246,16 +263,18 @@ class _Session:
         budget = self.plan.budget_usd
         if budget is None:
             return True
-        ahead = (self.running + 1) * self.dearest
-        self.out_of_budget = (self.progress.spent or 0.0) + ahead > budget
-        return not self.out_of_budget
+        if self.dearest is None:
+            # Nobody knows yet what a judgment costs: the first one goes alone.
+            return not self.running and budget > 0
+        spent = self.progress.spent
+        return spent is not None and spent + (self.running + 1) * self.dearest <= budget
 
     async def _one(self, item: Work, attempt: int) -> None:
         try:
             result = await judge_case(self.plan, item, self.ask)
             usage = result.outcome.usage
             self.progress.usage += usage
-            self.dearest = max(self.dearest, usage.cost_usd or 0.0)
+            self.dearest = max(self.dearest or 0.0, usage.cost_usd or 0.0)
             busy = isinstance(result.outcome, Unavailable) and result.ended in _BUSY
             if busy and attempt < PASSES:
                 self.queue.append((item, attempt + 1))
@@ -305,7 +324,8 @@ def replay(run: Run, settings: Settings, folder: Path) -> None:
                 wrong(run.folder, f"has findings of {found.clause}; {lacks}")
     before = run.manifest
     judge = JudgeInfo(**before["judge"])
-    made = _manifest(run.cases, settings, judge, int(before["repeat"]))
+    sample = before.get("sample")  # runs of older versions have none
+    made = _manifest(run.cases, settings, judge, int(before["repeat"]), sample)
     made |= {"case_files": before["case_files"], "replay_of": before["settings_hash"]}
     _make(folder, made, run.cases, settings)
     cases = {case.id: case for case in run.cases}

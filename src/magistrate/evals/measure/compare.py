@@ -59,7 +59,8 @@ class Comparison:
     `changed` (the same id with other content or labels), `not judged in a` or `b`. Of those that
     are `compared`, `aside` counts the ones that are in `flips` alone: `contested`, or `failed in a`
     or `b`. `floors`: how many of the rest violate a clause on whose floor they stand; such a case
-    is missed where no clause that has a floor is detected.
+    is missed where no clause that has a floor is detected. `sample_a` and `sample_b`: how the cases
+    of a run were drawn, where they are a sample.
     """
 
     a: str
@@ -69,6 +70,8 @@ class Comparison:
     split: Split | None
     draws: int
     seed: int
+    sample_a: str | None
+    sample_b: str | None
     compared: int
     left_out: dict[str, int]
     aside: dict[str, int]
@@ -127,6 +130,8 @@ def compare(
         split=split,
         draws=draws,
         seed=seed,
+        sample_a=a.sampled,
+        sample_b=b.sampled,
         compared=len(both),
         left_out=left_out,
         aside=aside,

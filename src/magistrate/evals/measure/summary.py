@@ -24,6 +24,14 @@ def summary(found: Comparison, most: int) -> str:
     ]
     if not found.same_policy:
         lines.append("The runs were judged under different policies; sections are those of b.")
+    samples = [
+        f"{name} of {sample}"
+        for name, sample in (("a", found.sample_a), ("b", found.sample_b))
+        if sample
+    ]
+    if samples:
+        only = "; compared is what is in both" if found.sample_a != found.sample_b else ""
+        lines.append(f"Samples: {'; '.join(samples)}{only}.")
     for what, counts in (("Left out", found.left_out), ("In the flips only", found.aside)):
         if any(counts.values()):
             some = ", ".join(f"{count:,} {why}" for why, count in counts.items() if count)

@@ -82,6 +82,7 @@ def measured(runs: Sequence[Run], metrics: Sequence[Metrics]) -> Table:
         ("Model", lambda run, _: _said(_judge(run, "model"))),
         ("Policy", lambda _, found: found.policy),
         ("Split", lambda _, found: found.split or "all"),
+        ("Sample", lambda run, _: run.sampled or "all cases"),
         ("Cases judged", lambda _, found: f"{found.judged:,} of {found.cases:,}"),
         ("Times each", lambda run, _: _said(run.manifest.get("repeat"))),
         ("Judgments", lambda _, found: f"{found.judgments.n:,}"),
