@@ -5,22 +5,13 @@ from __future__ import annotations
 import math
 import sys
 from collections import Counter
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import anyio
 import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
+from magistrate.cli.eval_progress import shown_progress
 from magistrate.cli.printing import (
     UNUSABLE,
     AsJson,
@@ -33,7 +24,6 @@ from magistrate.cli.printing import (
 from magistrate.evals.cases import load_cases
 from magistrate.evals.results import Run
 from magistrate.evals.run import Plan, replay, run
-from magistrate.evals.run import Progress as Progressed
 from magistrate.evals.sample import draw
 from magistrate.judges import judge_for
 from magistrate.judges.connection import (
@@ -46,8 +36,6 @@ from magistrate.problems import SettingsError
 from magistrate.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from anthropic import AsyncAnthropic
 
 INCOMPLETE = 3
@@ -217,7 +205,7 @@ def _run(
         from magistrate.evals.batch_run import run_in_batches
 
         async with client:
-            with _bar() as watch:
+            with shown_progress(sys.stderr) as watch:
                 return await run_in_batches(
                     plan, out, client, watch, resume=resume, retry_failed=retry_failed
                 )
@@ -236,37 +224,10 @@ def _client() -> AsyncAnthropic:
 
 def _with_bar(plan: Plan, out: Path, resume: bool, retry_failed: bool, ask: Any) -> bool:
     async def go() -> bool:
-        with _bar() as watch:
+        with shown_progress(sys.stderr) as watch:
             return await run(plan, out, ask, watch, resume=resume, retry_failed=retry_failed)
 
     return anyio.run(go)
-
-
-@contextmanager
-def _bar() -> Generator[Any]:
-    """A live line on stderr: how far, how long still, what it has cost, what failed."""
-    columns = (
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("eta"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
-    )
-    shown = Console(file=sys.stderr, highlight=False)
-    with Progress(*columns, console=shown, transient=not shown.is_terminal) as bar:
-        task = bar.add_task("judging", total=None, note="")
-
-        def watch(now: Progressed) -> None:
-            bar.update(task, total=now.total, completed=now.done, note=_note(now))
-
-        yield watch
-
-
-def _note(now: Progressed) -> str:
-    spent = "cost unknown" if now.spent is None else f"${now.spent:.4f}"
-    waiting = f", waits {now.waiting_s:.0f} s for the server" if now.waiting_s else ""
-    return f"{spent}, {now.failures} failed, {now.at_once} at once{waiting}"
 
 
 def _print(finished: Run, done: bool, as_json: bool) -> None:

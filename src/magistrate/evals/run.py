@@ -58,7 +58,7 @@ Work = tuple[Case, int]
 class Watcher(Protocol):
     """Is told how a run goes; the progress bar."""
 
-    def __call__(self, progress: Progress) -> None: ...
+    def __call__(self, progress: Progress, /) -> None: ...
 
 
 @dataclass(slots=True)
