@@ -121,12 +121,27 @@ def test_an_event_is_of_the_type_its_data_names_else_its_name(wire: bytes, types
     [
         (b'data: {"a":\ndata: 1}\n\n', {"a": 1}),
         (b'data:{"a": 1}\n\n', {"a": 1}),
+        (b'event: a\ndata: \t {"a": 1} \n\n', {"a": 1}),
+        (b'event: a\ndata: {"a": 1} {}\n\n', {}),
+        (b'event: a\ndata: {"a": 1}\xc2\xa0\n\n', {}),
+        (b'event: a\ndata: \xef\xbb\xbf{"a": 1}\n\n', {}),
         (b"data: [1]\n\n", {}),
         (b'data: "x"\n\n', {}),
         (b"data: " + b"[" * 100_000 + b"\n\n", {}),
         (b": x\n\n", {}),
     ],
-    ids=["two lines", "no space", "array", "string", "too deep", "comment"],
+    ids=[
+        "two lines",
+        "no space",
+        "blanks",
+        "two values",
+        "a blank that is none in JSON",
+        "byte order mark",
+        "array",
+        "string",
+        "too deep",
+        "comment",
+    ],
 )
 def test_the_data_of_an_event_is_an_object_or_empty(wire: bytes, data: JSON):
     assert decoded(wire)[0].data == data

@@ -108,6 +108,8 @@ class Holdback:
         """Bytes of content in an event; 0 only for an event that carries none."""
         data = event.data
         match event.type:
+            case "content_block_delta" if is_object(delta := data.get("delta")):  # most events are
+                return _weigh_delta(delta)
             case "message_start" if is_object(start := data.get("message")):
                 content = start.get("content")
                 return _size(str(content)) if content else 0
@@ -120,8 +122,6 @@ class Holdback:
                     self._block_at = self._next
                 self._open.add(str(data.get("index")))
                 return _size(str(block))
-            case "content_block_delta" if is_object(delta := data.get("delta")):
-                return _weigh_delta(delta)
             case name if name in _CONTENT_FREE:
                 return 0
             case _:
@@ -147,11 +147,9 @@ class Holdback:
     @property
     def due(self) -> bool:
         """Whether there is enough for a verdict, none being out."""
-        if self.out or self._boundary <= self._heard_to:
-            return False
         size = WINDOW if self._windows else FIRST_WINDOW
-        ready = self._ready_size >= size * BYTES_PER_TOKEN
-        return self.ended or (not self.whole and ready)
+        ready = not self.whole and self._ready_size >= size * BYTES_PER_TOKEN
+        return (self.ended or ready) and not self.out and self._boundary > self._heard_to
 
     def take(self) -> None:
         """Cut the next window; `answer` then holds the message up to its end."""
@@ -193,7 +191,7 @@ def _weigh_delta(delta: JSON) -> int:
     kind = str(delta.get("type"))
     if kind == "signature_delta" and delta.keys() <= {"type", "signature"}:
         return 0
-    size = _size("".join(str(value) for name, value in delta.items() if name != "type"))
+    size = _size("".join([str(value) for name, value in delta.items() if name != "type"]))
     return size if kind in DELTA_FIELDS else max(1, size)
 
 
