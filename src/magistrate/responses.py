@@ -37,8 +37,13 @@ from magistrate.messages import JSON
 AnyResponse = APIResponse[Any] | AsyncAPIResponse[Any]
 R = TypeVar("R", APIResponse[Any], AsyncAPIResponse[Any])
 
-# The SDK hands over decoded bytes, so these no longer describe the body.
-_DROPPED = frozenset({"content-encoding", "content-length", "transfer-encoding"})
+# The SDK hands over decoded bytes, so these no longer describe the body. And of two moderations,
+# the outer one answers for the exchange.
+_DROPPED = frozenset(
+    name.encode("ascii")
+    for name in ("content-encoding", "content-length", "transfer-encoding", HEADER)
+)
+_COMPACT = json.JSONEncoder(separators=(",", ":"))
 _SSE = "text/event-stream"
 _BINARY = "application/vnd.amazon.eventstream"  # Bedrock's own framing of the same events
 EVENT_STREAMS = frozenset({_SSE, _BINARY})
@@ -130,10 +135,8 @@ def rewritten(response: R, public: JSON, body: JSON | SyncBody | AsyncBody) -> R
     A stream is server-sent events now, whatever it came as.
     """
     old = response.http_response
-    dropped = {*_DROPPED, HEADER}  # of two moderations, the outer one answers for the exchange
-    dropped = {name.encode("ascii") for name in dropped}
     # Bytes as they came: what a proxy puts into a header need not be ASCII.
-    headers = [(k, v) for k, v in old.headers.raw if k.lower() not in dropped]
+    headers = [(k, v) for k, v in old.headers.raw if k.lower() not in _DROPPED]
     headers.append((HEADER.encode("ascii"), _header(public).encode("ascii")))
     new = copy.copy(response)
     if not isinstance(body, dict) and _translator(response) is not None:
@@ -290,7 +293,7 @@ def _elapsed(response: httpx2.Response | None) -> timedelta | None:
 
 
 def _header(public: JSON) -> str:
-    return json.dumps(public, separators=(",", ":"))
+    return _COMPACT.encode(public)
 
 
 def _body(body: JSON | SyncBody | AsyncBody) -> dict[str, Any]:

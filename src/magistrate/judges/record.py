@@ -84,7 +84,7 @@ class Flights:
 
     def land(self, key: str, outcome: Outcome | None) -> None:
         """The leader's question is answered, or will not be."""
-        verdict = free(outcome) if isinstance(outcome, Verdict) else None
+        verdict = outcome if isinstance(outcome, Verdict) else None
         while True:
             with self._lock:
                 waiting = self._waiting.get(key, (0.0, deque[Land]()))[1]
@@ -95,7 +95,7 @@ class Flights:
                 if verdict is None:  # it leads now, and its time begins
                     self._waiting[key] = (time.monotonic(), waiting)
             try:
-                follower(verdict)
+                follower(None if verdict is None else free(verdict))
             except RuntimeError:  # its event loop or its pool is closed: nobody waits there
                 continue
             if verdict is None:
