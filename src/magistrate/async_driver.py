@@ -321,7 +321,7 @@ class _Upstream:
                 self.complete = True
                 self._mailbox.put_nowait(End())
             finally:
-                if self._kept:
+                if self._kept and not raw.is_closed:  # read to its end it is, and a scope is dear
                     with anyio.CancelScope(shield=True):
                         await raw.aclose()
         except Exception as error:
