@@ -36,9 +36,19 @@ def message(text: str, number: int, **more: Any) -> Body:
 
 
 class Batches:
-    """`/v1/messages/batches`. `answers` maps a custom id to its result; the rest say "fine"."""
+    """`/v1/messages/batches`. `answers` maps a custom id to its result; the rest say "fine".
 
-    def __init__(self, answers: dict[str, Any] | None = None, *, chunk: int = 50) -> None:
+    `results_at`: where a batch says that its results are.
+    """
+
+    def __init__(
+        self,
+        answers: dict[str, Any] | None = None,
+        *,
+        chunk: int = 50,
+        results_at: str = "https://api.anthropic.com/v1/messages/batches/msgbatch_1/results",
+    ) -> None:
+        self.results_at = results_at
         self.made: list[Body] = []
         self.answers = answers or {}
         self.chunk = chunk
@@ -53,7 +63,7 @@ class Batches:
         if path.endswith("/batches"):
             self.made.append(json.loads(request.content))
             return httpx2.Response(200, json=self._batch())
-        if path.endswith("/results"):
+        if str(request.url) == self.results_at:
             lines = b"".join(json.dumps(line).encode() + b"\n" for line in self.results())
             return httpx2.Response(
                 200, headers={"content-type": "application/x-jsonl"}, stream=self._chunks(lines)
@@ -103,7 +113,7 @@ class Batches:
             "ended_at": "2026-01-01T01:00:00Z",
             "archived_at": None,
             "cancel_initiated_at": None,
-            "results_url": "https://api.anthropic.com/v1/messages/batches/msgbatch_1/results",
+            "results_url": self.results_at,
         }
 
 

@@ -58,6 +58,29 @@ def test_a_violating_entry_refuses_the_batch_and_is_named(flavour: str) -> None:
 
 
 @both
+@pytest.mark.parametrize("on_uninspected", ["block", "warn"])
+def test_an_entry_that_continues_an_unseen_thread_is_uninspected(
+    flavour: str, on_uninspected: str
+) -> None:
+    server = Batches()
+    settings = {"version": 1, "on_uninspected": {"thread": on_uninspected}}
+    thread = {"type": "continue", "previous_message_id": "msg_elsewhere"}
+    entries = [
+        entry("begins", "hello", thread={"type": "create"}),
+        entry("goes-on", "yes, do that", thread=thread),
+    ]
+    with connected(flavour, server, Moderation(settings, judge=judge(BAD))) as at:
+        if on_uninspected == "block":
+            with pytest.raises(Blocked) as caught:
+                create(at, *entries, beta=True)
+            assert list(caught.value.entries) == ["goes-on"]
+        else:
+            create(at, *entries, beta=True)
+        assert len(server.made) == (on_uninspected == "warn")
+        assert at.moderation.uninspected == {"thread": 1}
+
+
+@both
 def test_an_omitted_entry_is_answered_with_a_refusal_later(flavour: str) -> None:
     server = Batches()
     with connected(flavour, server, Moderation(OMIT, judge=judge(BAD))) as at:
@@ -130,6 +153,14 @@ def test_results_are_judged_line_by_line_with_their_question(flavour: str) -> No
 @both
 def test_results_of_a_batch_another_process_made_are_judged_too(flavour: str) -> None:
     server = Batches({"x": BAD, "y": "fine"})
+    with connected(flavour, server, Moderation({"version": 1}, judge=judge(BAD))) as at:
+        found = {line.custom_id: line.result.message.stop_reason for line in results(at)}
+        assert found == {"x": "refusal", "y": "end_turn"}
+
+
+@both
+def test_results_are_judged_wherever_the_batch_says_they_are(flavour: str) -> None:
+    server = Batches({"x": BAD, "y": "fine"}, results_at="https://storage.example/x.jsonl?sig=1")
     with connected(flavour, server, Moderation({"version": 1}, judge=judge(BAD))) as at:
         found = {line.custom_id: line.result.message.stop_reason for line in results(at)}
         assert found == {"x": "refusal", "y": "end_turn"}

@@ -25,6 +25,7 @@ from magistrate.testing import (
     ScriptedJudge,
     Simulator,
     citations,
+    error,
     finds,
     raw_blocks,
     refusal,
@@ -420,6 +421,26 @@ def test_a_retry_of_a_blocked_question_is_blocked_without_asking_again(flavour: 
         assert {decision.usage.judge_calls for decision in others} == {0}
     assert len(sim.judge_requests) == 2, "the screen, and the judgment of what it suspects"
     assert len(sim.api_requests) <= 1
+
+
+@both
+@pytest.mark.parametrize("warned_of", ["a finding", "what nobody can read"])
+def test_a_warning_survives_the_retries_of_the_sdk(flavour: str, warned_of: str) -> None:
+    sim = Simulator([error(529, retry_after=0.001), text("hello")], judge=JUDGE)
+    settings = {"actions": {"default": {"input": "warn"}}, "on_uninspected": {"media": "warn"}}
+    image = {"type": "image", "source": {"type": "url", "url": "https://example.com/a.png"}}
+    said = [image, {"type": "text", "text": "hi"}]
+    with edge(flavour, sim, settings=settings, max_retries=2) as at:
+        turn = {"role": "user", "content": BAD if warned_of == "a finding" else said}
+        got = at.ask("create", asking("hi") | {"messages": [turn]})
+        assert got.error is None
+        for decision in at.decisions():
+            assert decision.action == "warn"
+            assert bool(decision.findings) == (warned_of == "a finding")
+            assert bool(decision.uninspected) == (warned_of != "a finding")
+        assert len(at.decisions()) == 2, "one for each attempt"
+        assert min(d.usage.judge_calls for d in at.decisions()) == 1, "only the answer is new"
+    assert len(sim.api_requests) == 2
 
 
 @both

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import anthropic
 import pytest
 
 import magistrate
@@ -220,6 +222,66 @@ def test_few_judging_threads_serve_many_callers() -> None:
         with ThreadPoolExecutor(16) as pool:
             list(pool.map(ask, range(16)))
         assert len(judge_threads()) <= 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # 3.12: threads and fork
+def test_a_client_used_before_a_fork_works_in_the_child() -> None:
+    """Servers load an application, perhaps use it once, and fork their workers."""
+    settings = {"judge": {"concurrency": 2}}
+    with edge("sync", Simulator(text("hello")), settings=settings) as at:
+        at.ask("create", asking("before"))  # a thread that judges waits for more to do
+        reads, writes = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                got = [at.ask("create", asking(f"after {i}")).error for i in range(3)]
+                os.write(writes, b"fine" if got == [None] * 3 else repr(got).encode())
+            finally:
+                os._exit(0)
+        os.close(writes)
+        with os.fdopen(reads, "rb") as pipe:
+            said = pipe.read()
+        os.waitpid(child, 0)
+        assert said == b"fine"
+        assert at.ask("create", asking("in the parent too")).error is None
+
+
+def test_what_is_started_while_a_judge_is_asked_is_moderated() -> None:
+    """A worker of an inner middleware begins in the context of whatever request came first."""
+
+    class Worker(anthropic.Middleware):
+        def __init__(self) -> None:
+            self.work: asyncio.Queue[str] = asyncio.Queue()
+            self.done: asyncio.Queue[Any] = asyncio.Queue()
+            self.task: asyncio.Task[None] | None = None
+
+        async def handle_async(self, request: Any, call_next: Any) -> Any:
+            if self.task is None:
+                self.task = asyncio.create_task(self.run())
+            return await call_next(request)
+
+        async def run(self) -> None:
+            while True:
+                words = await self.work.get()
+                await self.done.put(await client.messages.create(**asking(words)))
+
+    async def story() -> None:
+        await client.messages.create(**asking("hello"))
+        await worker.work.put(BAD)
+        answer = await asyncio.wait_for(worker.done.get(), 20)
+        assert answer.stop_reason == "refusal"
+        assert worker.task is not None
+        worker.task.cancel()
+
+    worker, sim = Worker(), Simulator(text("fine"), judge=JUDGE)
+    client = magistrate.AsyncAnthropic(
+        api_key="k",
+        moderation=Moderation({"version": 1, "input_check": "before"}),
+        middleware=[worker],
+        http_client=sim.async_http_client(),
+    )
+    asyncio.run(story())
 
 
 def test_a_stream_may_be_read_on_another_thread_than_it_was_opened_on() -> None:

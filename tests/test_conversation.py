@@ -326,6 +326,7 @@ def test_a_request_without_messages_has_nothing_to_judge():
     assert talk.read() == (Subject("input", ()), ())
     assert talk.forwarded() is None
     assert talk.allowed_keys()
+    assert talk.allowed_keys(silently=False) == ()
     assert talk.blocked_keys([], floor=True) == ()
 
 
@@ -486,20 +487,31 @@ LONG = request(user("a"), assistant("b"), user("c"), assistant("d"))  # ends in 
         (["messages[2].content"], {2}),
         (["messages[0].content[3]", "messages[2]"], {0, 2}),
         (["messages[1].content"], {1}),
-        (["system"], {0, 1, 2, 3}),
-        (["request"], {0, 1, 2, 3}),
-        ([], {0, 1, 2, 3}),
-        (["messages[9].content"], {0, 1, 2, 3}),
+        (["request"], {2, 3}),
+        ([], {2, 3}),
+        (["messages[9].content"], {2, 3}),
         (["tools[0]", "messages[3].content"], {3}),
     ],
 )
-def test_the_turns_that_a_judge_named_are_blocked_or_all_it_had_to_judge(
+def test_the_turns_that_a_judge_named_are_blocked_or_those_asked_now(
     paths: list[str], redacted: set[int]
 ):
     record = Record()
     record.block(LONG, *paths)
     talk = record.read(request(*LONG["messages"], user("e")))
     assert talk.blocked_turns == redacted
+
+
+@pytest.mark.parametrize("path", ["system", "tools[0]", "messages[2].content", "request"])
+def test_what_many_conversations_begin_with_is_never_blocked_for_what_one_of_them_asks(path: str):
+    """An application's examples, its guardrails in a turn of the system, its tools."""
+    common = (user("a"), assistant("b"), {"role": "system", "content": "never swear"})
+    tools = [{"name": "look", "input_schema": {}}]
+    record = Record()
+    record.block(request(*common, user("evil"), system="be kind", tools=tools), path)
+    other = record.read(request(*common, user("what else?"), system="be kind", tools=tools))
+    assert other.blocked_turns == frozenset()
+    assert other.forwarded() is None
 
 
 @pytest.mark.parametrize(

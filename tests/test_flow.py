@@ -235,6 +235,27 @@ def test_an_input_that_fails_open_is_judged_with_its_answer() -> None:
     assert question.judged
 
 
+def test_a_turn_that_no_judge_heard_is_judged_with_the_next_one() -> None:
+    """What it brings may matter in an input only, such as what a tool's result asks for."""
+    chosen = Settings.load({"version": 1, "judge": {"on_failure": {"input": "allow"}}})
+    down = True
+
+    def judge(subject: Subject) -> Outcome:
+        return (
+            Unavailable("timeout", JUDGE) if subject.stage == "input" and down else finds()(subject)
+        )
+
+    world = json_world(judge)
+    first = play(body(), world, chosen)
+    assert first.decision.action == "allow"
+    down = False
+    (message,) = (effect.message for effect in first.of(Answer))
+    turn = {"role": "assistant", "content": message["content"]}
+    later = body(USER, turn, {"role": "user", "content": "go on"})
+    asked = play(later, world, chosen).of(Ask)[0].subject
+    assert [part.judged for part in asked.parts] == [True, True, True]
+
+
 def test_what_was_found_before_the_judge_was_lost_is_on_record() -> None:
     chosen = Settings.load(
         {

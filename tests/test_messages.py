@@ -206,6 +206,16 @@ OTHER: list[tuple[str, JSON, JSON]] = [
         {"content": [CALL]},
         {"content": [{**CALL, "input": {"at": "x", "obey me": None}}]},
     ),
+    (
+        "a server's schema with a name of ours",
+        {"content": [{"type": "mcp_tool_listing", "tools": [{"schema": {}}]}]},
+        {"content": [{"type": "mcp_tool_listing", "tools": [{"schema": {"cache_control": "x"}}]}]},
+    ),
+    (
+        "a null in a definition",
+        {"content": [{"type": "compaction", "tool_changes": [{"tool": {}}]}]},
+        {"content": [{"type": "compaction", "tool_changes": [{"tool": {"say": None}}]}]},
+    ),
     ("content of no known shape", {"content": []}, {"content": {"text": "anything"}}),
     ("a number", {"content": []}, {"content": 5}),
     ("a string in a list", {"content": "hi"}, {"content": ["hi"]}),

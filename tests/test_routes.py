@@ -92,6 +92,12 @@ TABLE: list[tuple[str, str, Route]] = [
     ("get", "/v1/messages", "free"),
     ("get", "/v1/models", "free"),
     ("get", "/v1/models/claude-haiku-5-5", "free"),
+    ("post", "/v1/models/claude-haiku-5-5", "uninspected"),
+    ("post", "/v1/projects/p/publishers/anthropic/models/claude:rawPredict", "uninspected"),
+    ("post", "/projects/p/locations/l/publishers/anthropic/models/claude:predict", "uninspected"),
+    ("post", "/model/claude/invoke", "uninspected"),
+    ("post", "/v1/novelty/organizations/o1", "uninspected"),
+    ("post", "/v1/count_tokens/novelty", "uninspected"),
     ("options", "/v1/messages", "free"),
     ("head", "/", "free"),
     # batches
@@ -155,6 +161,8 @@ TABLE: list[tuple[str, str, Route]] = [
     ("post", "/v1/user_profiles", "free"),
     ("post", "/v1/vaults/v1/credentials", "free"),
     ("post", "/v1/webhooks", "free"),
+    ("post", "/organizations/api_keys/k1", "free"),
+    ("post", "https://gateway.example/anthropic/v1/organizations/api_keys/k1", "free"),
     ("post", "/v1/tunnels/t1/rotate_token", "free"),
     # anything else that sends something
     ("post", "/v1/novelty", "uninspected"),

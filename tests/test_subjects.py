@@ -48,6 +48,7 @@ def flat(items: list[Part | Uninspected]) -> list[tuple[Any, ...]]:
     ]
 
 
+ENCRYPTED, LISTING = "encrypted_code_execution_result", "mcp_tool_listing"
 SEARCH = {"type": "web_search_result", "title": "A", "url": "https://a", "encrypted_content": "x"}
 BLOCKS: list[tuple[str, Any, list[tuple[Any, ...]]]] = [
     ("text", HI, [part("text", "hi")]),
@@ -237,10 +238,44 @@ BLOCKS: list[tuple[str, Any, list[tuple[Any, ...]]]] = [
     ),
     (
         "code output",
-        {"type": "code_execution_tool_result", "content": {"stdout": "x", "encrypted_stdout": "y"}},
+        {
+            "type": "code_execution_tool_result",
+            "content": {"type": ENCRYPTED, "stdout": "", "encrypted_stdout": "y"},
+        },
         [
-            part("third_party", '{"stdout": "x"}', kind="code_execution_tool_result"),
+            part(
+                "third_party",
+                f'{{"stdout": "", "type": "{ENCRYPTED}"}}',
+                kind="code_execution_tool_result",
+            ),
             unread("encrypted", f"{PATH}.content"),
+        ],
+    ),
+    (
+        "a server's own name for a field",
+        {"type": "mcp_tool_listing", "tools": [{"properties": {"encrypted_note": "hear me"}}]},
+        [
+            part(
+                "third_party",
+                '{"tools": [{"properties": {"encrypted_note": "hear me"}}]}',
+                kind="mcp_tool_listing",
+            )
+        ],
+    ),
+    (
+        "a server's schema that looks like a result",
+        {"type": "mcp_tool_listing", "tools": [SEARCH]},
+        [part("third_party", json.dumps({"tools": [SEARCH]}, sort_keys=True), kind=LISTING)],
+    ),
+    (
+        "what only looks encrypted",
+        {"type": "code_execution_tool_result", "content": {"type": ENCRYPTED, "encrypted_x": "y"}},
+        [
+            part(
+                "third_party",
+                f'{{"encrypted_x": "y", "type": "{ENCRYPTED}"}}',
+                kind="code_execution_tool_result",
+            )
         ],
     ),
     (
@@ -393,6 +428,16 @@ def test_a_turn_that_is_no_object_is_named(turn: Any):
         ({"novel": 3, "other": True, "third": None}, [], []),
         ({"messages": "hi"}, [], [unread("unknown_block", "messages")]),
         ({"messages": None}, [], [unread("unknown_block", "messages")]),
+        (
+            {"container": {"id": "c", "skills": [{"type": "anthropic", "skill_id": "pptx"}]}},
+            [],
+            [],
+        ),
+        (
+            {"container": {"skills": [{"type": "custom", "skill_id": "s1"}, "odd"]}},
+            [],
+            [unread("file", "container.skills[0]"), unread("file", "container.skills[1]")],
+        ),
         (
             {
                 "max_tokens": 5,

@@ -93,6 +93,23 @@ def test_an_unknown_thread_is_declined_as_the_api_declines_a_lost_one(flavour: s
 
 
 @both
+def test_what_a_continuing_turn_sets_anew_is_judged(flavour: str) -> None:
+    """The provider gets it as it came, so the values of the turns before must not stand for it."""
+    server, judged = Threads(), judge(BAD)
+    with connected(flavour, server, Moderation(SETTINGS, judge=judged)) as at:
+        tool = {"name": "look", "description": "looks", "input_schema": {"type": "object"}}
+        first = send(at, "one", CREATE, system="be kind", tools=[tool])
+        assert send(at, "two", after(first), system=BAD).stop_reason == "refusal"
+        tool["description"] = BAD
+        assert send(at, "two", after(first), tools=[tool]).stop_reason == "refusal"
+        assert len(server.sent) == 1
+        again = send(at, "two", after(first), system=None)
+        assert again.stop_reason == "end_turn"
+        asked = [s for s in judged.subjects if s.stage == "input"][-1]
+        assert asked.parts[0].text == "be kind"
+
+
+@both
 def test_an_unknown_thread_passes_where_the_settings_only_warn(flavour: str) -> None:
     server = Threads()
     server.held["msg_elsewhere"] = []
@@ -208,6 +225,7 @@ def test_the_tool_runner_works_on_threads_by_default(flavour: str) -> None:
         assert [b["thread"]["type"] for b in server.sent] == ["create", "continue"]
         asked = [s for s in judged.subjects if s.stage == "input"][-1]
         assert [(p.kind, p.judged) for p in asked.parts] == [
+            ("definition", False),
             ("text", False),
             ("tool_use", False),
             ("third_party", True),

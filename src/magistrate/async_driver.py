@@ -225,7 +225,7 @@ class AsyncDriver:
         return outcome
 
     async def _ask_model(self, body: JSON, timeout_s: float) -> ModelReply:
-        with judging():
+        with judging(body):
             try:
                 request = self._case.judge_request(body, timeout_s)
                 found = await self._call_next(request)

@@ -128,9 +128,10 @@ def _hear_entries(
             )
             talk = replace(talk, known=(yield from perform(Recall(talk.keys()))))
             talks[id(entry)] = talk
-            subject, exchange.input.uninspected = talk.read()
+            subject, unread = talk.read()
             if not exchange.body:
-                exchange.input.uninspected = (Uninspected("params", "unknown_block"),)
+                unread = (Uninspected("params", "unknown_block"),)
+            exchange.input.uninspected = (*exchange.input.uninspected, *unread)
             if any(part.judged for part in subject.parts):
                 ticket = f"entry-{len(talks)}"
                 out[ticket] = entry
@@ -145,7 +146,8 @@ def _hear_entries(
                 exchange.input.outcomes.append(happened.outcome)
                 ruling = rulings[id(entry)] = exchange.rule("input", can_act=True)
                 if ruling.action != "block" and exchange.input.heard_in_full:
-                    yield from perform(Remember(talk.allowed_keys()))
+                    silently = ruling.action == "allow"
+                    yield from perform(Remember(talk.allowed_keys(silently=silently)))
                 else:
                     yield from perform(Remember(blocked_marks(exchange, talk, ruling)))
     return talks, rulings

@@ -221,9 +221,11 @@ def message_case(moderation: Moderation, request: APIRequest, body: JSON) -> Cas
         case.flow = moderate(case.exchange(body, stream=stream))
         return case
     previous = thread.get("previous_message_id") if is_object(thread) else None
-    begins = is_object(thread) and thread.get("type") == "create" and previous is None
-    known = {} if begins else moderation.record.threads.get(str(previous))
-    whole = body if not known else {**body, **known, "messages": [*turns(known), *turns(body)]}
+    known = {} if _begins(thread) else moderation.record.threads.get(str(previous))
+    whole = body
+    if known:  # what the request itself sets is what the provider gets, so it is what is judged
+        own = {key: value for key, value in body.items() if value is not None}
+        whole = {**known, **own, "messages": [*turns(known), *turns(body)]}
     exchange = case.exchange(whole, stream=stream, threaded=True)
     if known is None:
         exchange.input.uninspected = (Uninspected("thread", "thread"),)
@@ -234,12 +236,21 @@ def message_case(moderation: Moderation, request: APIRequest, body: JSON) -> Cas
     return case
 
 
+def _begins(thread: object) -> bool:
+    """Whether nothing that the provider holds stands before a request's turns."""
+    if not is_object(thread):
+        return not thread
+    return thread.get("type") == "create" and thread.get("previous_message_id") is None
+
+
 def batch_case(moderation: Moderation, request: APIRequest, body: JSON) -> Case:
     """A call that makes a message batch."""
     case = Case(moderation, request)
     entries = [Entry(name, case.exchange(params)) for name, params in entries_of(body)]
     for entry in entries:
         entry.exchange.in_batch = True
+        if not _begins(entry.exchange.body.get("thread")):
+            entry.exchange.input.uninspected = (Uninspected("thread", "thread"),)
     case.flow = moderate_batch(body, entries, moderation.settings)
     return case
 

@@ -149,7 +149,7 @@ class Conversation:
                     unread += [item] * (fresh or place == "definitions")
                 elif fresh:
                     parts.append(item)
-                elif place == "system":
+                else:
                     parts.append(as_context(item))
         until, blocked = self.context_until, self.blocked_turns
         for key, items in self.places.items():
@@ -173,23 +173,38 @@ class Conversation:
 
     # --- what is put on record --------------------------------------------------------------------
 
-    def allowed_keys(self) -> tuple[str, ...]:
+    def allowed_keys(self, *, silently: bool = True) -> tuple[str, ...]:
         """To remember once the input has been heard and allowed.
+
+        Not `silently` where something was said of it: then nothing is context by it, so that the
+        same request sent again, as the SDK's retries do, comes to the same (its verdict is on
+        record). Behind an answer its turns are context by the answer's own mark.
 
         The marks of blocked turns are renewed, after the one that allows what follows them, so
         that a bounded record never forgets the first and keeps the second.
         """
         last = [at.allowed for at in self.marks[-1:]]
+        heard = (self.system_key, self.definitions_key, *last) if silently else ()
         blocked = [self.marks[i].blocked for i in sorted(self.blocked_turns)]
-        return (self.system_key, self.definitions_key, *last, *blocked)
+        return (*heard, *blocked)
 
     def blocked_keys(self, findings: Iterable[Finding], *, floor: bool) -> tuple[str, ...]:
         """To remember once the input has been blocked: which turns, as the judge saw it.
 
-        Where it named none of those it had to judge, all of them count.
+        Where it named none, what is asked now counts: earlier turns may be everybody's, such as
+        examples of the application's own, and lose their place only by name. Turns of the system
+        never do, nor does any where what was found stands outside the turns.
         """
-        judged = set(range(self.context_until, len(self.marks)))
-        named = judged & {int(at[1]) for f in findings if (at := _TURN.match(f.path))} or judged
+        judged = {
+            i
+            for i in range(self.context_until, len(self.marks))
+            if not (is_object(turn := turns(self.body)[i]) and turn.get("role") == "system")
+        }
+        paths = [found.path for found in findings]
+        named = judged & {int(at[1]) for path in paths if (at := _TURN.match(path))}
+        outside = {i.path for at in ("system", "definitions") for i in self.places[at]}
+        if not named and outside.isdisjoint(paths):
+            named = {i for i in judged if i >= self.question}
         keys = [at.blocked for i, at in enumerate(self.marks) if i in named]
         keys += [self._refused(i) for i in sorted(named) if i < self.question]
         return (*keys, *([at.floor for at in self.marks[-1:]] if floor else []))

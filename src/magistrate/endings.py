@@ -39,6 +39,15 @@ def blocked_marks(exchange: Exchange, talk: Conversation, ruling: Ruling) -> tup
     return talk.blocked_keys(found, floor=ruling.floor)
 
 
+def answered_marks(exchange: Exchange, talk: Conversation, message: JSON) -> tuple[str, ...]:
+    """To remember of an answer that is given: with it, the turns before it become context.
+
+    Nothing where no judge heard the input: its answer was judged beside it, but not all that
+    matters in an input matters in an answer.
+    """
+    return talk.answered_keys(message) if exchange.input.heard_in_full else ()
+
+
 def conclude(
     exchange: Exchange,
     talk: Conversation,
@@ -60,7 +69,7 @@ def conclude(
             message = yield from _pending(exchange, talk, ruling, answer)
         case _:
             message = _with_disclosure(exchange, talk, answer)
-    yield from perform(Remember((*talk.answered_keys(message), *marks)))
+    yield from perform(Remember((*answered_marks(exchange, talk, message), *marks)))
     if ruling.action in ("allow", "warn"):
         yield from keep_thread(exchange, talk, answer)
     decision = yield from settle(exchange)
@@ -78,7 +87,7 @@ def keep_thread(exchange: Exchange, talk: Conversation, answer: JSON) -> Flow[No
     turn = {"role": "assistant", "content": answer.get("content")}
     held = {key: exchange.body.get(key) for key in ("system", "tools")}
     held["messages"] = [*turns(exchange.body), turn]
-    yield from perform(Remember(talk.answered_keys(answer)))
+    yield from perform(Remember(answered_marks(exchange, talk, answer)))
     yield from perform(KeepThread(answer["id"], held))
 
 

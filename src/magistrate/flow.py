@@ -76,7 +76,7 @@ def moderate(exchange: Exchange) -> Flow[None]:
         yield from refuse(exchange, talk, ruling, marks=blocked_marks(exchange, talk, ruling))
         return
     if exchange.input.heard_in_full:
-        yield from perform(Remember(talk.allowed_keys()))
+        yield from perform(Remember(talk.allowed_keys(silently=ruling.action == "allow")))
 
     if first:
         yield from perform(Forward(body))

@@ -21,6 +21,7 @@ THINKING = frozenset({"thinking", "redacted_thinking"})
 _CLIENT_TOOL_PREFIXES = ("bash_", "text_editor_", "computer_", "memory_", "browser_")
 
 _NOT_CONTENT = frozenset({"cache_control"})
+_HOLD_BLOCKS = frozenset({"content", "source", "citations"})  # fields of blocks
 
 
 def is_object(value: object) -> TypeGuard[JSON]:
@@ -114,27 +115,30 @@ def _tools(body: JSON) -> Iterator[object]:
 def canonical(message: JSON) -> JSON:
     """The form of a turn that identifies it: a string and its text block are the same turn.
 
-    Null fields and cache marks are left out, as the SDK adds and drops them freely; not inside the
-    input of a tool call, where every key is content. Content of no known shape stays as it is.
+    Null fields and cache marks of blocks are left out, as the SDK adds and drops them freely, also
+    of blocks in blocks; elsewhere every key is content, as in the input of a tool call or a schema.
+    Content of no known shape stays as it is.
     """
     content: object = message.get("content")
     known = content is None or isinstance(content, str) or is_array(content)
     return {
         "role": message.get("role"),
-        "content": [_canonical_value(block) for block in blocks(content)] if known else content,
+        "content": [_canonical_block(block) for block in blocks(content)] if known else content,
     }
 
 
-def _canonical_value(value: object) -> Any:
-    if is_object(value):
-        return {
-            key: item if key == "input" else _canonical_value(item)
-            for key, item in value.items()
-            if item is not None and key not in _NOT_CONTENT
-        }
-    if is_array(value):
-        return [_canonical_value(item) for item in value]
-    return value
+def _canonical_block(block: object) -> Any:
+    if not is_object(block):
+        return block
+    return {
+        key: _canonical_blocks(item) if key in _HOLD_BLOCKS else item
+        for key, item in block.items()
+        if item is not None and key not in _NOT_CONTENT
+    }
+
+
+def _canonical_blocks(value: object) -> Any:
+    return [_canonical_block(b) for b in value] if is_array(value) else _canonical_block(value)
 
 
 def returned_forms(message: JSON) -> list[JSON]:

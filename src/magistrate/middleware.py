@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import anthropic
 import httpx2
@@ -46,6 +47,8 @@ SettingsSource = Settings | str | os.PathLike[str] | Mapping[str, Any] | None
 
 _DECISIONS_KEPT = 10_000
 
+_instances: WeakSet[Moderation] = WeakSet()
+
 _warned_about_defaults = False
 _warned_about_local_judge = False
 
@@ -74,7 +77,8 @@ class Moderation(anthropic.Middleware):
         # Re-entrant: the garbage collector may end a dropped stream while this thread holds it.
         self._lock = threading.RLock()
         # Threads that synchronous clients judge on; never shared with upstream calls.
-        self.pool = ThreadPoolExecutor(self.settings.judge.concurrency, "magistrate-judge")
+        self.pool = self._new_pool()
+        _instances.add(self)
         self._key = os.environ.get(self.settings.digest_key_env, "").encode()
         if not self._key:
             self._key = secrets.token_bytes(32)
@@ -84,6 +88,15 @@ class Moderation(anthropic.Middleware):
 
             app = self.settings.app.name if self.settings.app else "app"
             self.reviews = ReviewStore(self.settings.review, app=app)
+
+    def _new_pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self.settings.judge.concurrency, "magistrate-judge")
+
+    def _after_fork(self) -> None:
+        """In a child process: no thread of the parent's is there, and a lock may be held by one."""
+        self.pool = self._new_pool()
+        self.record = Record()
+        self._lock = threading.RLock()
 
     # --- for applications -------------------------------------------------------------------------
 
@@ -124,7 +137,7 @@ class Moderation(anthropic.Middleware):
 
     def handle(self, request: APIRequest, call_next: CallNext) -> APIResponse[Any]:
         """Moderate one HTTP attempt of a synchronous client."""
-        case = None if is_judging() else self._open(request)
+        case = None if is_judging(request) else self._open(request)
         if case is None:
             response: Any = call_next(request)
             return (
@@ -138,7 +151,7 @@ class Moderation(anthropic.Middleware):
         self, request: APIRequest, call_next: AsyncCallNext
     ) -> AsyncAPIResponse[Any]:
         """Moderate one HTTP attempt of an asynchronous client. Needs asyncio."""
-        case = None if is_judging() else self._open(request)
+        case = None if is_judging(request) else self._open(request)
         if case is None:
             response: Any = await call_next(request)
             return (
@@ -157,7 +170,9 @@ class Moderation(anthropic.Middleware):
         body = _body_of(request)
         match route(request.method, request.url):
             case "free":
-                return None
+                # A batch says where its results are, which may be anywhere; the SDK streams no
+                # other GET of this kind.
+                return results_case(self, request) if request.stream else None
             case "message":
                 return message_case(self, request, _readable(body))
             case "batch":
@@ -205,6 +220,15 @@ class Moderation(anthropic.Middleware):
             self._uninspected.update(item.reason for item in decision.uninspected)
             self._usage += decision.usage
         audit.write(decision, self.settings)
+
+
+def _after_fork_in_child() -> None:
+    for moderation in _instances:
+        moderation._after_fork()  # pyright: ignore[reportPrivateUsage]
+
+
+if hasattr(os, "register_at_fork"):  # servers load an application, use it once, and fork
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _body_of(request: APIRequest) -> JSON | None:

@@ -36,19 +36,9 @@ SURFACES: dict[SurfaceName, str] = {
     "plugins": "plugins",
     "complete": "text completions",
 }
-# POSTs that bring no model output and put nothing before a model by themselves.
-_CONTENT_FREE = frozenset(
-    {
-        "count_tokens",
-        "organizations",
-        "user_profiles",
-        "vaults",
-        "tunnels",
-        "webhooks",
-        "models",
-        "cancel",
-    }
-)
+# Resources, and last steps, whose POSTs bring no model output and put nothing before a model.
+_CONTENT_FREE = frozenset({"organizations", "user_profiles", "vaults", "tunnels", "webhooks"})
+_CONTENT_FREE_STEPS = frozenset({"count_tokens", "cancel"})
 _READS = frozenset({"get", "head", "options", "delete"})
 # Segments of unhandled surfaces at or below which a GET brings content.
 _PRODUCTS = frozenset({"stream", "events", "content", "memories", "memory_versions", "versions"})
@@ -92,7 +82,10 @@ def route(method: str, url: str) -> Route:
         # What a session has produced arrives by GET; only bare metadata passes.
         carries = method == "get" and not _PRODUCTS.isdisjoint(path)
         return "free" if last == "cancel" or (reads and not carries) else "surface"
-    if last in _CONTENT_FREE or any(segment in _CONTENT_FREE for segment in path[:-1]):
+    # A resource stands behind the version, or begins a path that has none: elsewhere the same word
+    # may be anything, such as `models` in the addresses at which platforms serve them.
+    resource = path[path.index("v1") + 1 :] if "v1" in path else path
+    if last in _CONTENT_FREE_STEPS or not _CONTENT_FREE.isdisjoint(resource[:1]):
         return "free"
     if reads:
         # The content of an uploaded or generated file is bytes the caller asked for by id.

@@ -27,7 +27,7 @@ from magistrate.effects import (
     Write,
     perform,
 )
-from magistrate.endings import keep_thread, refuse, settle
+from magistrate.endings import answered_marks, keep_thread, refuse, settle
 from magistrate.exchange import Exchange
 from magistrate.messages import JSON, is_object, platform_signals
 from magistrate.questions import about_answer
@@ -183,7 +183,7 @@ def _finish(exchange: Exchange, talk: Conversation, outlet: Outlet, answer: JSON
     exchange.platform = platform_signals(answer) or exchange.platform
     if not outlet.has_text and exchange.disclosure_due(talk, {}) is not None:
         exchange.disclosed = "owed"
-    yield from perform(Remember(talk.answered_keys(outlet.delivered.message)))
+    yield from perform(Remember(answered_marks(exchange, talk, outlet.delivered.message)))
     if answer.get("stop_reason"):  # it came to its end, and all of it was given
         yield from keep_thread(exchange, talk, answer)
     yield from settle(exchange)

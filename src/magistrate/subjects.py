@@ -8,7 +8,7 @@ Whatever cannot be turned into a part is named, with its reason, as `Uninspected
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal
@@ -136,6 +136,14 @@ _THIRD_PARTY_BLOCKS = frozenset(
 )
 # Those that have no `content`: the whole block is what was written.
 _WHOLE_BLOCKS = frozenset({"browser_state", "fallback", "mcp_tool_listing"})
+# The field of a result that only the provider can read, by the type of the object it stands in. Not
+# by its name alone: a server chooses the names in the schemas of its tools.
+_OPAQUE_FIELDS = {
+    "advisor_redacted_result": "encrypted_content",
+    "encrypted_code_execution_result": "encrypted_stdout",
+    "web_search_result": "encrypted_content",
+    "web_search_result_location": "encrypted_index",
+}
 _CALL_BLOCKS = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
 
 
@@ -213,6 +221,11 @@ def _definitions(body: JSON) -> Extract:
     for index, tool in enumerate(tools if is_array(tools) else []):
         name = str(tool.get("name") or "") if is_object(tool) else ""
         yield Part(f"tools[{index}]", "app", "definition", _dump(tool), labels={"tool_name": name})
+    container = body.get("container")
+    skills = container.get("skills") if is_object(container) else None
+    for index, skill in enumerate(skills if is_array(skills) else []):
+        if not (is_object(skill) and skill.get("type") == "anthropic"):
+            yield Uninspected(f"container.skills[{index}]", "file")
     for key in ("output_config", "output_format"):
         value = body.get(key)
         if value and not (is_object(value) and set(value) <= {"effort", "task_budget"}):
@@ -340,8 +353,10 @@ def _third_party(block: JSON, path: str, role: Role) -> Extract:
         url="url",
     )
     content: object = block.get("content")
+    opaque = _OPAQUE_FIELDS
     if block.get("type") in _WHOLE_BLOCKS:
         content = {key: value for key, value in block.items() if key != "type"}
+        opaque = {}
     if isinstance(content, str) or content is None:
         yield Part(path, role, "third_party", content or "", labels=labels)
     elif is_array(content) and block.get("type") in ("tool_result", "search_result"):
@@ -350,25 +365,27 @@ def _third_party(block: JSON, path: str, role: Role) -> Extract:
             yield from _block(item, f"{path}.content[{index}]", role, "third_party")
     else:
         hidden: list[str] = []
-        readable = _without_opaque(content, hidden.append)
+        readable = _without_opaque(content, opaque, hidden.append)
         yield Part(path, role, "third_party", _dump(readable), labels=labels)
         for where in hidden:
             yield Uninspected(f"{path}.content", "media" if where == "base64" else "encrypted")
 
 
-def _without_opaque(value: object, report: Callable[[str], None]) -> object:
+def _without_opaque(
+    value: object, opaque: Mapping[str, str], report: Callable[[str], None]
+) -> object:
     if is_array(value):
-        return [_without_opaque(item, report) for item in value]
+        return [_without_opaque(item, opaque, report) for item in value]
     if not is_object(value):
         return value
     kept: JSON = {}
     for key, item in value.items():
-        if key.startswith("encrypted_"):
+        if key == opaque.get(str(value.get("type"))) and isinstance(item, str):
             report("encrypted")
         elif key == "source" and is_object(item) and item.get("type") == "base64":
             report("base64")
         else:
-            kept[key] = _without_opaque(item, report)
+            kept[key] = _without_opaque(item, opaque, report)
     return kept
 
 

@@ -207,7 +207,7 @@ class SyncDriver:
             self._interrupt()
 
     def _ask_model(self, body: JSON, timeout_s: float) -> ModelReply:
-        with judging():
+        with judging(body):
             try:
                 request = self._case.judge_request(body, timeout_s)
                 raw = received(self._call_next(request), request, APIResponse).http_response

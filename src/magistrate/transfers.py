@@ -7,34 +7,39 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 import httpx2
+from anthropic import APIRequest
 
 from magistrate.effects import Head
 from magistrate.judges.base import ModelReply
-from magistrate.messages import is_object
+from magistrate.messages import JSON, is_object
 from magistrate.responses import EVENT_STREAMS
 
 # A judge keeps its own deadline; an edge gives up on one that does not, this much later.
 GRACE_S = 0.25
 
-_judging: ContextVar[bool] = ContextVar("magistrate_judging", default=False)
+_judging: ContextVar[JSON | None] = ContextVar("magistrate_judging", default=None)
 
 
 @contextmanager
-def judging() -> Generator[None, None, None]:
-    """Mark what happens here as a judge's own call.
+def judging(body: JSON) -> Generator[None, None, None]:
+    """Mark a request with this body, made here, as a judge's own call.
 
-    A second `Moderation` further in must not judge the judge.
+    A second `Moderation` further in must not judge the judge. Only this very request is marked: a
+    task that somebody starts meanwhile has this context for as long as it lives.
     """
-    token = _judging.set(True)
+    token = _judging.set(body)
     try:
         yield
     finally:
         _judging.reset(token)
 
 
-def is_judging() -> bool:
-    """Whether this is a judge's own call."""
-    return _judging.get()
+def is_judging(request: APIRequest) -> bool:
+    """Whether this request is a judge's own call."""
+    if (asked := _judging.get()) is None:
+        return False
+    body: object = request.json
+    return is_object(body) and body.get("messages") == asked["messages"]
 
 
 def head_of(response: httpx2.Response, *, stream: bool) -> Head:
