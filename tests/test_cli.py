@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,12 @@ JUDGE = JudgeScript(
 
 
 def run(
-    *words: str, url: str | None = None, stdin: str | None = None, cwd: Path | None = None
+    *words: str,
+    url: str | None = None,
+    stdin: str | None = None,
+    cwd: Path | None = None,
+    variables: dict[str, str] | None = None,
+    stdout: Any = subprocess.PIPE,
 ) -> subprocess.CompletedProcess[str]:
     """Run the command as a user's shell would, with a clean environment."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("ANTHROPIC_", "MAGISTRATE_"))}
@@ -44,9 +50,12 @@ def run(
     env |= {"HOME": str(cwd or ROOT / "nowhere"), "PYTHONWARNINGS": "error", "COLUMNS": "100"}
     return subprocess.run(
         [sys.executable, "-m", "magistrate", *words],
-        capture_output=True,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         text=True,
-        env=env,
+        encoding="utf-8",
+        errors="replace",
+        env=env | (variables or {}),
         input=stdin,
         cwd=cwd,
         timeout=120,
@@ -179,12 +188,70 @@ def test_check_without_a_key_says_what_to_do(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "ANTHROPIC_API_KEY" in done.stderr
     assert "magistrate demo" in done.stderr
+    assert "`judge: {backend: local}` in magistrate.yaml" in done.stderr  # there is no --judge
 
 
 def test_a_server_that_is_not_there_is_no_verdict() -> None:
     done = run("check", "hello", url="http://127.0.0.1:9")
     assert done.returncode == 3
     assert "This is not a verdict" in done.stdout
+
+
+# --- what the system refuses ----------------------------------------------------------------------
+
+SAYING = pytest.mark.parametrize(
+    ("words", "unbuffered"),
+    [(["explain"], ""), (["explain", "--json"], "1"), (["--help"], ""), (["--version"], "1")],
+    ids=["a table", "JSON", "the help", "the version"],
+)
+
+
+@SAYING
+def test_a_pipe_that_nobody_reads_ends_a_command_quietly(words: list[str], unbuffered: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = run(*words, stdout=writer, variables={"PYTHONUNBUFFERED": unbuffered})
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")  # never 1, which `check` means as "blocked"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk always full")
+@SAYING
+def test_a_full_disk_is_reported(words: list[str], unbuffered: str) -> None:
+    with open("/dev/full", "w") as full:
+        done = run(*words, stdout=full, variables={"PYTHONUNBUFFERED": unbuffered})
+    assert done.returncode == 2
+    assert done.stderr == "standard output: No space left on device\n"
+
+
+def test_a_closed_output_changes_no_exit_code() -> None:
+    command = f'"{sys.executable}" -m magistrate explain --json >&-'
+    done = subprocess.run(command, shell=True, stderr=subprocess.PIPE, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+def test_a_terminal_that_lacks_characters_shows_what_it_can(encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "magistrate.yaml").write_text(
+        "app: {name: Bücher 書店, audience: internal, interface: api}", encoding="utf-8"
+    )
+    done = run("validate", cwd=tmp_path, variables={"PYTHONIOENCODING": encoding})
+    assert done.returncode == 0, done.stderr
+    assert "cher ??: an API" in done.stdout
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_the_demo_runs_in_a_terminal_that_lacks_characters(encoding: str) -> None:
+    # What comes back of a long answer is cut with an ellipsis.
+    done = run("demo", "--only", "answer", variables={"PYTHONIOENCODING": encoding})
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    cases = ROOT / "evals" / "cases" / "ordinary_forms.yaml"
+    done = run("eval", "run", str(cases), "--judge", "local", "--out", "file/x", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (2, "file/x: Not a directory\n")
 
 
 # --- all of it ------------------------------------------------------------------------------------
@@ -242,6 +309,12 @@ def test_ones_own_text_is_judged_without_a_key_line_by_line() -> None:
     assert "ALLOW  You asked: How do I bake bread?" in done.stdout
     assert "ALLOW  (judged as an answer)" in done.stdout
     assert "never read" not in done.stdout
+
+
+def test_ones_own_text_is_not_shown_as_json() -> None:
+    done = run("demo", "--judge", "local", "--json", stdin="How do I bake bread?\n")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--json goes with the scripted" in " ".join(done.stderr.split())
 
 
 def test_check_can_use_the_local_judge_without_a_key(tmp_path: Path) -> None:

@@ -16,11 +16,15 @@ from magistrate.cli.check import check
 from magistrate.cli.coverage import coverage
 from magistrate.cli.demo import demo
 from magistrate.cli.explain import explain
+from magistrate.cli.output import replace_outputs
+from magistrate.cli.printing import UNUSABLE, console, text
 from magistrate.cli.validate import validate
 
 app = typer.Typer(
     name="magistrate",
     help="LLM-judge moderation for the Claude API.",
+    epilog="Exit codes of all commands: 2 also where a file cannot be read or written; 130 after "
+    "Ctrl-C; 141 where nobody reads the output any more.",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,  # locals hold what people wrote
 )
@@ -50,10 +54,18 @@ def _options(
 
 
 def main() -> None:
-    """The console script. Ctrl-C and a closed pipe end it without a traceback."""
+    """The console script. No traceback for a file, a disk, a terminal or a pipe that fails.
+
+    Exits with 2 if the system refused something, and with 141 if nobody reads the output any more.
+    """
+    replace_outputs()
     try:
-        app()
-    except BrokenPipeError:
-        # Whoever read our output has enough of it, as `| head` does.
-        sys.stderr.close()
-        sys.exit(141)
+        try:
+            app()
+        finally:
+            print(end="", flush=True)  # a full disk may show only now
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        words = text(f"{where}{error.strerror or error}")
+        console(stderr=True).print(words, soft_wrap=True)
+        sys.exit(UNUSABLE)

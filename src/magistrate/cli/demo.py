@@ -62,9 +62,16 @@ def demo(
 
     With --judge local you type the texts: each line is judged by the embedded judge.
 
-    Exit codes: 0 every outcome was as expected; 1 one was not; 2 the local judge is not installed.
+    Exit codes: 0 every outcome was as expected; 1 one was not; 2 wrong usage, or the local judge
+    is not installed.
     """
     if judge == "local":
+        if as_json:
+            raise typer.BadParameter(
+                "--json goes with the scripted conversations only; for a text of your own there is "
+                "`magistrate check --json`",
+                param_hint="--json",
+            )
         from magistrate.cli.playground import play
 
         try:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 NO_CREDENTIALS = (
     "no credentials for the Claude API: set ANTHROPIC_API_KEY. `magistrate demo` needs none, and "
-    "neither does the local judge (`--judge local`)."
+    "neither does the local judge: `judge: {backend: local}` in magistrate.yaml."
 )
 
 
