@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ class Provider:
         self.left: dict[str, int] = {}
         self.polls = polls
         self.kill: str | None = None
+        self.archived = False
         self.broken: dict[str, JSON] = {}  # a marker in an entry -> its result
 
     def client(self) -> anthropic.AsyncAnthropic:
@@ -93,9 +95,11 @@ class Provider:
             "created_at": "2026-11-22T00:00:00Z",
             "expires_at": "2026-11-23T00:00:00Z",
             "ended_at": "2026-11-22T01:00:00Z" if ended else None,
-            "archived_at": None,
+            "archived_at": "2026-12-22T00:00:00Z" if self.archived else None,
             "cancel_initiated_at": None,
-            "results_url": f"https://api.anthropic.com/v1/messages/batches/{name}/results",
+            "results_url": None
+            if self.archived
+            else f"https://api.anthropic.com/v1/messages/batches/{name}/results",
         }
 
     def _line(self, entry: JSON) -> JSON:
@@ -283,6 +287,113 @@ async def test_a_retry_that_was_killed_takes_up_its_batches_too(tmp_path: Path) 
     provider.kill = None
     await run_in_batches(plan(cases), tmp_path / "b", provider.client(), silent, **again)
     assert len(provider.batches) == made + 1, "the retry has one batch, whatever happened"
+    assert {r.ended for r in Run.read(tmp_path / "b").results} == {"verdict"}
+
+
+def failing(provider: Provider, where: str, *statuses: int) -> anthropic.AsyncAnthropic:
+    """The provider, whose next answers to such a request are errors of these statuses."""
+    left = list(statuses)
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        path = request.url.path.rstrip("/")
+        last = "made" if path.endswith("batches") else "results" if "results" in path else "poll"
+        if last == where and left:
+            error = {"type": "error", "error": {"type": "some_error", "message": "not now"}}
+            return httpx2.Response(left.pop(0), json=error)
+        return provider(request)
+
+    return anthropic.AsyncAnthropic(
+        api_key="k",
+        max_retries=0,
+        http_client=httpx2.AsyncClient(transport=httpx2.MockTransport(answer)),
+    )
+
+
+@pytest.mark.parametrize("status", [400, 401, 413, 429, 529])
+async def test_a_batch_that_the_api_did_not_take_can_be_made_again(
+    status: int, tmp_path: Path
+) -> None:
+    provider = Provider()
+    with pytest.raises(SettingsError, match=r"took no batch: .*not now.* --resume tries again"):
+        client = failing(provider, "made", status)
+        await run_in_batches(plan(some(6)), tmp_path / "b", client, silent)
+    again = provider.client()
+    assert await run_in_batches(plan(some(6)), tmp_path / "b", again, silent, resume=True)
+    assert set(provider.entries.values()) == {1}
+
+
+async def test_whether_a_broken_server_made_a_batch_is_not_known(tmp_path: Path) -> None:
+    provider = Provider()
+    with pytest.raises(SettingsError, match="id is not known"):
+        client = failing(provider, "made", 500)
+        await run_in_batches(plan(some(3)), tmp_path / "b", client, silent)
+    with pytest.raises(SettingsError, match="id is not known"):
+        again = provider.client()
+        await run_in_batches(plan(some(3)), tmp_path / "b", again, silent, resume=True)
+
+
+@pytest.mark.parametrize("where", ["poll", "results"])
+async def test_a_day_of_waiting_is_not_lost_to_a_few_errors(where: str, tmp_path: Path) -> None:
+    provider = Provider()
+    client = failing(provider, where, 500, 529, 429)
+    assert await run_in_batches(plan(some(6)), tmp_path / "b", client, silent)
+    assert set(provider.entries.values()) == {1}
+
+
+async def test_results_that_break_off_are_read_again(tmp_path: Path) -> None:
+    provider = Provider()
+
+    async def half(body: bytes) -> AsyncIterator[bytes]:
+        yield body[: len(body) // 2]
+        raise httpx2.ReadError("gone")
+
+    def breaks_off(request: httpx2.Request) -> httpx2.Response:
+        answer = provider(request)
+        if "results" not in request.url.path:
+            return answer
+        return httpx2.Response(200, headers=answer.headers, content=half(answer.content))
+
+    client = anthropic.AsyncAnthropic(
+        api_key="k",
+        max_retries=0,
+        http_client=httpx2.AsyncClient(transport=httpx2.MockTransport(breaks_off)),
+    )
+    with pytest.raises(SettingsError, match="cannot be read: gone"):
+        await run_in_batches(plan(some(6)), tmp_path / "b", client, silent)
+    again = provider.client()
+    assert await run_in_batches(plan(some(6)), tmp_path / "b", again, silent, resume=True)
+    assert set(provider.entries.values()) == {1}
+
+
+async def test_a_batch_that_is_gone_is_named_with_a_way_on(tmp_path: Path) -> None:
+    provider = Provider()
+    with pytest.raises(SettingsError, match=r"msgbatch_0 cannot be read: .*delete the file"):
+        client = failing(provider, "poll", 404)
+        await run_in_batches(plan(some(6)), tmp_path / "b", client, silent)
+    provider.archived = True
+    with pytest.raises(SettingsError, match=r"msgbatch_0 cannot be read: .*29 days"):
+        again = provider.client()
+        await run_in_batches(plan(some(6)), tmp_path / "b", again, silent, resume=True)
+    provider.archived = False
+    for file in (tmp_path / "b" / "batches").iterdir():
+        file.unlink()
+    again = provider.client()
+    assert await run_in_batches(plan(some(6)), tmp_path / "b", again, silent, resume=True)
+
+
+@pytest.mark.parametrize("result", [{"type": "expired"}, {"type": "canceled"}])
+async def test_a_whole_batch_that_came_to_nothing_can_be_asked_again(
+    result: JSON, tmp_path: Path
+) -> None:
+    provider = Provider()
+    provider.broken = {"Case number": result}
+    assert await run_in_batches(plan(some(6)), tmp_path / "b", provider.client(), silent)
+    found = Run.read(tmp_path / "b").results
+    assert {r.ended for r in found} == {"timeout"}
+    assert {r.action for r in found} == {"block"}
+    provider.broken = {}
+    again: JSON = {"resume": True, "retry_failed": True}
+    await run_in_batches(plan(some(6)), tmp_path / "b", provider.client(), silent, **again)
     assert {r.ended for r in Run.read(tmp_path / "b").results} == {"verdict"}
 
 

@@ -23,7 +23,7 @@ import pytest
 from magistrate.evals.cases import Case, Dataset, load_cases
 from magistrate.evals.oracle import ORACLE, oracle_verdict
 from magistrate.evals.results import RESULTS, Result, Run, read_results
-from magistrate.evals.run import PASSES, Plan, Progress, left_over, open_run, replay, run
+from magistrate.evals.run import PASSES, Plan, Progress, begin, left_over, open_run, replay, run
 from magistrate.judges import ClaudeJudge
 from magistrate.judges.base import ModelReply
 from magistrate.problems import SettingsError
@@ -343,6 +343,81 @@ async def test_failures_can_be_asked_about_again(tmp_path: Path, naps: list[floa
     assert left_over(plan(cases), read_results(folder / RESULTS), retry_failed=True) == []
 
 
+async def test_repeats_are_resumed_one_by_one(tmp_path: Path):
+    cases = some(6)
+    folder = tmp_path / "r"
+    judge = Oracle(cases)
+    await run(plan(cases, judge, repeat=3, budget_usd=0.075, concurrency=1), folder, nobody, silent)
+    assert sum(judge.asked.values()) == 7
+    assert await run(plan(cases, judge, repeat=3), folder, nobody, silent, resume=True)
+    assert set(judge.asked.values()) == {3}
+    keys = [result.key for result in Run.read(folder).results]
+    assert sorted(keys) == sorted((case.id, number) for case in cases for number in range(3))
+
+
+# --- a folder that is not one's own, and a disk that is full --------------------------------------
+
+
+async def test_two_processes_do_not_write_one_run(tmp_path: Path):
+    """The second one would ask, and pay for, what the first is asking."""
+    pytest.importorskip("fcntl")
+    cases = some(6)
+    folder = tmp_path / "r"
+    writer, _ = begin(plan(cases), folder, resume=False)
+    judge = Oracle(cases)
+    with pytest.raises(SettingsError, match="another process is writing this run"):
+        await run(plan(cases, judge), folder, nobody, silent, resume=True)
+    assert not judge.asked
+    writer.close()
+    assert await run(plan(cases, judge), folder, nobody, silent, resume=True)
+    with pytest.raises(SettingsError, match="other things in it"):
+        replay(Run.read(folder), Settings(), folder)  # into itself
+
+
+async def test_a_run_killed_before_it_began_can_be_begun(tmp_path: Path):
+    """The manifest is written last. What was written before it is nobody's run."""
+    cases = some(3)
+    open_run(plan(some(5)), tmp_path / "r", resume=False)
+    (tmp_path / "r" / "manifest.json").rename(tmp_path / "r" / "manifest.json.new")
+    assert await run(plan(cases), tmp_path / "r", nobody, silent, resume=True)
+    assert len(Run.read(tmp_path / "r").cases) == 3
+    (tmp_path / "r" / "manifest.json").unlink()
+    with pytest.raises(SettingsError, match=r"has results, but no manifest\.json"):
+        open_run(plan(cases), tmp_path / "r", resume=True)
+
+
+async def test_a_full_disk_ends_a_run_that_goes_on_when_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    cases = some(20)
+    folder = tmp_path / "r"
+    real, lines = os.fsync, Counter[str]()
+
+    def full(fd: int) -> None:
+        lines["written"] += 1
+        if lines["written"] > 5:
+            raise OSError(28, "No space left on device")
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", full)
+    judge = Oracle(cases)
+    with pytest.raises(SettingsError, match=r"results\.jsonl: cannot be written: No space left"):
+        await run(plan(cases, judge, concurrency=4), folder, nobody, silent)
+    monkeypatch.undo()
+    assert len(Run.read(folder).results) == 5, "whole lines only"
+    assert await run(plan(cases, judge), folder, nobody, silent, resume=True)
+    assert Run.read(folder).complete
+
+
+def test_a_folder_that_cannot_be_written_is_said_in_a_line(tmp_path: Path):
+    """As by root too: a folder stands where the results are to be."""
+    open_run(plan(some(3)), tmp_path / "r", resume=False)
+    (tmp_path / "r" / RESULTS).unlink()
+    (tmp_path / "r" / RESULTS).mkdir()
+    with pytest.raises(SettingsError, match=r"results\.jsonl: cannot be written"):
+        open_run(plan(some(3)), tmp_path / "r", resume=True)
+
+
 # --- deciding again -------------------------------------------------------------------------------
 
 
@@ -369,6 +444,30 @@ async def test_a_policy_without_a_clause_that_was_found_cannot_decide(tmp_path: 
     house = Settings().model_copy(update={"policy": less})
     with pytest.raises(SettingsError, match="has no such clause"):
         replay(Run.read(tmp_path / "r"), house, tmp_path / "again")
+
+
+async def test_a_policy_without_a_clause_that_cases_are_labelled_with_cannot_decide(tmp_path: Path):
+    """Even where nothing was found: the labels would count nowhere, in silence."""
+    cases = some(3)
+    missed = lambda name, time: Verdict(ORACLE)  # noqa: E731
+    await run(plan(cases, Oracle(cases, missed)), tmp_path / "r", nobody, silent)
+    policy = Settings().policy
+    kept = tuple(section for section in policy.sections if section.id != "fraud_abuse")
+    house = Settings().model_copy(update={"policy": policy.model_copy(update={"sections": kept})})
+    with pytest.raises(SettingsError, match=r"labelled with fraud_abuse\.fake_reviews"):
+        replay(Run.read(tmp_path / "r"), house, tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+
+
+@pytest.mark.parametrize(
+    "change", [{"judge": None}, {"repeat": "3"}, {"repeat": None}, {"format": "1"}, {"judge": []}]
+)
+async def test_a_manifest_that_is_none_says_so(change: JSON, tmp_path: Path):
+    await run(plan(some(3)), tmp_path / "r", nobody, silent)
+    file = tmp_path / "r" / "manifest.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(SettingsError, match=r"manifest\.json"):
+        Run.read(tmp_path / "r")
 
 
 @pytest.mark.parametrize("file", ["manifest.json", "settings.json", "cases.jsonl", "results.jsonl"])

@@ -154,7 +154,12 @@ def run_cases(
         refuse(error, as_json)
     except KeyboardInterrupt:
         out_of = console(stderr=True)
-        out_of.print(text(f"\nInterrupted. Go on with: --out {out} --resume"), soft_wrap=True)
+        on = f"Go on with: --out {out} --resume"
+        if replayed is not None:
+            on = "Nobody was asked. Begin again with a new folder"
+        elif via == "batches":
+            on += ". Batches that were sent are worked on meanwhile, and paid for once"
+        out_of.print(text(f"\nInterrupted. {on}"), soft_wrap=True)
         raise typer.Exit(130) from None
     _print(finished, done, as_json)
     if not done:

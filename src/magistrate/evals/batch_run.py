@@ -23,7 +23,7 @@ import anyio
 from magistrate.evals.cases import Case
 from magistrate.evals.oracle import for_case
 from magistrate.evals.results import Writer, read_json, result_of, write_json, wrong
-from magistrate.evals.run import Plan, Progress, Watcher, Work, left_over, open_run
+from magistrate.evals.run import Plan, Progress, Watcher, Work, begin, left_over
 from magistrate.judges.base import ModelReply
 from magistrate.judges.claude import Call, ClaudeJudge, Judgment
 from magistrate.judges.deliberation import Question
@@ -41,6 +41,12 @@ RETRY = "retry.json"  # where the rounds of a retry begin, while it is under way
 MOST_ENTRIES = 10_000
 MOST_BYTES = 200_000_000
 _POLL_S = 30.0
+_RETRIES = 8  # of a question about a batch, which costs nothing and is asked for a day
+_OVERLOADED = 529
+_UNKNOWN_ID = (
+    "The run was stopped while it made this batch, so its id is not known. Look for it in the "
+    "Console and add it as `id`; if it is not there, delete this file"
+)
 
 
 @dataclass(slots=True)
@@ -70,8 +76,8 @@ async def run_in_batches(
 ) -> bool:
     """Run a plan into a folder through Message Batches; True: every case has a result.
 
-    Raises `SettingsError` for a judge that is not the Claude judge, or a budget: what a batch costs
-    is known only once it has ended.
+    Raises `SettingsError` for a judge that is not the Claude judge, for a budget (what a batch
+    costs is known only once it has ended), and where a batch cannot be made or read.
     """
     judge = plan.judge
     if not isinstance(judge, ClaudeJudge):
@@ -80,13 +86,12 @@ async def run_in_batches(
         wrong(
             folder, "a budget cannot be kept in batches: their cost is known when they have ended"
         )
-    before = open_run(plan, folder, resume=resume)
-    work = left_over(plan, before, retry_failed=retry_failed)
-    total = len(plan.cases) * plan.repeat
-    progress = Progress(total, total - len(work), total - len(work))
-    (folder / FOLDER).mkdir(exist_ok=True)
-    writer = Writer(folder)
+    writer, before = begin(plan, folder, resume=resume)
     try:
+        work = left_over(plan, before, retry_failed=retry_failed)
+        total = len(plan.cases) * plan.repeat
+        progress = Progress(total, total - len(work), total - len(work))
+        (folder / FOLDER).mkdir(exist_ok=True)
         todo = [_begin(plan, judge, item) for item in work]
         number = _first_round(folder) if retry_failed else 0
         while todo:
@@ -154,6 +159,9 @@ async def _round(
     progress: Progress,
 ) -> dict[str, ModelReply]:
     """Ask all questions of one round; the replies by the name of their question."""
+    from anthropic import AnthropicError
+    from httpx2 import HTTPError
+
     questions = {name: call.prompt() for judged in waiting for name, call in _calls(judged)}
     replies: dict[str, ModelReply] = {}
     asked: set[str] = set()
@@ -167,13 +175,22 @@ async def _round(
             await _create(client, folder / FOLDER / f"round-{number}-{index}.json", chunk)
         )
     for batch in batches:
-        while not await _ended(client, batch["id"]):
-            progress.waiting_s = _POLL_S
-            watch(progress)
-            await anyio.sleep(_POLL_S)
-        progress.waiting_s = 0.0
-        async for custom, reply in _results(client, batch["id"]):
-            replies[batch["entries"][custom]] = reply
+        try:
+            while not await _ended(client, batch["id"]):
+                progress.waiting_s = _POLL_S
+                watch(progress)
+                await anyio.sleep(_POLL_S)
+            progress.waiting_s = 0.0
+            async for custom, reply in _results(client, batch["id"]):
+                if custom in batch["entries"]:
+                    replies[batch["entries"][custom]] = reply
+        except (AnthropicError, HTTPError) as error:  # the second: in the middle of results
+            wrong(
+                folder / FOLDER,
+                f"the batch {batch['id']} cannot be read: {error} --resume tries again. If its "
+                "results are gone (the API keeps them for 29 days), delete the file that names it, "
+                "and its questions are asked anew",
+            )
     missing = ModelReply(0, failure="error")
     return {name: replies.get(name, missing) for name in questions}
 
@@ -195,35 +212,43 @@ def _chunks(questions: dict[str, JSON]) -> Iterator[dict[str, JSON]]:
 def _kept(file: Path) -> JSON:
     batch = read_json(file)
     if "id" not in batch:
-        wrong(
-            file,
-            "the run was stopped while it made this batch, so its id is not known. Look for it in "
-            "the Console and add it as `id`; if it is not there, delete this file",
-        )
+        wrong(file, _UNKNOWN_ID)
     return batch
 
 
 async def _create(client: AsyncAnthropic, file: Path, questions: dict[str, JSON]) -> JSON:
     """Make a batch. The file is there before it is, so that no batch is paid for and forgotten."""
+    from anthropic import AnthropicError, APIStatusError
+
     nonce = secrets.token_hex(4)
     entries = {f"q{index}-{nonce}": name for index, name in enumerate(questions)}
     write_json(file, {"entries": entries})
     requests: list[Any] = [
         {"custom_id": custom, "params": questions[name]} for custom, name in entries.items()
     ]
-    made = await client.messages.batches.create(requests=requests)
+    try:
+        made = await client.messages.batches.create(requests=requests)
+    except APIStatusError as error:
+        if error.status_code < 500 or error.status_code == _OVERLOADED:
+            await anyio.Path(file).unlink()  # an answer that says no: there is no batch
+            wrong(file.parent, f"the API took no batch: {error} --resume tries again")
+        wrong(file, f"{error} {_UNKNOWN_ID}")
+    except AnthropicError as error:
+        wrong(file, f"{error} {_UNKNOWN_ID}")
     batch: JSON = {"id": made.id, "entries": entries}
     write_json(file, batch)
     return batch
 
 
 async def _ended(client: AsyncAnthropic, batch_id: str) -> bool:
-    found = await client.messages.batches.retrieve(batch_id)
+    patient = client.with_options(max_retries=_RETRIES)
+    found = await patient.messages.batches.retrieve(batch_id)
     return found.processing_status == "ended"
 
 
 async def _results(client: AsyncAnthropic, batch_id: str) -> AsyncIterator[tuple[str, ModelReply]]:
-    async for line in await client.messages.batches.results(batch_id):
+    patient = client.with_options(max_retries=_RETRIES)
+    async for line in await patient.messages.batches.results(batch_id):
         yield line.custom_id, _reply(line.result.model_dump(mode="json"))
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, NoReturn, cast
@@ -192,6 +193,8 @@ class Run:
             )
         if missing := sorted({"cases", "repeat", "judge", "settings_hash"} - set(manifest)):
             wrong(path / MANIFEST, f"lacks {missing[0]}; the file was changed")
+        if type(manifest["repeat"]) is not int or not is_object(manifest["judge"]):
+            wrong(path / MANIFEST, "is no manifest of a run; the file was changed")
         cases = read_cases(path / CASES)
         return cls(
             path,
@@ -280,23 +283,53 @@ def _json_lines(file: Path) -> list[tuple[int, JSON]]:
 
 
 class Writer:
-    """Appends results, each on disk before the next call of `write` returns."""
+    """Appends results, each on disk before the next call of `write` returns.
+
+    One process at a time: raises `SettingsError` while another one writes into the folder, and
+    where it cannot be written.
+    """
 
     def __init__(self, folder: Path) -> None:
-        file = folder / RESULTS
-        if file.exists() and not (raw := file.read_bytes()).endswith(b"\n") and raw:
-            with file.open("r+b") as stream:  # a line that was cut short by a kill
-                stream.truncate(raw.rfind(b"\n") + 1)
-        self._stream: IO[bytes] = file.open("ab")
+        self._file = folder / RESULTS
+        try:
+            # Unbuffered: what could not be written must not be tried again on closing.
+            self._stream = self._file.open("a+b", buffering=0)
+        except OSError as error:
+            wrong(self._file, f"cannot be written: {error.strerror}")
+        try:
+            _lock(self._stream)
+        except OSError:
+            self._stream.close()
+            wrong(folder, "another process is writing this run; let it end, or stop it")
+        self._stream.seek(0)
+        raw = self._stream.read()
+        self._stream.truncate(raw.rfind(b"\n") + 1)  # a line that was cut short by a kill
 
     def write(self, result: Result) -> None:
+        """Append a result, whole or not at all. Raises `SettingsError` on a full disk and such."""
         line = json.dumps(result.as_json(), ensure_ascii=False, separators=(",", ":"))
-        self._stream.write(line.encode("utf-8", "backslashreplace") + b"\n")
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
+        left = memoryview(line.encode("utf-8", "backslashreplace") + b"\n")
+        end = self._stream.seek(0, os.SEEK_END)
+        try:
+            while left:
+                left = left[self._stream.write(left) :]
+            os.fsync(self._stream.fileno())
+        except OSError as error:
+            with suppress(OSError):
+                self._stream.truncate(end)
+            wrong(self._file, f"cannot be written: {error.strerror}; --resume goes on from here")
 
     def close(self) -> None:
         self._stream.close()
+
+
+def _lock(stream: IO[bytes]) -> None:
+    """Raises OSError if another process holds the file. A kill frees it."""
+    try:
+        import fcntl
+    except ModuleNotFoundError:  # not on Windows, where two runs into one folder go unnoticed
+        return
+    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def write_json(file: Path, data: JSON) -> None:

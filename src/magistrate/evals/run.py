@@ -11,7 +11,7 @@ from __future__ import annotations
 import platform
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -42,6 +42,7 @@ from magistrate.evals.results import (
 from magistrate.evals.sample import Sample
 from magistrate.judges.base import AskModelAsync, Judge
 from magistrate.messages import JSON, is_object
+from magistrate.problems import SettingsError
 from magistrate.settings import Settings
 from magistrate.trial import Trial
 from magistrate.verdicts import Failure, JudgeInfo, Outcome, Unavailable, Usage, Verdict, broken
@@ -127,6 +128,16 @@ def open_run(plan: Plan, folder: Path, *, resume: bool) -> list[Result]:
 
     Raises `SettingsError` if the folder holds something else, or a run of something else.
     """
+    writer, before = begin(plan, folder, resume=resume)
+    writer.close()
+    return before
+
+
+def begin(plan: Plan, folder: Path, *, resume: bool) -> tuple[Writer, list[Result]]:
+    """As `open_run`, and the folder stays this process's own until the writer is closed.
+
+    What is there is read under its lock, so that nothing is asked that another process just wrote.
+    """
     sample = plan.sample.as_json() if plan.sample else None
     manifest = _manifest(plan.cases, plan.settings, plan.info(), plan.repeat, sample)
     if (folder / MANIFEST).exists():
@@ -138,9 +149,14 @@ def open_run(plan: Plan, folder: Path, *, resume: bool) -> list[Result]:
                 was, now = (_named(key, found.get(key)) for found in (before, manifest))
                 said = f"another {key} ({was} before, {now} now)"
                 wrong(folder / MANIFEST, f"was begun with {said}; begin a new run")
-        return read_results(folder / RESULTS)
-    _make(folder, manifest, plan.cases, plan.settings)
-    return []
+        writer = Writer(folder)
+    else:
+        writer = _make(folder, manifest, plan.cases, plan.settings)
+    try:
+        return writer, read_results(folder / RESULTS)
+    except BaseException:
+        writer.close()
+        raise
 
 
 def _named(key: str, value: object) -> object:
@@ -151,13 +167,26 @@ def _named(key: str, value: object) -> object:
     return f"--sample {value.get('size')} --seed {value.get('seed')} of {value.get('of')} cases"
 
 
-def _make(folder: Path, manifest: JSON, cases: Dataset, settings: Settings) -> None:
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+def _make(folder: Path, manifest: JSON, cases: Dataset, settings: Settings) -> Writer:
+    """Make a run's folder, the manifest last: with it there is a run."""
+    # What a run leaves that was killed before it began.
+    own = {RESULTS, CASES, SETTINGS, *(f"{name}.new" for name in (CASES, SETTINGS, MANIFEST))}
+    if folder.exists() and (not folder.is_dir() or {each.name for each in folder.iterdir()} - own):
         wrong(folder, "is there already, with other things in it; give a folder that is new")
+    if (folder / RESULTS).exists() and (folder / RESULTS).stat().st_size:
+        wrong(folder, f"has results, but no {MANIFEST}; give a folder that is new")
     folder.mkdir(parents=True, exist_ok=True)
-    write_cases(folder / CASES, cases)
-    write_settings(folder / SETTINGS, settings)
-    write_json(folder / MANIFEST, manifest | {"started": _now()})
+    writer = Writer(folder)
+    try:
+        if (folder / MANIFEST).exists():
+            wrong(folder, "another process has just begun a run in here")
+        write_cases(folder / CASES, cases)
+        write_settings(folder / SETTINGS, settings)
+        write_json(folder / MANIFEST, manifest | {"started": _now()})
+    except BaseException:
+        writer.close()
+        raise
+    return writer
 
 
 def _now() -> str:
@@ -189,12 +218,11 @@ async def run(
     `ask` sends a judge's request, one attempt. Cancelling leaves a folder that can be resumed: what
     was answered is on disk.
     """
-    before = open_run(plan, folder, resume=resume)
-    work = left_over(plan, before, retry_failed=retry_failed)
-    total = len(plan.cases) * plan.repeat
-    progress = Progress(total, total - len(work), total - len(work))
-    writer = Writer(folder)
+    writer, before = begin(plan, folder, resume=resume)
     try:
+        work = left_over(plan, before, retry_failed=retry_failed)
+        total = len(plan.cases) * plan.repeat
+        progress = Progress(total, total - len(work), total - len(work))
         session = _Session(plan, ask, writer, watch, progress)
         return await session.work_through(work)
     finally:
@@ -246,6 +274,16 @@ class _Session:
         self.queue.extend((each, 1) for each in work)
         self.limit = self.plan.concurrency
         self._tell()
+        broken_off: SettingsError | None = None
+        try:
+            await self._work()
+        except* SettingsError as group:  # the results cannot be written
+            broken_off = next(each for each in _flat(group))
+        if broken_off is not None:
+            raise broken_off
+        return not self.queue
+
+    async def _work(self) -> None:
         async with anyio.create_task_group() as group:
             while self.queue or self.running:
                 while self.queue and self.running < self.limit and self._affordable():
@@ -256,7 +294,6 @@ class _Session:
                     break  # what is left cannot be afforded
                 self.freed = anyio.Event()
                 await self.freed.wait()
-        return not self.queue
 
     def _affordable(self) -> bool:
         """Whether another call fits the budget, those under way counted at the dearest so far."""
@@ -311,12 +348,26 @@ class _Session:
         self.watch(self.progress)
 
 
+def _flat(group: BaseExceptionGroup[SettingsError]) -> Iterator[SettingsError]:
+    for each in group.exceptions:
+        if isinstance(each, BaseExceptionGroup):
+            yield from _flat(each)
+        else:
+            yield each
+
+
 def replay(run: Run, settings: Settings, folder: Path) -> None:
     """Decide the verdicts of a run again, under other settings; nobody is asked.
 
-    Raises `SettingsError` if the policy of the settings lacks a clause that the run found.
+    Raises `SettingsError` if the policy of the settings lacks a clause that the run found, or that
+    its cases are labelled with.
     """
     known = settings.policy.clauses
+    for case in run.cases:
+        for clause in case.labels:
+            if clause not in known:
+                lacks = f"{settings.policy.ref} has no such clause"
+                wrong(run.folder, f"has cases labelled with {clause}; {lacks}")
     for result in run.results:
         for found in result.verdict.findings if result.verdict else ():
             if found.clause not in known:
@@ -327,9 +378,8 @@ def replay(run: Run, settings: Settings, folder: Path) -> None:
     sample = before.get("sample")  # runs of older versions have none
     made = _manifest(run.cases, settings, judge, int(before["repeat"]), sample)
     made |= {"case_files": before["case_files"], "replay_of": before["settings_hash"]}
-    _make(folder, made, run.cases, settings)
     cases = {case.id: case for case in run.cases}
-    writer = Writer(folder)
+    writer = _make(folder, made, run.cases, settings)
     try:
         for result in run.results:
             case = cases[result.case]
