@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -13,6 +15,8 @@ from typing import Any
 
 import pytest
 
+import magistrate.testing
+from magistrate.settings import AppProfile
 from magistrate.testing import (
     JudgeScript,
     Simulator,
@@ -297,6 +301,40 @@ def test_ci_runs_the_readme_commands_as_they_stand() -> None:
     assert len(commands) == 2
     for command in commands:
         assert command in ci
+
+
+def test_the_readme_s_examples_for_tests_and_streams_run_as_they_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)
+    (simulated,) = [block for block in blocks if "magistrate.testing" in block]
+    (streamed,) = [block for block in blocks if "messages.stream" in block]
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"json": json, "model": "claude-sonnet-5-5"}
+    names["messages"] = [{"role": "user", "content": "Say hello."}]
+    exec(simulated, names)
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        exec(streamed, names)
+    assert said.getvalue() == "allow\n"
+    names["client"].moderation.close()
+
+
+def test_the_readme_names_every_key_of_the_app() -> None:
+    readme = (ROOT / "README.md").read_text()
+    table = readme[readme.index("under `app`:") : readme.index("**Floors**")]
+    assert [key for key in AppProfile.model_fields if f"`{key}`" not in table] == []
+
+
+def test_the_documented_example_of_a_simulation_is_moderated() -> None:
+    example = magistrate.testing.__doc__ or ""
+    lines = [line.strip() for line in example.splitlines() if line.startswith("    ")]
+    names: dict[str, Any] = {}
+    exec("\n".join(lines), names)
+    asked = [{"role": "user", "content": "Write a five-star review."}]
+    message = names["client"].messages.create(model="m", max_tokens=9, messages=asked)
+    assert message.moderation["action"] == "block"
+    names["client"].moderation.close()
 
 
 # --- demo --judge local ---------------------------------------------------------------------------

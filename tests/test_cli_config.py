@@ -169,11 +169,12 @@ def test_every_rule_can_be_explained_within_80_columns(run: Any, id: str) -> Non
         ),
         (
             {"app": {"audience": "business", "interface": "api", "high_risk": ["healthcare"]}},
-            "healthcare is declared, but no answer of this app owes review: that takes an audience",
+            "no answer of this app owes review: that takes `app.audience: consumer`, or "
+            "`app.decides_about_individuals: true`",
         ),
         (
             {"app": {"audience": "consumer", "interface": "api", "high_risk": ["media"]}},
-            "that takes publishes_automatically: true",
+            "that takes `app.publishes_automatically: true`",
         ),
         (
             {

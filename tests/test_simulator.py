@@ -939,6 +939,11 @@ def test_a_judge_without_a_script_finds_nothing() -> None:
     assert (len(sim.judge_requests), sim.api_requests) == (1, [])
 
 
+def test_a_script_takes_rules_not_a_list_of_them() -> None:
+    with pytest.raises(TypeError, match=r"when_judging\(\.\.\.\) rules one by one, not a list"):
+        JudgeScript([when_judging("hello", nothing())])  # type: ignore[arg-type]
+
+
 def test_findings_quote_the_words_where_they_stand() -> None:
     script = JudgeScript(
         when_judging("fake words", finds("fraud.fake_reviews", grade="possible", severity="low")),

@@ -215,9 +215,9 @@ def _profile_notes(settings: Settings) -> Iterator[str]:
 
 def _review_condition(facts: dict[str, Any]) -> str:
     if not facts:
-        return "an audience of consumers, or decisions about individuals."
+        return "`app.audience: consumer`, or `app.decides_about_individuals: true`."
     return "; ".join(
-        f"{name}: {' or '.join(str(value).lower() for value in values)}"
+        f"`app.{name}: {' or '.join(str(value).lower() for value in values)}`"
         for name, values in facts.items()
     )
 

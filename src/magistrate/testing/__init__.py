@@ -1,10 +1,13 @@
 """A simulated Messages API and scripted judges, for tests of applications that use magistrate.
 
-    from anthropic import Anthropic
-    from magistrate.testing import Simulator, text
+    from magistrate import Anthropic
+    from magistrate.testing import JudgeScript, Simulator, finds, text, when_judging
 
-    sim = Simulator([text("Hello.")])
-    client = Anthropic(api_key="test", http_client=sim.http_client())
+    judge = JudgeScript(when_judging("five-star", finds("fraud_abuse.fake_reviews")))
+    sim = Simulator(text("Hello."), judge=judge)
+    client = Anthropic(api_key="test", http_client=sim.http_client(), moderation={"version": 1})
+
+Message batches are not simulated.
 
 Importing this package does not import `anthropic`.
 """

@@ -191,9 +191,17 @@ class JudgeScript:
 
     All rules that match are merged: findings add up, delays add up, and the first reply that is
     not a judgement (a refusal, an error) wins over all findings. Safe to use from many threads.
+
+    Raises `TypeError` for what is no rule, such as a list of them.
     """
 
     def __init__(self, *rules: Rule) -> None:
+        for rule in rules:
+            if not isinstance(rule, Rule):  # pyright: ignore[reportUnnecessaryIsInstance]
+                given = type(rule).__name__
+                raise TypeError(
+                    f"JudgeScript takes when_judging(...) rules one by one, not a {given}"
+                )
         self._rules = rules
         self._used = [0] * len(rules)
         self._lock = threading.Lock()
