@@ -45,6 +45,7 @@ RECORD: dict[str, tuple[type, ...]] = {
     "judge": (dict,),
     "findings": (list,),
     "review_id": (str, type(None)),
+    "domains": list,
     "uninspected": (list,),
     "judge_failures": (list,),
     "upstream": (str,),
@@ -158,6 +159,7 @@ def test_every_decision_is_one_event_of_the_contracts_shape(
     expected = logging.INFO if action == "allow" else logging.WARNING
     assert records[-1].levelno == expected
     assert (event["review_id"] is not None) == (action == "hold")
+    assert bool(event["domains"]) == (action == "hold")
 
 
 @both
@@ -190,9 +192,13 @@ def line_for(flavour: str, content: str, clause: str, grade: str, **more: Any) -
     sim = Simulator(text(SECRET), judge=script)
     with heard() as records, edge(flavour, sim, settings=settings) as at:
         at.ask("create", asking(f"some {BAD} here"))
+        line = records[-1].getMessage()
         (found,) = at.decision().findings
-        assert found.evidence == BAD, "the application itself can read it"
-    return records[-1].getMessage()
+        assert (found.evidence == BAD) is (BAD in line), "the record says what the line says"
+        assert (BAD in repr(at.decision())) is (BAD in line)
+        if content == "none" or clause == FLOOR:
+            assert BAD not in repr(vars(at.moderation.record)), "nor is it kept with the verdict"
+    return line
 
 
 @both

@@ -19,6 +19,7 @@ import pytest
 import magistrate
 from edges import CLAUSE, Edge, asking, both, edge
 from magistrate import Moderation, ModerationUnavailable
+from magistrate.decisions import Decision
 from magistrate.prompting import parse_prompt
 from magistrate.testing import (
     JudgeScript,
@@ -388,7 +389,9 @@ def check_left(at: Edge, sim: Simulator) -> None:
     assert sim.settle()
     assert [request.closed_early for request in sim.api_requests] == [True]
     (decision,) = at.decisions()
-    assert (decision.action, decision.upstream) == ("allow", "cancelled")
+    assert decision.upstream == "cancelled"
+    if decision.action == "block":  # nobody waited for the verdict of what had not begun
+        assert [failure.reason for failure in decision.judge_failures] == ["error"]
 
 
 async def _settled(sim: Simulator) -> bool:
@@ -485,6 +488,31 @@ def test_a_cancelled_reader_cancels_everything() -> None:
 
         at.run(ask())
         check_left(at, sim)
+
+
+def test_a_call_that_nobody_waited_for_is_not_on_record_as_allowed() -> None:
+    async def story() -> None:
+        sim = Simulator(text("hello"), judge=JudgeScript(when_judging("", slow(5.0))))
+        client = magistrate.AsyncAnthropic(
+            api_key="k", moderation=moderation, http_client=sim.async_http_client()
+        )
+        call = asyncio.create_task(client.messages.create(**asking("hi")))
+        await asyncio.sleep(0.2)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+
+    settled: list[Decision] = []
+
+    class Noting(Moderation):
+        def settle(self, decision: Decision) -> None:
+            settled.append(decision)
+
+    moderation = Noting({"version": 1})
+    asyncio.run(story())
+    (decision,) = settled
+    assert (decision.action, decision.stage, decision.findings) == ("block", "input", ())
+    assert [(f.stage, f.reason) for f in decision.judge_failures] == [("input", "error")]
 
 
 @both

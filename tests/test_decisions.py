@@ -589,6 +589,7 @@ def test_the_record_has_exactly_the_documented_keys():
     found = DECISION.as_json(evidence=False)
     keys = (
         "id action disclosure stage policy policy_hash settings_hash app judge findings review_id "
+        "domains "
         "uninspected judge_failures upstream usage latency_ms shadow platform"
     )
     assert list(found) == keys.split()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -256,6 +257,18 @@ def test_a_turn_that_no_judge_heard_is_judged_with_the_next_one() -> None:
     assert [part.judged for part in asked.parts] == [True, True, True]
 
 
+@pytest.mark.parametrize(("size", "opens"), [(1_000, True), (300_000, False)])
+def test_a_text_that_takes_the_time_itself_is_no_outage(size: int, opens: bool) -> None:
+    chosen = Settings.load(
+        {"version": 1, "judge": {"on_failure": {"input": "allow"}}, "input_check": "before"}
+    )
+    asked = body({"role": "user", "content": "x" * size})
+    played = play(asked, json_world(fails("timeout", "input")), chosen)
+    assert bool(played.of(Forward)) is opens
+    (failure,) = played.decision.judge_failures
+    assert failure.reason == ("timeout" if opens else "too_long")
+
+
 def test_what_was_found_before_the_judge_was_lost_is_on_record() -> None:
     chosen = Settings.load(
         {
@@ -494,6 +507,23 @@ def test_a_held_answer_is_stored_whole_before_the_caller_is_told(stream: bool) -
     assert "take half" not in json.dumps(got)
     assert got["stop_reason"] == "end_turn"
     assert (played.decision.action, played.decision.review_id) == ("hold", "rev_1")
+
+
+def test_what_must_not_be_kept_is_not_held_but_refused() -> None:
+    """A held answer is stored with its question: not where child safety was so much as touched."""
+    found = Finding(FLOOR, "possible", "high", "output", "response.content[0]")
+
+    def judge(subject: Subject) -> Outcome:
+        verdict = advises(subject)
+        assert isinstance(verdict, Verdict)
+        return replace(verdict, findings=(found,)) if subject.stage == "output" else verdict
+
+    played = play(body(), json_world(judge), Settings.load(CLINIC))
+    assert played.of(Store) == []
+    assert (played.decision.action, played.decision.domains) == ("block", ())
+    assert play(body(), json_world(advises), Settings.load(CLINIC)).decision.domains == (
+        "healthcare",
+    )
 
 
 def test_on_hold_raise_names_the_review() -> None:

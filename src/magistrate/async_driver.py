@@ -36,7 +36,7 @@ from magistrate.effects import (
     Store,
     Write,
 )
-from magistrate.judges.base import ModelReply
+from magistrate.judges.base import ModelReply, named
 from magistrate.messages import JSON
 from magistrate.responses import (
     AsyncBody,
@@ -233,8 +233,8 @@ class AsyncDriver:
                 await raw.aread()
             except anthropic.APITimeoutError:
                 return ModelReply(0, failure="timeout")
-            except (anthropic.APIConnectionError, httpx2.HTTPError):
-                return ModelReply(0, failure="error")
+            except (anthropic.APIConnectionError, httpx2.HTTPError) as error:
+                return ModelReply(0, failure="error", detail=named(error))
             except Exception as error:
                 self._case.not_sent(error)
                 raise

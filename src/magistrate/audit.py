@@ -11,14 +11,16 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import structlog
 
-from magistrate.decisions import Decision
+from magistrate.decisions import Decision, retainable
 from magistrate.settings import Settings
-from magistrate.verdicts import SEVERITIES
+from magistrate.verdicts import Finding, Verdict
 
 _stdlib = logging.getLogger("magistrate")
 _stdlib.addHandler(logging.NullHandler())
@@ -44,18 +46,26 @@ _log = structlog.wrap_logger(
 )
 
 
-def evidence_allowed(decision: Decision, settings: Settings) -> bool:
-    """Whether quotes of judged content may be retained with this decision."""
-    if settings.audit.content == "none":
-        return False
-    if settings.audit.content == "flagged" and decision.action == "allow":
-        return False
-    return retainable(decision, settings)
+def kept(decision: Decision, settings: Settings) -> Decision:
+    """What is kept of a decision: quotes of judged content only where `audit.content` allows it."""
+    content = settings.audit.content
+    allowed = content == "all" or (content == "flagged" and decision.action != "allow")
+    if allowed and retainable(settings, decision.findings):
+        return decision
+    return replace(decision, findings=without_quotes(decision.findings))
 
 
-def retainable(decision: Decision, settings: Settings) -> bool:
-    """Whether content may be kept at all: not where an unconditional floor was touched."""
-    return not any(settings.floor(found.clause) == SEVERITIES[0] for found in decision.findings)
+def verdict_kept(verdict: Verdict, settings: Settings) -> Verdict:
+    """What is kept of a verdict until its subject is judged again. By the same rule, but that
+    nobody knows yet what its next decision will be."""
+    if settings.audit.content != "none" and retainable(settings, verdict.findings):
+        return verdict
+    return replace(verdict, findings=without_quotes(verdict.findings))
+
+
+def without_quotes(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Findings without what quotes, or may paraphrase, the judged content."""
+    return tuple(replace(found, evidence=None, reason=None) for found in findings)
 
 
 def write(decision: Decision, settings: Settings) -> None:
@@ -64,7 +74,8 @@ def write(decision: Decision, settings: Settings) -> None:
     level = logging.INFO if decision.action == "allow" and not mode else logging.WARNING
     if not _stdlib.isEnabledFor(level):
         return  # nobody listens, so there is no need to say it
-    record = decision.as_json(evidence=evidence_allowed(decision, settings))
+    # What `kept` left in a decision may be written.
+    record = decision.as_json(evidence=retainable(settings, decision.findings))
     with suppress(Exception):  # a broken handler must neither open nor close the gate
         _log.log(level, "decision", **record, **mode)
 

@@ -100,7 +100,7 @@ class Case:
         if self._open.pop(decision.id, None) is None:
             return
         took = round((time.monotonic() - self.started) * 1000, 3)
-        final = replace(decision, latency_ms=took)
+        final = audit.kept(replace(decision, latency_ms=took), self.settings)
         # Only what may still be raised is kept: the results of a batch have no end in sight.
         self._settled = {decision.id: final}
         self.moderation.settle(final)
@@ -108,32 +108,31 @@ class Case:
     def abandon(self) -> None:
         """The caller went away, or an exception ends the request: record how far each got."""
         for exchange in list(self._open.values()):
-            if exchange.upstream == "streamed":
-                exchange.upstream = "cancelled"
-            self.settle(exchange.decision())
+            self.settle(exchange.abandoned())
 
     def _store(self, effect: Store) -> str:
         from magistrate.reviews import HeldItem, ReviewError  # brings SQLAlchemy
 
         store = self.moderation.reviews
-        evidence = audit.retainable(effect.decision, self.settings)
         item = HeldItem(
             app=effect.decision.app or "app",
             domains=effect.domains,
             request=effect.request,
             message=effect.message,
-            decision=effect.decision.as_json(evidence=evidence),
+            decision=effect.decision.as_json(evidence=True),  # what it quotes is stored beside it
         )
         try:
             if store is None:
                 raise ReviewError("no review store is configured")
             return store.hold(item)
         except ReviewError as error:
-            raise ModerationUnavailable(effect.decision, f"review store: {error}") from None
+            decision = audit.kept(effect.decision, self.settings)
+            raise ModerationUnavailable(decision, f"review store: {error}") from None
 
     def _refusal(self, kind: str, decision: Decision, entries: dict[str, Decision]) -> Exception:
         if kind == "blocked":
-            return Blocked(decision, entries)
+            settings = self.settings
+            return Blocked(decision, {k: audit.kept(v, settings) for k, v in entries.items()})
         if kind == "held":
             return HeldForReview(decision)
         if self._not_sent is not None:
@@ -161,7 +160,8 @@ class Case:
             is_blocking(self.settings, subject.stage, outcome)
         except Exception as error:  # a judge of the user's own named a clause that is none, or such
             return broken(self.judge, f"unusable verdict: {type(error).__name__}")
-        self.moderation.record.keep(key, outcome)
+        if isinstance(outcome, Verdict):
+            self.moderation.record.keep(key, audit.verdict_kept(outcome, self.settings))
         return outcome
 
     def judge_request(self, body: JSON, timeout_s: float) -> APIRequest:

@@ -70,7 +70,8 @@ class Decision:
     """The whole record of one exchange: audit event, review item and eval result are this shape.
 
     `latency_ms` is the time from the request to the decision; `upstream` says how far the model
-    call got. `disclosure` is None where none is owed. `shadow` is the action that shadow mode
+    call got. `disclosure` is None where none is owed. `domains`: what a reviewer of a held answer
+    must be qualified in. `shadow` is the action that shadow mode
     suppressed. `platform` is what the provider's own safeguards said of the answer, as far as it
     was read: a verdict beside ours, on which no action is taken.
     """
@@ -86,6 +87,7 @@ class Decision:
     judge: JudgeInfo
     findings: tuple[Finding, ...] = ()
     review_id: str | None = None
+    domains: tuple[str, ...] = ()
     uninspected: tuple[Uninspected, ...] = ()
     judge_failures: tuple[JudgeFailure, ...] = ()
     upstream: Upstream = "not_sent"
@@ -122,6 +124,7 @@ class Decision:
                 for found in self.findings
             ],
             "review_id": self.review_id,
+            "domains": list(self.domains),
             "uninspected": [_fields(item, "path", "reason") for item in self.uninspected],
             "judge_failures": [
                 _fields(item, "stage", "reason", "detail") for item in self.judge_failures
@@ -187,6 +190,12 @@ def is_blocking(settings: Settings, stage: Stage, outcome: Outcome) -> bool:
 def blocks(settings: Settings, stage: Stage, found: Finding) -> bool:
     """Whether this finding alone is a reason to block."""
     return _on_finding(settings, stage, found).action == "block"
+
+
+def retainable(settings: Settings, findings: Iterable[Finding]) -> bool:
+    """Whether the content in which this was found may be kept at all: not where a clause was
+    touched whose floor is unconditional."""
+    return not any(settings.floor(found.clause) == SEVERITIES[0] for found in findings)
 
 
 def stricter(earlier: Ruling, later: Ruling) -> Ruling:

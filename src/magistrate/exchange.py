@@ -6,7 +6,7 @@ so an exchange that is abandoned half way has one too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from magistrate.conversation import Conversation
 from magistrate.decisions import (
@@ -16,6 +16,7 @@ from magistrate.decisions import (
     Ruling,
     Upstream,
     disclosure_duty,
+    retainable,
     rule,
     stricter,
 )
@@ -30,12 +31,18 @@ from magistrate.verdicts import Finding, JudgeInfo, Outcome, Stage, Unavailable,
 class Hearing:
     """One stage: what the judge said, and what nobody could read."""
 
+    asked: int = 0
     outcomes: list[Outcome] = field(default_factory=list[Outcome])
     uninspected: tuple[Uninspected, ...] = ()
 
     def findings(self) -> tuple[Finding, ...]:
         """Every finding, each once."""
         return tuple(dict.fromkeys(found for each in self.outcomes for found in each.findings))
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a judge was asked who has not answered."""
+        return len(self.outcomes) < self.asked
 
     @property
     def heard_in_full(self) -> bool:
@@ -85,6 +92,10 @@ class Exchange:
         """Decide a stage from what is known of it. The strictest stage decides the exchange."""
         hearing = self.input if stage == "input" else self.output
         found = rule(self.settings, stage, hearing.outcomes, hearing.uninspected, can_act=can_act)
+        findings = (*self.input.findings(), *self.output.findings())
+        if found.action == "hold" and not retainable(self.settings, findings):
+            # To hold an answer is to store it with its question, which must not be kept at all.
+            found = replace(found, action="block", domains=())
         self.ruling = stricter(self.ruling, found)
         return found
 
@@ -115,14 +126,30 @@ class Exchange:
         self.disclosed = "owed" if self.structured else "added"
         return None if self.structured else text
 
+    def abandoned(self) -> Decision:
+        """The record where the caller left, or an error ended the request: as of now, and whose
+        verdict was not waited for. What no judge allowed was not given out, so it is no `allow`.
+        """
+        left = "nobody waited for the verdict"
+        for stage, hearing in self._stages():
+            if hearing.waiting:
+                hearing.outcomes.append(Unavailable("error", self.judge, left))
+                if self.upstream != "streamed":
+                    self.ruling = Ruling(stage, "block", unavailable=True)
+        if self.upstream == "streamed":
+            self.upstream = "cancelled"
+        return self.decision()
+
+    def _stages(self) -> tuple[tuple[Stage, Hearing], ...]:
+        return ("input", self.input), ("output", self.output)
+
     def decision(self) -> Decision:
         """The record as of now. The edge adds the time it took."""
         settings = self.settings
         failures: list[JudgeFailure] = []
         usage = Usage()
         judge = self.judge
-        stages: tuple[tuple[Stage, Hearing], ...] = (("input", self.input), ("output", self.output))
-        for stage, hearing in stages:
+        for stage, hearing in self._stages():
             for outcome in hearing.outcomes:
                 usage, judge = usage + outcome.usage, outcome.judge
                 if isinstance(outcome, Unavailable):
@@ -139,6 +166,7 @@ class Exchange:
             judge=judge,
             findings=(*self.input.findings(), *self.output.findings()),
             review_id=self.review_id,
+            domains=self.ruling.domains if self.ruling.action == "hold" else (),
             uninspected=(*self.input.uninspected, *self.output.uninspected),
             judge_failures=tuple(failures),
             upstream=self.upstream,

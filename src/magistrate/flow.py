@@ -37,14 +37,13 @@ from magistrate.exchange import Exchange
 from magistrate.messages import JSON, acts_on_the_provider, is_object
 from magistrate.questions import about_answer, ask
 from magistrate.streaming import answer_stream
-from magistrate.subjects import (
-    Part,
-    Uninspected,
-    as_context,
-)
+from magistrate.subjects import Part, Subject, Uninspected, as_context
+from magistrate.verdicts import Outcome, Unavailable
 
 # How much of a stream is read ahead while the input is still being judged, in bytes.
 _READ_AHEAD = 256 * 1024
+# Characters that are read for disguises in well under a second or two, whatever is in them.
+_READ_AT_ONCE = 200_000
 
 
 def moderate(exchange: Exchange) -> Flow[None]:
@@ -68,7 +67,7 @@ def moderate(exchange: Exchange) -> Flow[None]:
     inbox: deque[Chunk | End | Failed] = deque()
     head: Head | Failed | None = None
     if asked:
-        head = yield from _hear_input(exchange, inbox, forwarded=not first)
+        head = yield from _hear_input(exchange, subject, inbox, forwarded=not first)
     ruling = exchange.rule("input", can_act=can_act)
 
     if ruling.action == "block":
@@ -118,8 +117,22 @@ def decline_thread(exchange: Exchange) -> Flow[None]:
     yield from perform(Decline(404, {"type": "error", "error": error}))
 
 
+def _as_provoked(outcome: Outcome, subject: Subject) -> Outcome:
+    """A timeout over a text so long that reading it may have taken the time is no outage: whoever
+    wrote the text can bring it about, so it must not fail open as one."""
+    late = isinstance(outcome, Unavailable) and outcome.reason == "timeout"
+    size = sum(len(part.text) for part in subject.parts) if late else 0
+    if not late or size <= _READ_AT_ONCE:
+        return outcome
+    return replace(outcome, reason="too_long", detail=f"{size:,} characters took too long to judge")
+
+
 def _hear_input(
-    exchange: Exchange, inbox: deque[Chunk | End | Failed], *, forwarded: bool
+    exchange: Exchange,
+    subject: Subject,
+    inbox: deque[Chunk | End | Failed],
+    *,
+    forwarded: bool,
 ) -> Flow[Head | Failed | None]:
     """Wait for the input's verdict; whatever upstream says meanwhile is kept, not acted on."""
     head: Head | Failed | None = None
@@ -129,7 +142,7 @@ def _hear_input(
         happened = yield from perform(Next(read=not over and size < _READ_AHEAD))
         match happened:
             case Heard(outcome=outcome):
-                exchange.input.outcomes.append(outcome)
+                exchange.input.outcomes.append(_as_provoked(outcome, subject))
                 return head
             case Head(ok=ok):
                 head = happened

@@ -17,6 +17,8 @@ def ask(exchange: Exchange, stage: Stage, subject: Subject, ticket: str) -> Ask:
     def fatal(outcome: Outcome) -> bool:
         return not exchange.in_batch and is_blocking(exchange.settings, stage, outcome)
 
+    hearing = exchange.input if stage == "input" else exchange.output
+    hearing.asked += 1
     return Ask(ticket, subject, fatal)
 
 

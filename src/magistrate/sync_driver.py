@@ -38,7 +38,7 @@ from magistrate.effects import (
     Reraise,
     Write,
 )
-from magistrate.judges.base import ModelReply
+from magistrate.judges.base import ModelReply, named
 from magistrate.messages import JSON
 from magistrate.responses import SyncBody, declined, events_of, received, rewritten, synthetic
 from magistrate.transfers import GRACE_S, head_of, judging, model_reply
@@ -214,8 +214,8 @@ class SyncDriver:
                 raw.read()
             except anthropic.APITimeoutError:
                 return ModelReply(0, failure="timeout")
-            except (anthropic.APIConnectionError, httpx2.HTTPError):
-                return ModelReply(0, failure="error")
+            except (anthropic.APIConnectionError, httpx2.HTTPError) as error:
+                return ModelReply(0, failure="error", detail=named(error))
             except Exception as error:
                 self._case.not_sent(error)
                 raise

@@ -18,12 +18,22 @@ from magistrate.verdicts import Failure, JudgeInfo, Outcome
 
 @dataclass(frozen=True, slots=True)
 class ModelReply:
-    """What came back from one Messages API call: a status and JSON, or a failure without one."""
+    """What came back from one Messages API call: a status and JSON, or a failure without one.
+
+    `detail` names what failed, for operators; never content.
+    """
 
     status: int
     body: JSON | None = None
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     failure: Failure | None = None
+    detail: str = ""
+
+
+def named(error: Exception) -> str:
+    """The types of an error and of what caused it: what operators look for, without its words."""
+    cause = error.__cause__
+    return type(error).__name__ + (f" ({type(cause).__name__})" if cause is not None else "")
 
 
 class AskModel(Protocol):

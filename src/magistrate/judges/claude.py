@@ -287,7 +287,7 @@ class Call:
         info = replace(self.judgment.info, model=self.question.model)
         self.retry_after, self.status = _retry_after(reply), reply.status
         if reply.failure is not None:
-            return Unavailable(reply.failure, info, usage=self.spent)
+            return Unavailable(reply.failure, info, reply.detail, self.spent)
         if reply.status != 200:
             return Unavailable(*_failure(reply, info), usage=self.spent)
         if reply.body is None:

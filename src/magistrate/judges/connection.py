@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from magistrate.judges.base import AskModel, AskModelAsync, ModelReply
+from magistrate.judges.base import AskModel, AskModelAsync, ModelReply, named
 from magistrate.messages import JSON, is_object
 
 if TYPE_CHECKING:
@@ -86,6 +86,6 @@ def failed(error: Exception) -> ModelReply:
             found = error.body if is_object(error.body) else None
             return ModelReply(error.status_code, found, dict(error.response.headers))
         case anthropic.APIConnectionError():
-            return ModelReply(0, failure="error")
+            return ModelReply(0, failure="error", detail=named(error))
         case _:
             raise error

@@ -135,8 +135,7 @@ class Record:
             found = self._verdicts.get(key)
         return None if found is None else free(found)
 
-    def keep(self, key: str, outcome: Outcome) -> None:
-        """Remember a verdict; an `Unavailable` is not one."""
-        if isinstance(outcome, Verdict):
-            with self._lock:
-                self._verdicts[key] = outcome
+    def keep(self, key: str, verdict: Verdict) -> None:
+        """Remember a verdict."""
+        with self._lock:
+            self._verdicts[key] = verdict
