@@ -37,6 +37,7 @@ JSON = dict[str, Any]
 ROOT = Path(__file__).parents[1]
 CASES = ROOT / "evals" / "cases"
 CLAUSE = "fraud_abuse.fake_reviews"
+GONE = object()
 
 
 def some(count: int) -> Dataset:
@@ -479,6 +480,47 @@ async def test_a_damaged_run_says_which_file(file: str, tmp_path: Path):
         found = Run.read(tmp_path / "r")
         found.complete  # noqa: B018
     assert file in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("case", 7),
+        ("case", "made.9999"),
+        ("case", []),
+        ("repeat", "0"),
+        ("repeat", None),
+        ("ended", "timeout"),
+        ("latency_ms", "soon"),
+        ("outcome.judge", None),
+        ("outcome.findings", None),
+        ("outcome.findings", GONE),
+        ("outcome.findings.0.grade", "sure"),
+        ("outcome.findings.0.grade", []),
+        ("outcome.findings.0.clause", "fraud_abuse.no_such"),
+        ("outcome.usage.cost_usd", "much"),
+        ("decision.action", "hang"),
+        ("decision.action", GONE),
+        ("decision.usage", []),
+        ("decision", None),
+    ],
+)
+async def test_a_result_that_was_changed_is_named_and_never_read_as_another(
+    path: str, value: object, tmp_path: Path
+):
+    await run(plan(some(1)), tmp_path / "r", nobody, silent)
+    file = tmp_path / "r" / RESULTS
+    line = json.loads(file.read_text())
+    *way, last = [int(key) if key.isdigit() else key for key in path.split(".")]
+    inside: Any = line
+    for key in way:
+        inside = inside[key]
+    inside[last] = value
+    if value is GONE:
+        del inside[last]
+    file.write_text(json.dumps(line) + "\n")
+    with pytest.raises(SettingsError, match=r"results\.jsonl"):
+        Run.read(tmp_path / "r")
 
 
 def test_a_folder_that_is_no_run_says_so(tmp_path: Path):

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, NoReturn, cast
 
+from pydantic import TypeAdapter
+
 from magistrate.decisions import Decision
 from magistrate.documents import Document
 from magistrate.evals.cases import Case, Dataset
@@ -26,12 +28,10 @@ from magistrate.problems import Problem, SettingsError
 from magistrate.schema import parsed
 from magistrate.settings import Settings
 from magistrate.verdicts import (
+    ACTIONS,
     GRADES,
     Failure,
-    Finding,
     Grade,
-    HighRiskAnswer,
-    JudgeInfo,
     Outcome,
     Unavailable,
     Usage,
@@ -120,25 +120,29 @@ class Result:
     @classmethod
     def of_json(cls, data: JSON) -> Result:
         """Raises KeyError, TypeError or ValueError for a line of another shape."""
-        said = data["outcome"]
-        judge, usage = JudgeInfo(**said["judge"]), Usage(**said["usage"])
-        findings = tuple(Finding(**found) for found in said["findings"])
+        said, ended, decision = data["outcome"], data["ended"], data["decision"]
         outcome: Outcome
-        if data["ended"] == "verdict":
-            outcome = Verdict(
-                judge,
-                findings,
-                tuple(HighRiskAnswer(**answer) for answer in said["high_risk"]),
-                said["discloses_ai"],
-                usage,
-                said["dropped_quotes"],
-                tuple(said["refusals"]),
-            )
+        if ended == "verdict":
+            if lost := _WHOLE - set(said):
+                raise KeyError(*lost)  # findings that are lost must not read as nothing found
+            outcome = _VERDICT.validate_python(said)
         else:
-            outcome = Unavailable(
-                said["reason"], judge, said["detail"], usage, said["floor"], findings
-            )
-        return cls(data["case"], data["repeat"], outcome, data["decision"], data["latency_ms"])
+            outcome = _UNAVAILABLE.validate_python(said)
+            if outcome.reason != ended:
+                raise ValueError("it says in two ways how it ended")
+        case, repeat, took = data["case"], data["repeat"], data["latency_ms"]
+        if type(case) is not str or type(repeat) is not int or type(took) not in (int, float):
+            raise TypeError("a case, a number or a time of another type")
+        if decision["action"] not in ACTIONS:
+            raise ValueError("no such action")
+        _USAGE.validate_python(decision["usage"])
+        return cls(case, repeat, outcome, decision, took)
+
+
+# Whoever writes these files by hand makes the mistakes that people make.
+_VERDICT, _UNAVAILABLE = TypeAdapter(Verdict), TypeAdapter(Unavailable)
+_USAGE = TypeAdapter(Usage)
+_WHOLE = frozenset({"findings", "high_risk", "discloses_ai", "dropped_quotes", "refusals"})
 
 
 def result_of(
@@ -195,14 +199,21 @@ class Run:
             wrong(path / MANIFEST, f"lacks {missing[0]}; the file was changed")
         if type(manifest["repeat"]) is not int or not is_object(manifest["judge"]):
             wrong(path / MANIFEST, "is no manifest of a run; the file was changed")
-        cases = read_cases(path / CASES)
-        return cls(
-            path,
-            manifest,
-            read_settings(path / SETTINGS),
-            cases,
-            tuple(read_results(path / RESULTS)),
-        )
+        settings, cases = read_settings(path / SETTINGS), read_cases(path / CASES)
+        results = tuple(read_results(path / RESULTS))
+        _fit(path / RESULTS, settings, cases, results)
+        return cls(path, manifest, settings, cases, results)
+
+
+def _fit(file: Path, settings: Settings, cases: Dataset, results: Iterable[Result]) -> None:
+    """Raises `SettingsError` for results about what the run does not have."""
+    ids = {case.id for case in cases}
+    for result in results:
+        if result.case not in ids:
+            wrong(file, f"is about '{result.case}', which is no case of the run")
+        for found in result.verdict.findings if result.verdict else ():
+            if found.clause not in settings.policy.clauses:
+                wrong(file, f"{result.case}: '{found.clause}' is no clause of the run's policy")
 
 
 def wrong(file: Path, message: str, line: int | None = None) -> NoReturn:
