@@ -320,6 +320,13 @@ def test_an_unknown_rule_is_answered_with_the_nearest(run: Any, word: str, near:
     assert near in json.loads(run("explain", word, "--json").stdout)["nearest"]
 
 
+def test_a_rule_like_none_is_answered_without_suggestions(run: Any) -> None:
+    result = run("explain", "hiring")
+    assert result.exit_code == 2
+    assert "Nearest" not in result.stderr
+    assert "`magistrate explain` lists all of them." in result.stderr
+
+
 def test_explain_refuses_a_wrong_configuration(run: Any, tmp_path: Path) -> None:
     (tmp_path / "m.yaml").write_text("on_block: rais")
     result = run("explain", "elections", "--config", "m.yaml")

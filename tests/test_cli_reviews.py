@@ -316,8 +316,8 @@ def test_a_text_that_cannot_be_used_changes_nothing(
 @pytest.mark.parametrize(
     ("reviewer", "said"),
     [
-        ("kim", "'kim' is not qualified in healthcare\n"),
-        ("mallory", "'mallory' is not listed as a reviewer\n"),
+        ("kim", "'kim' is not qualified in healthcare; may decide: dr.lee\n"),
+        ("mallory", "'mallory' is not listed as a reviewer; listed: dr.lee, kim\n"),
     ],
 )
 @pytest.mark.parametrize("command", ["approve", "reject"])

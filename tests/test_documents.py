@@ -45,10 +45,17 @@ def test_yaml_is_read_as_plain_data(text: str, data: object) -> None:
 @pytest.mark.parametrize(
     ("text", "place", "words"),
     [
-        ("a: b: c", (1, 5), "not valid YAML: mapping values are not allowed here"),
+        (
+            "a: b: c",
+            (1, 5),
+            "not allowed here; check the indentation and the colons",
+        ),
         ("a: [1,\nb: 2", (2, 5), "while parsing a flow sequence"),
-        ("a:\n\t- x", (2, 1), "character '\\t'"),
-        ("a: 'x", (1, 6), "quoted scalar"),
+        ("a:\n\t- x", (2, 1), "indent with spaces, not tabs"),
+        ("a:\n  b: 1\n\tc: 2", (3, 1), "indent with spaces, not tabs"),
+        ("a: 'x", (1, 4), "the quote that opens here is never closed"),
+        ('a: 1\nb: {c: "x, d: y}\ne: f\n', (2, 8), "the quote that opens here is never closed"),
+        ('a: "x\n---\nb: 1', (1, 4), "the quote that opens here is never closed"),
         ("a: 1\n---\nb: 2", (2, 1), "expected a single document"),
         ("a: *nowhere", (1, 4), "undefined alias"),
         ("a: 1\nb: \x00", (2, 4), "control character"),
@@ -140,8 +147,10 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_a_directory_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="this is a directory"):
+    with pytest.raises(SettingsError) as caught:
         read(tmp_path)
+    said = "this is a directory; give the path of a YAML file in it"
+    assert str(caught.value) == f"{tmp_path}: {said}"
 
 
 def test_a_path_that_cannot_be_is_refused() -> None:

@@ -295,15 +295,27 @@ def test_a_rejected_answer_is_never_released(store: ReviewStore) -> None:
     assert (review.status, review.released, review.note) == ("rejected", None, "wrong dose")
 
 
+UNQUALIFIED = "is not qualified in healthcare; may decide: dr.lee, sam.both"
+UNLISTED = "is not listed as a reviewer; listed: dr.lee, kim, sam.both"
+
+
 @pytest.mark.parametrize(
     ("domains", "reviewer", "said"),
     [
-        (("healthcare",), "stranger", "'stranger' is not listed as a reviewer"),
-        (("healthcare",), "", "'' is not listed as a reviewer"),
-        (("healthcare",), "DR.LEE", "'DR.LEE' is not listed as a reviewer"),
-        (("healthcare",), KIM, "'kim' is not qualified in healthcare"),
-        (("healthcare", "legal"), LEE, "'dr.lee' is not qualified in legal"),
-        (("insurance", "legal"), LEE, "'dr.lee' is not qualified in insurance, legal"),
+        (("healthcare",), "stranger", f"'stranger' {UNLISTED}"),
+        (("healthcare",), "", f"'' {UNLISTED}"),
+        (("healthcare",), "DR.LEE", f"'DR.LEE' {UNLISTED}"),
+        (
+            ("healthcare",),
+            KIM,
+            f"'kim' {UNQUALIFIED}",
+        ),
+        (("healthcare", "legal"), LEE, "'dr.lee' is not qualified in legal; may decide: sam.both"),
+        (
+            ("insurance", "legal"),
+            LEE,
+            "'dr.lee' is not qualified in insurance, legal; may decide: nobody who is listed",
+        ),
     ],
 )
 def test_only_a_listed_reviewer_qualified_in_all_domains_decides(

@@ -321,7 +321,8 @@ def test_defaults_are_the_strict_ones() -> None:
     found = Settings.load({})
     assert found.judge.on_failure.input == found.judge.on_failure.output == "block"
     assert {name: action for name, action in found.on_uninspected if action != "block"} == {
-        "encrypted": "allow"
+        "encrypted": "allow",
+        "surfaces": {},
     }
     assert found.disclosure.chat == DEFAULT_CHAT_DISCLOSURE
     assert found.audit.content == "none"
@@ -405,7 +406,7 @@ WRONG_VALUES = [
     ("app: {name: ' '}", "' '", "app.name", "text that is not blank"),
     ("app: {organisation: Police Force}", "Police", "app.organisation", "one word of small"),
     ("app: {authorised: [ok, 3]}", "3", "app.authorised[1]", "found 3; allowed: text"),
-    ("app: {authorised: ok}", "ok", "app.authorised", "found ok; allowed: a list"),
+    ("app: {authorised: ok}", "ok", "app.authorised", "allowed: a list, such as [ok]"),
     ("judge: {model: ''}", "''", "judge.model", "text that is not blank"),
     ("judge: {deadline_s: 0}", "0", "judge.deadline_s", "greater than 0"),
     (
@@ -434,6 +435,29 @@ WRONG_VALUES = [
     ("judge: {on_failure: {inpt: warn}}", "inpt", "judge.on_failure.inpt", "did you mean 'input'?"),
     ("judge: [1]", "[1]", "judge", "found a list; allowed: a mapping"),
     ("actions: {default: warn}", "warn", "actions.default", "found warn; allowed: a mapping"),
+    (
+        "actions: {fraud_abuse.spam: block}",
+        "block",
+        "actions.fraud_abuse.spam",
+        "found block; allowed: a mapping, such as {input: block, output: block}",
+    ),
+    (
+        "actions: {fraud_abuse.spam: possible}",
+        "possible",
+        "actions.fraud_abuse.spam",
+        "allowed: a mapping, such as {from_grade: possible}",
+    ),
+    ("judge: claude-x", "claude", "judge", "a mapping (key: value) with keys such as backend"),
+    ("review: {reviewers: lee}", "lee", "review.reviewers", "mappings with the keys name, qual"),
+    (
+        "app:\naudience: internal",
+        "audience",
+        "audience",
+        "belongs under 'app': indent it",
+    ),
+    ("retain_days: 3", "retain_days", "retain_days", "'retain_days' belongs under 'review'"),
+    ("judge: {skip_clear: never}", "skip", "judge.skip_clear", "belongs under 'screen'"),
+    ("sections: []", "sections", "sections", "unknown key 'sections'"),
     ("actions: {default: {input: blck}}", "blck", "actions.default.input", "did you mean 'block'?"),
     ("actions: {default: {input: no}}", "no", "actions.default.input", "found no; allowed: allow"),
     ("actions: {default: {input: }}", "input", "actions.default.input", "found nothing"),
@@ -638,6 +662,36 @@ def test_a_policy_that_leaves_out_floors_is_refused_and_told_how_to_include_them
     assert "child_safety.csam is left out" in problem.message
     assert "and 10 more" in problem.message
     assert "`include: anthropic-usage-policy@2024-06-06`" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("app: {audiance: internal, interface: api}", "app.audiance"),
+        (
+            'review: {store: "sqlite:///r.db", reviewers: [{nam: x, qualified_in: [legal]}]}',
+            "review.reviewers[0].nam",
+        ),
+        ('review: {store: "sqlite:///r.db", reviewers: [lee]}', "review.reviewers[0]"),
+    ],
+)
+def test_one_mistake_is_one_problem(tmp_path: Path, text: str, path: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_text(tmp_path, text)
+    assert [problem.path for problem in caught.value.problems] == [path], str(caught.value)
+
+
+def test_other_keys_that_are_missing_are_still_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_text(tmp_path, "app: {audiance: internal}\nreview: {reviewers: []}")
+    paths = [problem.path for problem in caught.value.problems]
+    assert paths == ["app.interface", "app.audiance", "review.store", "review.reviewers"]
+
+
+@pytest.mark.parametrize("source", [3, True, b"magistrate.yaml", ["magistrate.yaml"]])
+def test_what_is_no_source_of_settings_is_a_type_error(source: Any) -> None:
+    with pytest.raises(TypeError, match="allowed for moderation settings: the path of a file, a"):
+        Settings.load(source)
 
 
 def test_problems_of_a_policy_file_come_with_those_of_the_settings(tmp_path: Path) -> None:

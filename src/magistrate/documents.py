@@ -14,7 +14,6 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from ruamel.yaml import YAML
@@ -80,9 +79,9 @@ def read(path: str | os.PathLike[str]) -> Document:
     Duplicate keys and tags do not stop the reading: they are in `Document.problems`.
     """
     file = os.fspath(path)
+    if os.path.isdir(file):
+        _refuse(file, "this is a directory; give the path of a YAML file in it")
     try:
-        if Path(file).is_dir():
-            _refuse(file, "this is a directory; give the path of a YAML file in it")
         with open(file, "rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
     except FileNotFoundError:
@@ -264,6 +263,15 @@ def _refuse_marked(file: str | None, error: Any) -> NoReturn:
     mark = error.problem_mark or error.context_mark
     words = shown(f"{error.problem or error.context or 'something unexpected'}", 200)
     words = words.replace("<block end>", "the end of the block")
+    if error.context == "while scanning a quoted scalar" and error.context_mark:
+        # YAML notices at the end of the file.
+        place = error.context_mark
+        message = "this is not valid YAML: the quote that opens here is never closed"
+        _refuse(file, message, place.line + 1, place.column + 1)
+    if "'\\t'" in words:
+        words += "; indent with spaces, not tabs"
+    elif words == "mapping values are not allowed here":
+        words += "; check the indentation and the colons"
     context = f" {error.context}" if error.context and error.problem else ""
     line, column = (mark.line + 1, mark.column + 1) if mark else (None, None)
     _refuse(file, f"this is not valid YAML:{context} {words}", line, column)

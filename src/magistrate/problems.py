@@ -65,10 +65,16 @@ def shown(text: str, limit: int = 60) -> str:
     return plain if len(plain) <= limit else plain[: limit - 1] + "…"
 
 
+def closest(word: object, allowed: Iterable[str]) -> str | None:
+    """The allowed word that is most like this one; None if none is like it."""
+    matches = get_close_matches(str(word).lower(), list(allowed), n=1, cutoff=0.6)
+    return matches[0] if matches else None
+
+
 def nearest(word: object, allowed: Iterable[str]) -> str:
     """`; did you mean 'x'?`, or nothing if no allowed word is like it."""
-    matches = get_close_matches(str(word).lower(), list(allowed), n=1, cutoff=0.6)
-    return f"; did you mean '{matches[0]}'?" if matches else ""
+    match = closest(word, allowed)
+    return f"; did you mean '{match}'?" if match else ""
 
 
 def listed(words: Iterable[str], limit: int = 40) -> str:

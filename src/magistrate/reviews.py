@@ -214,7 +214,8 @@ class ReviewStore:
         self, review_id: str, status: Status, reviewer: str, note: str | None, edited: str | None
     ) -> Review:
         if reviewer not in {listed.name for listed in self._reviewers}:
-            raise ReviewRefused(f"{reviewer!r} is not listed as a reviewer")
+            names = ", ".join(dict.fromkeys(listed.name for listed in self._reviewers))
+            raise ReviewRefused(f"{reviewer!r} is not listed as a reviewer; listed: {names}")
         if note is not None:
             _encodable(note, "note")
         decided = update(reviews).values(
@@ -227,7 +228,10 @@ class ReviewStore:
         with self._file.transaction("BEGIN IMMEDIATE") as connection:
             review = self._read(connection, review_id)
             if lacking := self._lacks(reviewer, review):
-                raise ReviewRefused(f"{reviewer!r} is not qualified in {', '.join(lacking)}")
+                able = ", ".join(self.may_decide(review)) or "nobody who is listed"
+                raise ReviewRefused(
+                    f"{reviewer!r} is not qualified in {', '.join(lacking)}; may decide: {able}"
+                )
             # Exactly once: the row is pending in the very statement that decides it.
             done = connection.execute(
                 decided.where(

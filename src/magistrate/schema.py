@@ -13,11 +13,12 @@ from pydantic import Strict as StrictType
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from magistrate.documents import Document
-from magistrate.problems import Problem, Where, described, listed, nearest
+from magistrate.problems import Problem, Where, closest, described, listed, nearest
 
 T = TypeVar("T")
 M = TypeVar("M", bound="Strict")
 
+OWN_FILE = "stands in a file of its own"  # in an `Annotated`: none of its keys belong in this file
 Listed = Annotated[tuple[T, ...], StrictType(False)]  # a YAML list; strictness holds for its items
 
 
@@ -70,20 +71,45 @@ def parsed(model: type[M], document: Document) -> tuple[M | None, list[Problem],
         return None, [*document.problems, document.problem((), message)], frozenset()
     problems = list(document.problems)
     broken = set[str]()
+    mistyped = set[Where]()
     first_round = True
     while True:
         try:
             return model.model_validate(data), problems, frozenset(broken)
         except ValidationError as error:
             details = error.errors(include_url=False)
+        if first_round:
+            mistyped = _mistyped(model, data, details)
         for detail in details:
             where = _place(data, detail["loc"])
             broken.update(str(part) for part in where[:1])
-            if first_round:
+            if first_round and not _follows(detail, where, mistyped):
                 problems.append(_problem(model, document, detail, where))
             if not _leave_out(data, where[:-1] if detail["type"] == "missing" else where):
                 return None, problems, frozenset(broken)
         first_round = False
+
+
+def _mistyped(model: type[BaseModel], data: Any, details: list[ErrorDetails]) -> set[Where]:
+    """The keys that unknown ones of the same mapping are probably meant to be."""
+    found = set[Where]()
+    for detail in details:
+        if detail["type"] == "extra_forbidden":
+            *inside, word = _place(data, detail["loc"])
+            owner = _model_at(model, tuple(inside))
+            meant = closest(word, _keys(owner)) if owner else None
+            if owner and meant and _home(owner, str(word)) is None:
+                found.add((*inside, meant))
+    return found
+
+
+def _follows(detail: ErrorDetails, where: Where, mistyped: set[Where]) -> bool:
+    """Whether a problem is only what another one leads to."""
+    if detail["type"] == "missing":
+        return where in mistyped
+    # Wrong items do not count for pydantic, which then finds too few of them.
+    found: Any = detail["input"]
+    return detail["type"] == "too_short" and len(found) >= detail.get("ctx", {})["min_length"]
 
 
 def _place(data: Any, where: Where) -> Where:
@@ -129,7 +155,12 @@ def _problem(
         case "extra_forbidden":
             known = [] if (owner := _model_at(model, where[:-1])) is None else _keys(owner)
             word = str(where[-1])
-            message = f"unknown key '{word}'; allowed here: {listed(known)}{nearest(word, known)}"
+            if owner and (home := _home(owner, word)):
+                there = (*where[:-1], home) in document.marks
+                message = f"'{word}' belongs under '{home}'{': indent it' if there else ''}"
+            else:
+                allowed = f"allowed here: {listed(known)}{nearest(word, known)}"
+                message = f"unknown key '{word}'; {allowed}"
             key_is_wrong = True
         case "missing":
             owner = _model_at(model, where[:-1])
@@ -146,6 +177,12 @@ def _problem(
             )
             hint = f"; did you mean '{hint}'?" if hint else ""
             message = f"found {found}; allowed: true or false{hint}"
+        case "tuple_type" | "list_type":
+            allowed = _list_expected(_annotation_at(model, where), document.written(where))
+            message = f"found {found}; allowed: {allowed}"
+        case "model_type" | "dict_type" | "model_attributes_type":
+            allowed = _mapping_expected(_model_at(model, where), detail["input"])
+            message = f"found {found}; allowed: {allowed}"
         case _:
             message = f"found {found}; allowed: {_allowed(detail)}"
     return document.problem(where, message, on_key=key_is_wrong)
@@ -168,14 +205,41 @@ def _allowed(detail: ErrorDetails) -> str:
             return f"a number not below {context['ge']:g}"
         case "less_than_equal":
             return f"a number not above {context['le']:g}"
-        case "tuple_type" | "list_type":
-            return "a list"
         case "too_short":
             return f"at least {context['min_length']} in the list"
-        case "model_type" | "dict_type" | "model_attributes_type":
-            return "a mapping (key: value)"
         case _:
             return detail["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+
+
+def _list_expected(annotation: Any, written: str | None) -> str:
+    sequence = _find(annotation, tuple)
+    item = _find(get_args(sequence)[0], BaseModel) if sequence else None
+    if item is not None:
+        return f"a list of mappings with the keys {listed(_keys(item))}"
+    return f"a list, such as [{written}]" if written not in (None, "nothing") else "a list"
+
+
+def _mapping_expected(model: type[BaseModel] | None, found: object) -> str:
+    """What a mapping of this model looks like, by the keys under which `found` could stand."""
+    if model is None:
+        return "a mapping (key: value)"
+    fits = [
+        f"{name}: {found}"
+        for name, field in model.model_fields.items()
+        if isinstance(found, str) and found in _words(field.annotation)
+    ]
+    if fits:
+        return f"a mapping, such as {{{listed(fits)}}}"
+    return f"a mapping (key: value) with keys such as {listed(_keys(model)[:4])}"
+
+
+def _home(owner: type[BaseModel], word: str) -> str | None:
+    """The key of `owner` whose mapping has `word` as a key."""
+    for name, field in owner.model_fields.items():
+        inner = None if OWN_FILE in field.metadata else _find(field.annotation, BaseModel)
+        if inner is not None and word in inner.model_fields:
+            return name
+    return None
 
 
 def _keys(model: type[BaseModel]) -> list[str]:

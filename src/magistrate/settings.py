@@ -29,7 +29,7 @@ from magistrate.policy import (
 )
 from magistrate.problems import Problem, SettingsError, described
 from magistrate.profile import AppProfile, Audience, Interface
-from magistrate.schema import Strict, must_be, parsed
+from magistrate.schema import OWN_FILE, Strict, must_be, parsed
 from magistrate.settings_schema import (
     DEFAULT_BLOCK_TEXT,
     DEFAULT_CHAT_DISCLOSURE,
@@ -105,7 +105,7 @@ class Settings(Strict):
     """The settings of one app, checked. Made by `load`; immutable."""
 
     version: Annotated[Literal[1], BeforeValidator(_one)] = 1
-    policy: Policy = Field(default_factory=builtin_policy)
+    policy: Annotated[Policy, OWN_FILE] = Field(default_factory=builtin_policy)
     app: Annotated[AppProfile | None, Written] = None
     judge: JudgeSettings = JudgeSettings()
     input_check: Literal["concurrent", "before"] = "concurrent"
@@ -136,7 +136,7 @@ class Settings(Strict):
 
         None looks at $MAGISTRATE_CONFIG, then at ./magistrate.yaml, then takes the defaults.
         Relative paths are relative to `cwd`; a policy's path to the file that names it.
-        Raises `SettingsError` with every problem found.
+        Raises `SettingsError` with every problem found, `TypeError` for what is no source.
         """
         here = Path(cwd) if cwd is not None else Path()
         if isinstance(source, Settings):
@@ -149,6 +149,11 @@ class Settings(Strict):
             if not os.path.lexists(here / CONFIG_FILE):
                 return cls()
             source = CONFIG_FILE
+        if not isinstance(source, str | os.PathLike):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(
+                f"found {described(source)}; allowed for moderation settings: the path of a file, "
+                "a mapping, Settings, or None (and a Moderation, where a client is made)"
+            )
         path = here / source
         document = read(path)
         if document.data is None:

@@ -138,7 +138,7 @@ def _source(policy: Policy, source: Source | None) -> str | None:
 def _refuse_unknown(word: str, rules: Mapping[str, Rule], as_json: bool) -> None:
     # People often give the second half of an id.
     slugs = {id.rpartition(".")[2]: id for id in rules}
-    close = get_close_matches(word.lower(), [*rules, *slugs], n=5, cutoff=0.5)
+    close = get_close_matches(word.lower(), [*rules, *slugs], n=5, cutoff=0.7)
     nearest = list(dict.fromkeys(slugs.get(id, id) if id not in rules else id for id in close))
     if as_json:
         print_json({"ok": False, "found": word, "nearest": nearest})
