@@ -344,6 +344,50 @@ def test_pings_and_comments_pass_at_once_whatever_is_held():
         assert PING not in held.release()
 
 
+ODD = {
+    "a ping with a delta": {"type": "ping", "delta": {"type": "text_delta", "text": "x"}},
+    "a ping with text": {"type": "ping", "text": "x"},
+    "an end with a delta": {"type": "message_stop", "delta": {"text": "x"}},
+    "an end with a message": {"type": "message_stop", "message": {"content": "x"}},
+    "a block's end with a block": {"type": "content_block_stop", "content_block": {}},
+    "a last delta with content": {"type": "message_delta", "delta": {"content": ["x"]}},
+    "a last delta that is text": {"type": "message_delta", "delta": "x"},
+}
+ODD_EVENTS = {name: event(data) for name, data in ODD.items()} | {
+    "another event's name": Event(
+        b"event: content_block_delta\n...", "content_block_delta", {"type": "ping"}
+    ),
+    "a ping of no JSON": Event(b"event: ping\ndata: x\n\n", "ping", {}),
+    "an end of no JSON": Event(b'event: message_stop\ndata: {"x\n\n', "message_stop", {}),
+}
+
+
+@pytest.mark.parametrize("name", ODD_EVENTS)
+def test_what_has_no_content_by_its_type_may_have_none(name: str):
+    held = Holdback(whole=False)
+    held.feed(BEGIN)
+    assert held.feed(ODD_EVENTS[name]) == []
+    assert [each.reason for each in held.unknown] == ["unknown_event"]
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        Event(b"event: ping\n\n", "ping", {}),
+        Event(b"event: ping\r\ndata: {}\r\n\r\n", "ping", {}),
+        Event(b'data: {"type": "ping"}\n\n', "", {"type": "ping"}),
+        event({"type": "message_stop", "amazon-bedrock-invocationMetrics": {"latency": 5}}),
+        event({"type": "message_delta", "delta": {"stop_reason": "end_turn", "container": {}}}),
+    ],
+    ids=["no data", "empty data", "no name", "metrics", "a container"],
+)
+def test_what_providers_and_proxies_send_passes(item: Event):
+    held = Holdback(whole=False)
+    held.feed(BEGIN)
+    assert held.feed(item) == [item]
+    assert held.unknown == []
+
+
 def test_the_head_of_a_stream_and_the_end_of_judged_text_pass_at_once():
     held = Holdback(whole=False)
     assert held.feed(BEGIN) == [BEGIN]

@@ -7,6 +7,7 @@ that carry no content pass as soon as nothing is held in front of them; pings pa
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from dataclasses import dataclass, field
 from itertools import islice
@@ -25,6 +26,8 @@ FULL = 2_000
 BYTES_PER_TOKEN = 4
 
 _CONTENT_FREE = frozenset({"content_block_stop", "message_delta", "message_stop", "error"})
+_NO_DATA = re.compile(rb"(?:(?::|event:|id:|retry:)[^\r\n]*|data:[ \t]*(?:\{\})?[ \t]*|[\r\n]+)*")
+_HOLD_CONTENT = frozenset({"message", "content_block", *DELTA_FIELDS.values()})
 _WHOLE_BLOCKS = frozenset({"text", "thinking"})  # every other block is judged in one piece
 
 
@@ -77,7 +80,7 @@ class Holdback:
 
     def feed(self, event: Event) -> list[Event]:
         """Take one event from upstream. Returns it if it may pass at once."""
-        if event.type == "ping" or _is_comment(event):
+        if (event.type == "ping" and _says_nothing(event)) or _is_comment(event):
             return [event]
         weight = self._weigh(event)
         starts = event.type == "content_block_start"
@@ -122,7 +125,7 @@ class Holdback:
                     self._block_at = self._next
                 self._open.add(str(data.get("index")))
                 return _size(str(block))
-            case name if name in _CONTENT_FREE:
+            case name if name in _CONTENT_FREE and _says_nothing(event):
                 return 0
             case _:
                 self.unknown.append(Uninspected(f"event[{self._next}]", "unknown_event"))
@@ -193,6 +196,21 @@ def _weigh_delta(delta: JSON) -> int:
         return 0
     size = _size("".join([str(value) for name, value in delta.items() if name != "type"]))
     return size if kind in DELTA_FIELDS else max(1, size)
+
+
+def _says_nothing(event: Event) -> bool:
+    """Whether an event whose type has no content has none.
+
+    Readers differ in whether they go by its name, by the type in its data, or by what fields there
+    are: to all of them it must be the same event, and nothing that holds content elsewhere.
+    """
+    data = event.data
+    if not data:
+        return _NO_DATA.fullmatch(event.raw) is not None
+    delta: object = data.get("delta", {})
+    said = {*data, *(delta if is_object(delta) else ["text"])} - {"delta"}
+    extra = event.type != "message_delta" and "delta" in data
+    return event.name in ("", event.type) and not extra and said.isdisjoint(_HOLD_CONTENT)
 
 
 def _is_comment(event: Event) -> bool:
