@@ -500,6 +500,14 @@ def test_a_report_is_about_one_run_or_two(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_report_is_not_written_beside_a_folder(tmp_path):
+    one = run([case("a")], [result("a")])
+    (tmp_path / "here").mkdir()
+    with pytest.raises(ValueError, match="here is a folder"):
+        write_report([one], tmp_path / "here", metrics=[measure(one, draws=100)])
+    assert [each.name for each in tmp_path.iterdir()] == ["here"]
+
+
 def test_a_run_without_any_result_has_a_report(tmp_path):
     empty = replace(small(), results=())
     html = report(tmp_path / "empty.html", empty).read_text("utf-8")

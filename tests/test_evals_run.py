@@ -664,6 +664,30 @@ def test_the_command_runs_resumes_and_says_what_came_of_it(tmp_path: Path):
         assert len(sim.judge_requests) == asked
 
 
+def test_deciding_a_part_of_a_run_again_is_no_complete_run(tmp_path: Path):
+    """Results of 2 of 3 cases, both allowed: nobody is to take that for the whole."""
+    file = written(tmp_path, some(3))
+
+    def call(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command("run", *words),
+            env=environment(None, tmp_path),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    whole = tmp_path / "r"
+    assert call(str(file), "--judge", "local", "--out", str(whole)).returncode == 0
+    lines = (whole / RESULTS).read_text().splitlines(keepends=True)
+    (whole / RESULTS).write_text("".join(lines[:2]))
+    done = call("--replay", str(whole), "--out", str(tmp_path / "again"))
+    assert done.returncode == 3, done.stderr
+    assert "not complete: the run it decides again is not" in done.stdout
+    on = call(str(file), "--judge", "local", "--out", str(whole), "--resume")
+    assert on.returncode == 0, on.stderr
+
+
 def test_nothing_is_spent_on_a_suite_with_a_mistake_in_it(tmp_path: Path):
     file = tmp_path / "bad.jsonl"
     file.write_text('{"id": "a"}\nnot json\n')

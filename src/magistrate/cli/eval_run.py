@@ -120,7 +120,7 @@ def run_cases(
     killed at any time; with --resume it goes on, and no case that was answered is asked again.
 
     Exit codes: 0 every case has a result; 2 wrong usage, configuration or cases; 3 the budget
-    ended the run before its end; 130 it was interrupted.
+    ended the run before its end, or --replay was given such a run; 130 it was interrupted.
     """
     if out is None:
         _stop("give the run's folder: --out DIR")
@@ -134,8 +134,9 @@ def run_cases(
         if replayed is not None:
             if paths or judge != "settings" or split != "all" or repeat != 1 or sample:
                 _stop("--replay takes cases and verdicts from the run; leave the other choices out")
-            replay(Run.read(replayed), Settings.load(config), out)
-            done = True
+            source = Run.read(replayed)
+            replay(source, Settings.load(config), out)
+            done = source.complete
         else:
             settings = _settings(config, judge)
             cases = load_cases(paths or _nothing(), settings.policy).only(
@@ -161,7 +162,8 @@ def run_cases(
             on += ". Batches that were sent are worked on meanwhile, and paid for once"
         out_of.print(text(f"\nInterrupted. {on}"), soft_wrap=True)
         raise typer.Exit(130) from None
-    _print(finished, done, as_json)
+    why = "the budget ended it" if replayed is None else "the run it decides again is not"
+    _print(finished, done, why, as_json)
     if not done:
         raise typer.Exit(INCOMPLETE)
 
@@ -235,7 +237,7 @@ def _with_bar(plan: Plan, out: Path, resume: bool, retry_failed: bool, ask: Any)
     return anyio.run(go)
 
 
-def _print(finished: Run, done: bool, as_json: bool) -> None:
+def _print(finished: Run, done: bool, why: str, as_json: bool) -> None:
     ended = Counter(result.ended for result in finished.results)
     expected = {case.id: case.action for case in finished.cases}
     right = sum(result.action == expected[result.case] for result in finished.results)
@@ -257,7 +259,7 @@ def _print(finished: Run, done: bool, as_json: bool) -> None:
         print_json(found)
         return
     out = console()
-    state = "complete" if done else "not complete: the budget ended it"
+    state = "complete" if done else f"not complete: {why}"
     out.print(text(f"{finished.folder}: {state}", "bold"), soft_wrap=True)
     rows = [
         ("judge", f"{finished.manifest['judge']['name']} {finished.manifest['judge']['model']}"),

@@ -42,11 +42,14 @@ def write_report(
     `metrics` has those of each run; `comparison` is that of the two. The text of cases about a
     sensitive matter is shown only on request: of clauses that the policy puts a floor under at
     every severity, and of those in `sensitive`, ids of clauses or of sections. Raises ValueError
-    for another number of runs or metrics, and OSError where the file cannot be written.
+    for another number of runs or metrics or a file that is a folder, and OSError where the file
+    cannot be written.
     """
     if len(runs) not in (1, 2) or len(metrics) != len(runs):
         raise ValueError(f"a report is about one run or two, with the metrics of each: {len(runs)}")
     html = page(runs, metrics, comparison, sensitive, Charts.available())
+    if file.is_dir():
+        raise ValueError(f"{file} is a folder; give the name of a file")
     beside = file.with_name(file.name + ".new")  # whole or not at all
     # Half a surrogate pair, which JSON can hold and UTF-8 cannot, becomes the JSON escape of it.
     beside.write_text(html, "utf-8", errors="backslashreplace", newline="\n")
