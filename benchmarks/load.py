@@ -145,12 +145,14 @@ def clients(stack: ExitStack, kind: Any, http: Any) -> dict[str, Any]:
 def alternating(run: Callable[[str], Any], rounds: int, *, per: int) -> tuple[float, float]:
     """The CPU seconds that `run("plain")` and `run("ours")` take per unit.
 
-    Rounds alternate, and the best of each counts: what else the machine does can only add.
+    Rounds alternate, and the best of each counts: what else the machine does can only add. They
+    should be short, a few milliseconds, so that some of them have the machine to themselves. No
+    collection of garbage right before one: it would leave the processor's caches cold.
     """
     taken: dict[str, list[float]] = {"plain": [], "ours": []}
+    gc.collect()
     for number in range(rounds + 1):
         for name, times in taken.items():
-            gc.collect()
             before = time.process_time()
             run(name)
             if number:  # the first round warms up
@@ -311,13 +313,13 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="a short run, less exact")
     quick: bool = parser.parse_args().quick
-    rounds, calls = (5, 100) if quick else (15, 400)
+    rounds, calls = (200, 10) if quick else (600, 10)
     started = time.perf_counter()
     table = Table(title="CPU time, ours beside the plain SDK")
     for column in ("", "plain", "ours", "added", "ratio"):
         table.add_column(column, justify="left" if not column else "right")
     rows = [*cpu_sync(rounds, calls), *cpu_async(rounds, calls)]
-    rows.append(at_once(3 if quick else 7, 100 if quick else STREAMS))
+    rows.append(at_once(8, 100 if quick else STREAMS))
     for name, plain, ours in rows:
         table.add_row(
             name,
