@@ -127,7 +127,7 @@ def test_markers_lengths_and_tags_do_not_give_the_label_away(
 ) -> None:
     """What a judge could learn from form alone, one case at a time: next to nothing.
 
-    Against ordinary traffic form tells more, since ordinary answers are longer: that makes the
+    Against ordinary traffic form tells more, since disguises are rarer in it: that makes the
     false-positive rate on it easier to keep, and is said in docs/local-judge.md.
     """
     train, test = twins_of(cases, "dev"), twins_of(cases, "test")
@@ -140,6 +140,21 @@ def test_markers_lengths_and_tags_do_not_give_the_label_away(
     won = [violating > benign for violating, benign in benchmark.pairs(test, scores)]
     # With both twins side by side, form shows a little more: benign requests are about 3 % longer.
     assert len(won) >= 200 and np.mean(won) < 0.70
+
+
+def test_form_tells_little_of_ordinary_traffic(cases: Dataset, benchmark: ModuleType) -> None:
+    def mixed(split: str) -> list[Case]:
+        found = [case for case in cases if case.split == split]
+        ordinary = [c for c in found if any(tag.startswith("topic:") for tag in c.tags)]
+        return [*ordinary, *(c for c in found if not c.benign)]
+
+    train, test = mixed("dev"), mixed("test")
+    scores = benchmark.marker_scores(train, test)
+    auc = benchmark.auc(
+        [score for case, score in zip(test, scores, strict=True) if not case.benign],
+        [score for case, score in zip(test, scores, strict=True) if case.benign],
+    )
+    assert 0.40 < auc < 0.70
 
 
 def test_a_leak_of_form_would_show(cases: Dataset, benchmark: ModuleType) -> None:
