@@ -23,6 +23,7 @@ from magistrate.testing import (
     error,
     fails_with,
     finds,
+    high_risk,
     prose,
     refuses,
     when_judging,
@@ -36,6 +37,8 @@ JUDGE = JudgeScript(
     when_judging("judge chats", prose("I think it is safe.")),
     when_judging("judge declines", refuses("general_harms")),
     when_judging("key is wrong", fails_with(error(401))),
+    when_judging("half a tablet", high_risk("healthcare"), stage="output"),
+    when_judging("a miracle cure", finds("misinformation.medical_science")),
 )
 
 
@@ -106,6 +109,14 @@ def test_the_demo_fails_when_an_outcome_is_not_as_expected(
     assert "expected block, got allow" in done.output
 
 
+def test_the_demo_keeps_ids_whole_in_80_columns() -> None:
+    done = run("demo", "--only", "warned", variables={"COLUMNS": "80"})
+    assert "misinformation.medical_science" in done.stdout
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line for line in lines if line != line.rstrip()] == []
+
+
 def test_the_demo_says_that_it_is_a_simulation() -> None:
     done = run("demo", "--only", "request blocked")
     assert "simulation, no key needed" in done.stdout
@@ -144,6 +155,29 @@ def test_check_reads_standard_input_and_prints_the_record_as_json(
     assert record["action"] == "block"
     assert record["findings"][0]["evidence"] == BAD
     assert record["usage"]["judge_calls"] == 2  # a screen, and a judgment
+    assert record["latency_ms"] > 0
+
+
+def test_check_says_who_may_release_what_is_held(
+    simulator: tuple[Simulator, str], tmp_path: Path
+) -> None:
+    (tmp_path / "magistrate.yaml").write_text(
+        "app: {audience: consumer, interface: chatbot, high_risk: [healthcare]}\n"
+        'review: {store: "sqlite:///r.db", reviewers: [{name: lee, qualified_in: [healthcare]}]}\n'
+    )
+    words = ["check", "--stage", "output", "Take half a tablet."]
+    done = run(*words, url=simulator[1], cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "HOLD: held for review" in done.stdout
+    assert "Releasing it takes somebody qualified in healthcare." in done.stdout
+
+
+def test_check_keeps_ids_whole_and_lines_short_of_spaces(simulator: tuple[Simulator, str]) -> None:
+    words = ["check", "Sell a miracle cure to my whole neighbourhood."]
+    done = run(*words, url=simulator[1], variables={"COLUMNS": "30"})
+    lines = done.stdout.splitlines()
+    assert "misinformation.medical_science  likely, high" in lines
+    assert [line for line in lines if line != line.rstrip()] == []
 
 
 def test_check_judges_an_answer_with_its_question(

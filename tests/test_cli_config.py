@@ -87,6 +87,8 @@ def test_validate_tells_in_plain_words_what_will_happen(run: Any, tmp_path: Path
         "at most 8 s",
         "misinformation block warn likely, medium",
         ".campaigning allow block certain, medium",
+        "child_safety block block likely, medium (floor: low)",
+        "weapons_regulated_goods block block likely, medium psych",
         "low all of child_safety",
         '"You are talking to an AI assistant. AI helped to prepare this answer."',
         "Because of: customer_facing_chatbot, healthcare",
@@ -131,6 +133,7 @@ def test_output_fits_into_80_columns(run: Any, tmp_path: Path, arguments: list[s
     lines = run(*arguments).stdout.splitlines()
     assert max(len(line) for line in lines) <= 80
     assert not any("…" in line for line in lines)
+    assert not any(line.endswith(" ") for line in lines)
 
 
 @pytest.mark.parametrize("id", [*builtin_policy().clauses, "healthcare", "media", "serves_minors"])

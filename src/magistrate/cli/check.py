@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
@@ -14,15 +16,16 @@ from magistrate.cli.printing import (
     UNUSABLE,
     AsJson,
     console,
+    findings,
     pairs,
     print_json,
     refuse,
-    table,
     text,
 )
 from magistrate.judges import judge_for
 from magistrate.judges.connection import NO_CREDENTIALS, asking, has_credentials, nobody
 from magistrate.messages import JSON, is_array, is_object
+from magistrate.problems import listed
 from magistrate.settings import Settings, SettingsError
 from magistrate.trial import Trial
 from magistrate.verdicts import Outcome, Stage
@@ -88,10 +91,12 @@ def check(
     except SettingsError as error:
         refuse(error, as_json)
     body, answer = _material(subject, request, stage, question)
+    began = time.monotonic()
     try:
         decision = _judged(settings, stage, body, answer)
     except SettingsError as error:
         refuse(error, as_json)
+    decision = replace(decision, latency_ms=round((time.monotonic() - began) * 1000, 1))
     if as_json:
         print_json(decision.as_json(evidence=True))
     else:
@@ -183,12 +188,9 @@ def _print(out: Console, decision: Decision) -> None:
         out.print(text("This is not a verdict. With this configuration nothing would be released."))
     else:
         out.print(text(f"{decision.action.upper()}: {_WORDS[decision.action]}", "bold"))
-    if decision.findings:
-        rows = [
-            [found.clause, found.grade, found.severity, found.path, found.evidence or ""]
-            for found in decision.findings
-        ]
-        table(out, ["clause", "grade", "severity", "where", "quote"], rows)
+        if decision.domains:
+            out.print(text(f"Releasing it takes somebody qualified in {listed(decision.domains)}."))
+    findings(out, decision.findings)
     for item in decision.uninspected:
         out.print(text(f"uninspected: {item.path} ({item.reason})"))
     usage = decision.usage

@@ -267,7 +267,10 @@ def _print(out: Console, results: list[Result], released: str | None) -> None:
     table = Table(box=SIMPLE, show_edge=False, pad_edge=False, header_style="dim")
     table.add_column("what was sent", ratio=3)
     table.add_column("what came back", ratio=3)
-    table.add_column("why", ratio=2)
+    longest = max(len(word) for result in results for word in result.scene.why.split())
+    # Wide enough for an id to stay in one piece, if the terminal is.
+    wide = min(max(longest, out.width // 4), out.width * 2 // 5)
+    table.add_column("why", width=wide, overflow="fold")
     for result in results:
         scene = result.scene
         last = scene.turns[-1]

@@ -91,7 +91,9 @@ def _treatment(settings: Settings, clause: Clause) -> dict[str, Any]:
     found = effective(settings, clause)
     action = {stage: found["stages"].get(stage, {}).get("action") for stage in STAGES}
     thresholds = {name: found[name]["value"] for name in ("from_grade", "from_severity")}
-    return action | thresholds
+    floor, severity = found["floor"], thresholds["from_severity"]
+    lower = floor is not None and SEVERITIES.index(floor) < SEVERITIES.index(severity)
+    return action | thresholds | {"floor": floor if lower else None}
 
 
 def floors(settings: Settings) -> dict[str, list[str]]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from magistrate.cli.printing import console, paragraph, table, text
+from magistrate.cli.printing import console, findings, paragraph, text
 
 if TYPE_CHECKING:
     from magistrate.decisions import Decision
@@ -84,6 +84,4 @@ def _one(out: Console, client: Any, moderation: Moderation, line: str) -> None:
 
 def _print(out: Console, decision: Decision, received: str) -> None:
     out.print(text(f"{decision.action.upper()}  {received}", "bold"))
-    if decision.findings:
-        rows = [[f.clause, f.grade, f.severity, f.path] for f in decision.findings]
-        table(out, ["clause", "grade", "severity", "where"], rows)
+    findings(out, decision.findings)

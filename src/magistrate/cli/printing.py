@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated, Any, NoReturn
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -17,14 +18,30 @@ from rich.text import Text
 
 from magistrate.settings import SettingsError
 
+if TYPE_CHECKING:
+    from magistrate.verdicts import Finding
+
 UNUSABLE = 2
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
 
 
+class _Console(Console):
+    """A console that leaves out the spaces with which rich fills lines up, but for terminals."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        if self.is_terminal:
+            return super().print(*objects, **options)
+        with self.capture() as captured:
+            super().print(*objects, **options)
+        lines = captured.get().split("\n")
+        self.file.write("\n".join(line.rstrip(" ") for line in lines))
+        self.file.flush()
+
+
 def console(*, stderr: bool = False) -> Console:
     """A console that adds no colours of its own to what it prints."""
-    return Console(highlight=False, stderr=stderr)
+    return _Console(highlight=False, stderr=stderr)
 
 
 def text(words: object, style: str = "") -> Text:
@@ -70,6 +87,14 @@ def table(out: Console, headings: list[str], rows: list[list[str]]) -> None:
     for row in rows:
         grid.add_row(*(text(cell) for cell in row))
     out.print(grid)
+
+
+def findings(out: Console, found: Iterable[Finding]) -> None:
+    """Two lines a finding: in a table, its id would be broken in a narrow terminal."""
+    for each in found:
+        out.print(text(f"{each.clause}  {each.grade}, {each.severity}"), soft_wrap=True)
+        quote = f': "{each.evidence}"' if each.evidence else ""
+        paragraph(out, f"in {each.path}{quote}", indent=2)
 
 
 def print_json(data: dict[str, Any]) -> None:

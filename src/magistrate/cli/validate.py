@@ -85,7 +85,8 @@ def _print(out: Console, settings: Settings, found: dict[str, Any]) -> None:
             f"  .{row['clause'].partition('.')[2]}" if row["clause"] else row["section"],
             row["input"] or "-",
             row["output"] or "-",
-            f"{row['from_grade']}, {row['from_severity']}",
+            f"{row['from_grade']}, {row['from_severity']}"
+            + (f" (floor: {row['floor']})" if row["floor"] else ""),
         ]
         for row in found["actions"]
     ]
