@@ -285,6 +285,21 @@ def test_the_demo_runs_in_a_terminal_that_lacks_characters(encoding: str) -> Non
     assert done.returncode == 0, done.stderr
 
 
+def test_ctrl_c_while_the_commands_load_ends_quietly() -> None:
+    code = (
+        "import sys\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'typer':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "from magistrate.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, b"")
+
+
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     cases = ROOT / "evals" / "cases" / "ordinary_forms.yaml"

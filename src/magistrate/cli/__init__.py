@@ -1,4 +1,4 @@
-"""The command line. One file a command group; this one only puts them together.
+"""The command line. `commands` puts it together, and takes a moment to load.
 
 Nothing here imports the SDK: a command that needs it does so when it runs.
 """
@@ -6,66 +6,21 @@ Nothing here imports the SDK: a command that needs it does so when it runs.
 from __future__ import annotations
 
 import sys
-from typing import Annotated
-
-import typer
-
-from magistrate._version import __version__
-from magistrate.cli import evals, reviews
-from magistrate.cli.check import check
-from magistrate.cli.coverage import coverage
-from magistrate.cli.demo import demo
-from magistrate.cli.explain import explain
-from magistrate.cli.output import replace_outputs
-from magistrate.cli.printing import UNUSABLE, console, text
-from magistrate.cli.validate import validate
-
-app = typer.Typer(
-    name="magistrate",
-    help="LLM-judge moderation for the Claude API.",
-    epilog="Exit codes of all commands: 2 also where a file cannot be read or written; 130 after "
-    "Ctrl-C; 141 where nobody reads the output any more.",
-    no_args_is_help=True,
-    pretty_exceptions_show_locals=False,  # locals hold what people wrote
-)
-app.command()(demo)
-app.command()(check)
-app.command()(validate)
-app.command()(explain)
-app.command()(coverage)
-app.add_typer(evals.app, name="eval")
-app.add_typer(reviews.app, name="reviews")
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"magistrate {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    version: Annotated[
-        bool,
-        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
-    ] = False,
-) -> None:
-    pass
 
 
 def main() -> None:
-    """The console script. No traceback for a file, a disk, a terminal or a pipe that fails.
-
-    Exits with 2 if the system refused something, and with 141 if nobody reads the output any more.
-    """
-    replace_outputs()
+    """The console script. Ctrl-C ends it with 130 at any moment, while it loads too."""
     try:
-        try:
-            app()
-        finally:
-            print(end="", flush=True)  # a full disk may show only now
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename is not None else ""
-        words = text(f"{where}{error.strerror or error}")
-        console(stderr=True).print(words, soft_wrap=True)
-        sys.exit(UNUSABLE)
+        from magistrate.cli.commands import run
+
+        run()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def __getattr__(name: str) -> object:
+    if name == "app":
+        from magistrate.cli.commands import app
+
+        return app
+    raise AttributeError(f"module 'magistrate.cli' has no attribute {name!r}")
