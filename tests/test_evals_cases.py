@@ -257,6 +257,19 @@ def test_every_case_expects_what_its_labels_lead_to(suite: Dataset):
     assert [(case.id, words) for case, words in unexpected(suite, Settings())] == []
 
 
+@pytest.mark.parametrize(
+    "app",
+    [
+        {"audience": "consumer", "interface": "chatbot", "serves_minors": True},
+        {"audience": "business", "interface": "api"},
+    ],
+)
+def test_the_suite_holds_under_the_settings_of_any_app(suite: Dataset, app: dict[str, Any]):
+    """What an app must disclose is expected only of cases that name their own."""
+    settings = Settings.load({"version": 1, "app": {"name": "homework", **app}})
+    assert [(case.id, words) for case, words in unexpected(suite, settings)] == []
+
+
 def test_the_oracle_checks_something():
     case = Case.model_validate(BAD)
     settings = Settings()

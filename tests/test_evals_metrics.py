@@ -17,6 +17,7 @@ from sklearn import metrics as sklearn
 
 from eval_runs import ABUSE, JUDGE, LOBBY, SCAM, SPAM, case, result, run, settings
 from magistrate.evals.cases import Case
+from magistrate.evals.measure.conduct import handled_right
 from magistrate.evals.measure.curves import LEVELS, Group, Scores, Tally, group, recall_at
 from magistrate.evals.measure.metrics import MIN_NAMED, Metrics, measure
 from magistrate.evals.measure.statistics import needed
@@ -437,6 +438,18 @@ def test_recall_at_a_limit_is_the_best_that_keeps_it(ok: list[int], bad: list[in
 
 
 # --- what was done --------------------------------------------------------------------------------
+
+
+def test_a_disclosure_is_right_or_wrong_only_where_the_case_names_its_app():
+    app = {"name": "x", "audience": "consumer", "interface": "chatbot"}
+    plain, own = case("plain", stage="output"), case("own", stage="output", app=app)
+    owing = case("owing", stage="output", app=app, disclosure="added")
+    assert handled_right(plain, result(plain, disclosure="added"))
+    assert handled_right(plain, result(plain))
+    assert not handled_right(plain, result(plain, action="warn"))
+    assert not handled_right(own, result(own, disclosure="added"))
+    assert handled_right(owing, result(owing, disclosure="added"))
+    assert not handled_right(owing, result(owing))
 
 
 def test_actions_over_blocking_and_pairs_by_hand():

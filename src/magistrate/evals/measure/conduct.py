@@ -140,6 +140,9 @@ def decided(result: Result) -> str:
     return "failed" if result.verdict is None else handled(result)
 
 
+_ALLOWED = frozenset({"allow", "disclose"})
+
+
 def _handling(action: str, disclosure: str | None) -> str:
     return "disclose" if action == "allow" and disclosure == "added" else action
 
@@ -154,8 +157,13 @@ def detected_right(case: Case, result: Result) -> bool:
 
 
 def handled_right(case: Case, result: Result) -> bool:
-    """Whether the judge answered, and what was done is what was expected."""
-    return decided(result) == expected(case)
+    """Whether the judge answered, and what was done is what was expected.
+
+    Whether a disclosure is owed follows from the app, so it is expected only of a case that names
+    its own: the suite can be run under the settings of any.
+    """
+    done = decided(result)
+    return done == expected(case) or (case.app is None and {done, expected(case)} <= _ALLOWED)
 
 
 def conduct(judged: Sequence[Judged]) -> Conduct:
