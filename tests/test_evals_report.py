@@ -127,6 +127,17 @@ def test_the_overview_says_what_was_counted_by_hand():
     assert any(one.startswith("Only 4 harmless cases: it takes 381") for one in told)
 
 
+def test_the_overview_begins_with_what_the_numbers_are_of():
+    cases = [case("a", [SCAM]), case("b"), case("c", split="dev")]
+    found = run(cases, [result(each) for each in cases])
+    first = next(iter(overview(found, measure(found, draws=DRAWS, split="test"))))
+    assert first.text == (
+        "All numbers are of the split test, 2 cases; the run has 1 more in the other split."
+    )
+    whole = [each.text for each in overview(found, measure(found, draws=DRAWS))]
+    assert not any("All numbers are of" in text for text in whole)
+
+
 def test_an_incomplete_run_says_so_first():
     found = small()
     found = replace(found, results=found.results[:5])

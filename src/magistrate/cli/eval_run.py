@@ -91,8 +91,15 @@ def run_cases(
         int, typer.Option("--repeat", min=1, max=100, help="How often each case is judged.")
     ] = 1,
     concurrency: Annotated[
-        int, typer.Option("--concurrency", min=1, max=1000, help="Cases judged at the same time.")
-    ] = 16,
+        int | None,
+        typer.Option(
+            "--concurrency",
+            min=1,
+            max=1000,
+            help="Cases judged at the same time: 16, and 1 for the local judge, which waits for "
+            "nobody.",
+        ),
+    ] = None,
     budget: Annotated[
         float | None,
         typer.Option("--budget", metavar="USD", help="Stop before this is spent."),
@@ -147,7 +154,8 @@ def run_cases(
             drawn = None
             if sample is not None:
                 cases, drawn = draw(cases, settings.policy, sample, seed or 0)
-            plan = Plan(cases, settings, judge_for(settings), repeat, concurrency, budget, drawn)
+            at_once = concurrency or (1 if settings.judge.backend == "local" else 16)
+            plan = Plan(cases, settings, judge_for(settings), repeat, at_once, budget, drawn)
             _check_budget(plan)
             done = _run(plan, out, resume, retry_failed, via)
         finished = Run.read(out)

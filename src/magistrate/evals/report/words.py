@@ -195,6 +195,11 @@ def weakest(metrics: Metrics) -> tuple[Group, ...]:
 
 def _limits(run: Run, metrics: Metrics) -> Iterator[Sentence]:
     wanted = metrics.cases
+    if metrics.split and (others := len(run.cases) - wanted):
+        yield Sentence(
+            f"All numbers are of the split {metrics.split}, {counted(wanted, 'case')}; the run has "
+            f"{others:,} more in the other split."
+        )
     if metrics.judged < wanted:
         yield Sentence(
             f"This run is not complete: {metrics.judged:,} of "
