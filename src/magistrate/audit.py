@@ -50,20 +50,21 @@ def kept(decision: Decision, settings: Settings) -> Decision:
     """What is kept of a decision: quotes of judged content only where `audit.content` allows it."""
     content = settings.audit.content
     allowed = content == "all" or (content == "flagged" and decision.action != "allow")
-    if allowed and retainable(settings, decision.findings):
+    if not decision.findings or (allowed and retainable(settings, decision.findings)):
         return decision
-    return replace(decision, findings=without_quotes(decision.findings))
+    return replace(decision, findings=_without_quotes(decision.findings))
 
 
 def verdict_kept(verdict: Verdict, settings: Settings) -> Verdict:
     """What is kept of a verdict until its subject is judged again. By the same rule, but that
     nobody knows yet what its next decision will be."""
-    if settings.audit.content != "none" and retainable(settings, verdict.findings):
+    allowed = settings.audit.content != "none"
+    if not verdict.findings or (allowed and retainable(settings, verdict.findings)):
         return verdict
-    return replace(verdict, findings=without_quotes(verdict.findings))
+    return replace(verdict, findings=_without_quotes(verdict.findings))
 
 
-def without_quotes(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+def _without_quotes(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Findings without what quotes, or may paraphrase, the judged content."""
     return tuple(replace(found, evidence=None, reason=None) for found in findings)
 
