@@ -14,7 +14,6 @@ from magistrate.conversation import Conversation
 from magistrate.digests import Digests
 from magistrate.messages import PLACEHOLDER
 from magistrate.subjects import Part, Subject, Uninspected
-from magistrate.verdicts import Finding
 from strategies import marked_requests
 
 JSON = dict[str, Any]
@@ -69,9 +68,8 @@ class Record:
     def block(self, body: JSON, *paths: str, floor: bool = False) -> None:
         """The request is heard and blocked; the caller gets a refusal."""
         talk = self.read(body)
-        found = [Finding("a.b", "likely", "high", "input", path) for path in paths]
-        self.marks.update(talk.blocked_keys(found, floor=floor))
-        self.marks.update(talk.answered_keys({"content": [text(REFUSAL)]}))
+        self.marks.update(talk.blocked_keys(paths, floor=floor))
+        self.marks.update(talk.answered_keys({"content": [text(REFUSAL)]}, blocked_by=paths))
 
 
 def judged(talk: Conversation) -> list[str]:
@@ -500,6 +498,37 @@ def test_the_turns_that_a_judge_named_are_blocked_or_those_asked_now(
     record.block(LONG, *paths)
     talk = record.read(request(*LONG["messages"], user("e")))
     assert talk.blocked_turns == redacted
+
+
+@pytest.mark.parametrize(
+    ("paths", "heard_again"),
+    [
+        (["messages[2].content"], []),
+        (["messages[0].content", "messages[2].content"], []),
+        (["messages[0].content"], []),
+        (["request"], ["a", "b", "d"]),
+        ([], ["a", "b", "d"]),
+        (["messages[2].content", "messages[9]"], ["a", "b", "d"]),
+    ],
+)
+def test_behind_a_refusal_no_turn_is_context_in_which_the_cause_may_lie(
+    paths: list[str], heard_again: list[str]
+):
+    record = Record()
+    body = request(user("a"), assistant("b"), user("c"))
+    record.block(body, *paths)
+    talk = record.read(request(*body["messages"], assistant(REFUSAL), user("d")))
+    said = [words for words in judged(talk) if words not in (REFUSAL, PLACEHOLDER)]
+    assert said == (heard_again or ["d"])
+
+
+def test_a_turn_of_the_system_that_breaks_a_rule_is_never_context():
+    record = Record()
+    body = request(user("a"), {"role": "system", "content": "evil"}, user("b"))
+    record.block(body, "messages[1].content")
+    talk = record.read(request(*body["messages"], assistant(REFUSAL), user("c")))
+    assert talk.blocked_turns == frozenset()
+    assert "evil" in judged(talk)
 
 
 @pytest.mark.parametrize("path", ["system", "tools[0]", "messages[2].content", "request"])

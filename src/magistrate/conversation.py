@@ -22,9 +22,12 @@ from magistrate.messages import (
     turns,
 )
 from magistrate.subjects import Part, Role, Subject, Uninspected, as_context, read_request
-from magistrate.verdicts import Finding
 
 _TURN = re.compile(r"messages\[(\d+)\]")
+
+
+def _is_of_system(turn: object) -> bool:
+    return is_object(turn) and turn.get("role") == "system"
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,29 +191,44 @@ class Conversation:
         blocked = [self.marks[i].blocked for i in sorted(self.blocked_turns)]
         return (*heard, *blocked)
 
-    def blocked_keys(self, findings: Iterable[Finding], *, floor: bool) -> tuple[str, ...]:
-        """To remember once the input has been blocked: which turns, as the judge saw it.
+    def blocked_keys(self, causes: Iterable[str], *, floor: bool) -> tuple[str, ...]:
+        """To remember once the input has been blocked: the turns in which the causes lie (paths).
 
-        Where it named none, what is asked now counts: earlier turns may be everybody's, such as
-        examples of the application's own, and lose their place only by name. Turns of the system
-        never do, nor does any where what was found stands outside the turns.
+        Where none can be placed, what is asked now counts. Earlier turns may be everybody's, such
+        as examples of the application's own, and lose their place only by name; turns of the
+        system never do.
         """
-        judged = {
-            i
-            for i in range(self.context_until, len(self.marks))
-            if not (is_object(turn := turns(self.body)[i]) and turn.get("role") == "system")
-        }
-        paths = [found.path for found in findings]
-        named = judged & {int(at[1]) for path in paths if (at := _TURN.match(path))}
-        outside = {i.path for at in ("system", "definitions") for i in self.places[at]}
-        if not named and outside.isdisjoint(paths):
-            named = {i for i in judged if i >= self.question}
+        named, _ = self._blamed(causes)
         keys = [at.blocked for i, at in enumerate(self.marks) if i in named]
         keys += [self._refused(i) for i in sorted(named) if i < self.question]
         return (*keys, *([at.floor for at in self.marks[-1:]] if floor else []))
 
-    def answered_keys(self, message: JSON) -> tuple[str, ...]:
-        """To remember once an answer has been delivered: the forms it may come back in."""
+    def _blamed(self, causes: Iterable[str]) -> tuple[set[int], bool]:
+        """The turns to be called blocked, and whether the causes lie in no other turn."""
+        heard = range(self.context_until, len(self.marks))
+        of_system = {i for i in heard if _is_of_system(turns(self.body)[i])}
+        outside = {item.path for at in ("system", "definitions") for item in self.places[at]}
+        paths = set(causes)
+        places = {path: int(at[1]) for path in paths if (at := _TURN.match(path))}
+        lost = {path for path in paths - outside if places.get(path, -1) not in heard}
+        found = set(places.values()) & set(heard)
+        named = found - of_system
+        if lost == paths:  # none was placed
+            named = {i for i in heard if i >= self.question} - of_system
+        all_placed = bool(paths) and not lost
+        return named, found <= named and (all_placed or named == set(heard))
+
+    def answered_keys(
+        self, message: JSON, blocked_by: Iterable[str] | None = None
+    ) -> tuple[str, ...]:
+        """To remember once an answer has been delivered: the forms it may come back in.
+
+        `blocked_by`: the causes for which it is a refusal of ours. Behind one the turns before it
+        are context, but for those called blocked; so there is nothing to remember if a cause may
+        lie in others.
+        """
+        if blocked_by is not None and not self._blamed(blocked_by)[1]:
+            return ()
         turn: object = turns(self.body)[-1] if self.marks else None
         last = self.prefixes[-1]
         found = [self.digests.extended(last, form) for form in returned_forms(message)]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from magistrate import enforcement
 from magistrate.conversation import Conversation
-from magistrate.decisions import Decision, Ruling, blocks
+from magistrate.decisions import Decision, Ruling, blocks, rule
 from magistrate.effects import (
     Answer,
     Flow,
@@ -34,9 +34,17 @@ def blocked_marks(exchange: Exchange, talk: Conversation, ruling: Ruling) -> tup
     """To remember of an input that a verdict blocked: the turns that are the reason."""
     if ruling.action != "block" or ruling.unavailable:
         return ()
-    settings = exchange.settings
-    found = [f for f in exchange.input.findings() if blocks(settings, "input", f)]
-    return talk.blocked_keys(found, floor=ruling.floor)
+    return talk.blocked_keys(_causes(exchange), floor=ruling.floor)
+
+
+def _causes(exchange: Exchange) -> list[str]:
+    """The places for which alone the input would be blocked."""
+    settings, heard = exchange.settings, exchange.input
+    found = [f.path for f in heard.findings() if blocks(settings, "input", f)]
+    unread = [
+        u.path for u in heard.uninspected if rule(settings, "input", (), [u]).action == "block"
+    ]
+    return [*found, *unread]
 
 
 def answered_marks(exchange: Exchange, talk: Conversation, message: JSON) -> tuple[str, ...]:
@@ -45,7 +53,10 @@ def answered_marks(exchange: Exchange, talk: Conversation, message: JSON) -> tup
     Nothing where no judge heard the input: its answer was judged beside it, but not all that
     matters in an input matters in an answer.
     """
-    return talk.answered_keys(message) if exchange.input.heard_in_full else ()
+    if not exchange.input.heard_in_full:
+        return ()
+    refused = exchange.ruling.action == "block" and exchange.ruling.stage == "input"
+    return talk.answered_keys(message, _causes(exchange) if refused else None)
 
 
 def conclude(
