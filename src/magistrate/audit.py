@@ -48,11 +48,16 @@ _log = structlog.wrap_logger(
 
 def kept(decision: Decision, settings: Settings) -> Decision:
     """What is kept of a decision: quotes of judged content only where `audit.content` allows it."""
-    content = settings.audit.content
-    allowed = content == "all" or (content == "flagged" and decision.action != "allow")
-    if not decision.findings or (allowed and retainable(settings, decision.findings)):
+    if not decision.findings or _may_quote(decision, settings):
         return decision
     return replace(decision, findings=_without_quotes(decision.findings))
+
+
+def _may_quote(decision: Decision, settings: Settings) -> bool:
+    content = settings.audit.content
+    if content == "none" or (content == "flagged" and decision.action == "allow"):
+        return False
+    return retainable(settings, decision.findings)
 
 
 def verdict_kept(verdict: Verdict, settings: Settings) -> Verdict:
@@ -75,8 +80,7 @@ def write(decision: Decision, settings: Settings) -> None:
     level = logging.INFO if decision.action == "allow" and not mode else logging.WARNING
     if not _stdlib.isEnabledFor(level):
         return  # nobody listens, so there is no need to say it
-    # What `kept` left in a decision may be written.
-    record = decision.as_json(evidence=retainable(settings, decision.findings))
+    record = decision.as_json(evidence=_may_quote(decision, settings))
     with suppress(Exception):  # a broken handler must neither open nor close the gate
         _log.log(level, "decision", **record, **mode)
 
