@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_origin
 from weakref import WeakSet
 
 import anthropic
@@ -170,9 +170,8 @@ class Moderation(anthropic.Middleware):
         body = _body_of(request)
         match route(request.method, request.url):
             case "free":
-                # A batch says where its results are, which may be anywhere; the SDK streams no
-                # other GET of this kind.
-                return results_case(self, request) if request.stream else None
+                # A batch says where its results are, and that may be anywhere.
+                return results_case(self, request) if _reads_lines(request) else None
             case "message":
                 return message_case(self, request, _readable(body))
             case "batch":
@@ -220,6 +219,12 @@ class Moderation(anthropic.Middleware):
             self._uninspected.update(item.reason for item in decision.uninspected)
             self._usage += decision.usage
         audit.write(decision, self.settings)
+
+
+def _reads_lines(request: APIRequest) -> bool:
+    """Whether the SDK reads the response line by line, as it does the results of a batch."""
+    kind = get_origin(request.cast_to) or request.cast_to
+    return getattr(kind, "__name__", "") in ("JSONLDecoder", "AsyncJSONLDecoder")
 
 
 def _after_fork_in_child() -> None:
