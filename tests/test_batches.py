@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import tracemalloc
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from edges import Edge, both, edge
 from magistrate import Blocked, Moderation, ModerationUnavailable
+from magistrate.decisions import Decision
 from magistrate.messages import PLACEHOLDER
 from magistrate.testing import ScriptedJudge, Simulator
 from server_side import Batches, connected, judge
@@ -78,6 +80,38 @@ def test_an_entry_that_continues_an_unseen_thread_is_uninspected(
             create(at, *entries, beta=True)
         assert len(server.made) == (on_uninspected == "warn")
         assert at.moderation.uninspected == {"thread": 1}
+
+
+def test_entries_of_a_batch_that_nobody_waited_for_are_not_on_record_as_allowed() -> None:
+    """Not those that were being judged, nor those whose turn had not come."""
+    settled: list[Decision] = []
+
+    class Noting(Moderation):
+        def settle(self, decision: Decision) -> None:
+            settled.append(decision)
+
+    moderation = Noting({"version": 1}, judge=ScriptedJudge(delay_s=5.0))
+    with connected("async", Batches(), moderation) as at:
+
+        async def story() -> None:
+            entries = [entry(f"e{i}", f"question {i}") for i in range(20)]
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.3):
+                    await at.client.messages.batches.create(requests=entries)
+
+        at.run(story())
+    assert [decision.action for decision in settled] == ["block"] * 20
+
+
+@both
+def test_quotes_of_refused_entries_follow_the_audit(flavour: str) -> None:
+    for content in ("none", "all"):
+        settings = {"version": 1, "audit": {"content": content}}
+        quoting = judge(BAD)
+        with connected(flavour, Batches(), Moderation(settings, judge=quoting)) as at:
+            with pytest.raises(Blocked) as caught:
+                create(at, entry("bad", BAD))
+            assert (BAD in repr(caught.value.entries)) is (content == "all")
 
 
 @both

@@ -324,7 +324,7 @@ def test_a_request_without_messages_has_nothing_to_judge():
     assert talk.read() == (Subject("input", ()), ())
     assert talk.forwarded() is None
     assert talk.allowed_keys()
-    assert talk.allowed_keys(silently=False) == ()
+    assert set(talk.allowed_keys([])) <= set(talk.allowed_keys())
     assert talk.blocked_keys([], floor=True) == ()
 
 

@@ -259,6 +259,7 @@ def test_a_turn_that_no_judge_heard_is_judged_with_the_next_one() -> None:
 
 @pytest.mark.parametrize(("size", "opens"), [(1_000, True), (300_000, False)])
 def test_a_text_that_takes_the_time_itself_is_no_outage(size: int, opens: bool) -> None:
+    """Of what is judged; a long conversation before it is none of its doing."""
     chosen = Settings.load(
         {"version": 1, "judge": {"on_failure": {"input": "allow"}}, "input_check": "before"}
     )
@@ -267,6 +268,42 @@ def test_a_text_that_takes_the_time_itself_is_no_outage(size: int, opens: bool) 
     assert bool(played.of(Forward)) is opens
     (failure,) = played.decision.judge_failures
     assert failure.reason == ("timeout" if opens else "too_long")
+    if not opens:
+        allows = json_world(lambda subject: Verdict(JUDGE))
+        answer = play(asked, allows, chosen).of(Answer)[0].message
+        turn = {"role": "assistant", "content": answer["content"]}
+        later = body(*asked["messages"], turn, {"role": "user", "content": "hi"})
+        lost = replace(allows, judge=fails("timeout", "input"))
+        assert play(later, lost, chosen).of(Forward)
+
+
+def test_what_shadow_mode_would_have_done_is_on_record_for_every_attempt() -> None:
+    chosen = Settings.load({"version": 1, "streaming": {"release": "shadow"}})
+    world = json_world(finds())
+    bad = body({"role": "user", "content": BAD}, system="be kind")
+    for _ in range(2):
+        decision = play(bad, world, chosen).decision
+        assert (decision.action, decision.shadow) == ("allow", "block")
+
+
+@pytest.mark.parametrize(
+    ("path", "heard_again"), [("messages[0].content", False), ("system", True)]
+)
+def test_around_a_turn_that_is_warned_of_nothing_is_judged_twice(
+    path: str, heard_again: bool
+) -> None:
+    chosen = Settings.load({"version": 1, "actions": {"default": {"input": "warn"}}})
+    found = Finding(CLAUSE, "likely", "high", "input", path)
+
+    def judge(subject: Subject) -> Outcome:
+        return Verdict(JUDGE, (found,) if subject.stage == "input" else ())
+
+    world = json_world(judge)
+    for again in (False, True):
+        asked = play(body(system="be kind"), world, chosen).of(Ask)[0].subject
+        judged = [part.path for part in asked.parts if part.judged]
+        assert ("system" in judged) is (heard_again or not again)
+        assert "messages[0].content" in judged
 
 
 def test_what_was_found_before_the_judge_was_lost_is_on_record() -> None:
@@ -521,9 +558,10 @@ def test_what_must_not_be_kept_is_not_held_but_refused() -> None:
     played = play(body(), json_world(judge), Settings.load(CLINIC))
     assert played.of(Store) == []
     assert (played.decision.action, played.decision.domains) == ("block", ())
-    assert play(body(), json_world(advises), Settings.load(CLINIC)).decision.domains == (
-        "healthcare",
-    )
+    found = replace(found, grade="none")  # which is to say that it was not touched
+    for said in (advises, judge):
+        played = play(body(), json_world(said), Settings.load(CLINIC))
+        assert (played.decision.action, played.decision.domains) == ("hold", ("healthcare",))
 
 
 def test_on_hold_raise_names_the_review() -> None:

@@ -892,6 +892,11 @@ def test_no_yaml_text_raises_anything_else(text: str | bytes) -> None:
         ({"[key]": None}, "[key]", "unknown key '[key]'"),
         ({"on_uninspected": {"[key]": "warn"}}, "on_uninspected.[key]", "unknown key '[key]'"),
         ({"actions": {"[key]": {"[key]": "warn"}}}, "actions.[key].[key]", "[key]"),
+        (
+            {"review": {"reviewers": [{"name": "x", "qualified_in": ["media"], "[key]": 3}]}},
+            "review.reviewers[0].[key]",
+            "unknown key '[key]'",
+        ),
     ],
 )
 def test_a_key_named_as_the_validator_marks_keys(

@@ -358,6 +358,11 @@ ODD_EVENTS = {name: event(data) for name, data in ODD.items()} | {
         b"event: content_block_delta\n...", "content_block_delta", {"type": "ping"}
     ),
     "a ping of no JSON": Event(b"event: ping\ndata: x\n\n", "ping", {}),
+    "what looks like a comment": Event(b"event: ping\ndata: :x\n\n", "ping", {}),
+    "what looks like a line": Event(b"event: ping\ndata: {}event: x\n\n", "ping", {}),
+    "what looks like an id": Event(b"event: ping\r\ndata:id: x\r\n\r\n", "ping", {}),
+    "no end of trying": Event(b"event: ping\n" + b":\r\n" * 5000 + b"x\n\n", "ping", {}),
+    "nor within a line": Event(b"event: ping\n" + b":" * 5000 + b"\nx\n\n", "ping", {}),
     "an end of no JSON": Event(b'event: message_stop\ndata: {"x\n\n', "message_stop", {}),
 }
 

@@ -38,7 +38,7 @@ from magistrate.effects import (
     Write,
     perform,
 )
-from magistrate.endings import blocked_marks, conclude, settle
+from magistrate.endings import allowed_marks, blocked_marks, conclude, settle
 from magistrate.exchange import Exchange
 from magistrate.messages import JSON, is_array, is_object
 from magistrate.questions import about_answer, ask
@@ -146,8 +146,7 @@ def _hear_entries(
                 exchange.input.outcomes.append(happened.outcome)
                 ruling = rulings[id(entry)] = exchange.rule("input", can_act=True)
                 if ruling.action != "block" and exchange.input.heard_in_full:
-                    silently = ruling.action == "allow"
-                    yield from perform(Remember(talk.allowed_keys(silently=silently)))
+                    yield from perform(Remember(allowed_marks(exchange, talk, ruling)))
                 else:
                     yield from perform(Remember(blocked_marks(exchange, talk, ruling)))
     return talks, rulings

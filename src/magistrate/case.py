@@ -119,7 +119,7 @@ class Case:
             domains=effect.domains,
             request=effect.request,
             message=effect.message,
-            decision=effect.decision.as_json(evidence=True),  # what it quotes is stored beside it
+            decision=audit.kept(effect.decision, self.settings).as_json(evidence=True),
         )
         try:
             if store is None:

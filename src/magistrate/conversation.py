@@ -8,7 +8,7 @@ the rest of the conversation; the question being asked now is never treated so, 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from magistrate.digests import Digests
@@ -176,20 +176,25 @@ class Conversation:
 
     # --- what is put on record --------------------------------------------------------------------
 
-    def allowed_keys(self, *, silently: bool = True) -> tuple[str, ...]:
-        """To remember once the input has been heard and allowed.
+    def allowed_keys(self, warned_of: Collection[str] | None = None) -> tuple[str, ...]:
+        """To remember once the input has been heard and may pass.
 
-        Not `silently` where something was said of it: then nothing is context by it, so that the
-        same request sent again, as the SDK's retries do, comes to the same (its verdict is on
-        record). Behind an answer its turns are context by the answer's own mark.
+        `warned_of`: the places of what was found, where the input does not pass without a word.
+        Then it is context only with its answer: sent again as it is, as the SDK's retries do, it
+        is heard again, so that the warning is not lost; and so is each time what a warning is of.
 
         The marks of blocked turns are renewed, after the one that allows what follows them, so
         that a bounded record never forgets the first and keeps the second.
         """
-        last = [at.allowed for at in self.marks[-1:]]
-        heard = (self.system_key, self.definitions_key, *last) if silently else ()
+        found = frozenset(warned_of or ())
+        last = [at.allowed for at in self.marks[-1:]] if warned_of is None else []
+        around = [
+            key
+            for key, place in ((self.system_key, "system"), (self.definitions_key, "definitions"))
+            if found.isdisjoint(item.path for item in self.places[place])
+        ]
         blocked = [self.marks[i].blocked for i in sorted(self.blocked_turns)]
-        return (*heard, *blocked)
+        return (*around, *last, *blocked)
 
     def blocked_keys(self, causes: Iterable[str], *, floor: bool) -> tuple[str, ...]:
         """To remember once the input has been blocked: the turns in which the causes lie (paths).

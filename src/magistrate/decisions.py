@@ -195,7 +195,8 @@ def blocks(settings: Settings, stage: Stage, found: Finding) -> bool:
 def retainable(settings: Settings, findings: Iterable[Finding]) -> bool:
     """Whether the content in which this was found may be kept at all: not where a clause was
     touched whose floor is unconditional."""
-    return not any(settings.floor(found.clause) == SEVERITIES[0] for found in findings)
+    touched = (found.clause for found in findings if found.grade != "none")
+    return not any(settings.floor(clause) == SEVERITIES[0] for clause in touched)
 
 
 def stricter(earlier: Ruling, later: Ruling) -> Ruling:

@@ -30,6 +30,13 @@ def settle(exchange: Exchange) -> Flow[Decision]:
     return decision
 
 
+def allowed_marks(exchange: Exchange, talk: Conversation, ruling: Ruling) -> tuple[str, ...]:
+    """To remember of an input that was heard and may pass."""
+    if ruling.action == "allow" and ruling.shadowed is None:
+        return talk.allowed_keys()
+    return talk.allowed_keys(warned_of=[found.path for found in exchange.input.findings()])
+
+
 def blocked_marks(exchange: Exchange, talk: Conversation, ruling: Ruling) -> tuple[str, ...]:
     """To remember of an input that a verdict blocked: the turns that are the reason."""
     if ruling.action != "block" or ruling.unavailable:

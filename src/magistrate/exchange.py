@@ -68,6 +68,7 @@ class Exchange:
     input: Hearing = field(default_factory=Hearing)
     output: Hearing = field(default_factory=Hearing)
     ruling: Ruling = field(default_factory=lambda: Ruling("input"))
+    ruled: bool = False  # whether `ruling` says anything yet
     upstream: Upstream = "not_sent"
     disclosed: Disclosed | None = None
     review_id: str | None = None
@@ -96,7 +97,7 @@ class Exchange:
         if found.action == "hold" and not retainable(self.settings, findings):
             # To hold an answer is to store it with its question, which must not be kept at all.
             found = replace(found, action="block", domains=())
-        self.ruling = stricter(self.ruling, found)
+        self.ruling, self.ruled = stricter(self.ruling, found), True
         return found
 
     def disclosure_due(self, talk: Conversation, answer: JSON | None) -> str | None:
@@ -132,10 +133,11 @@ class Exchange:
         """
         left = "nobody waited for the verdict"
         for stage, hearing in self._stages():
-            if hearing.waiting:
+            if hearing.waiting or (stage == "input" and not self.ruled):
                 hearing.outcomes.append(Unavailable("error", self.judge, left))
                 if self.upstream != "streamed":
-                    self.ruling = Ruling(stage, "block", unavailable=True)
+                    missing = Ruling(stage, "block", unavailable=True)
+                    self.ruling = stricter(self.ruling, missing)
         if self.upstream == "streamed":
             self.upstream = "cancelled"
         return self.decision()

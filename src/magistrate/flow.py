@@ -32,7 +32,7 @@ from magistrate.effects import (
     Reraise,
     perform,
 )
-from magistrate.endings import blocked_marks, conclude, refuse, settle
+from magistrate.endings import allowed_marks, blocked_marks, conclude, refuse, settle
 from magistrate.exchange import Exchange
 from magistrate.messages import JSON, acts_on_the_provider, is_object
 from magistrate.questions import about_answer, ask
@@ -75,7 +75,7 @@ def moderate(exchange: Exchange) -> Flow[None]:
         yield from refuse(exchange, talk, ruling, marks=blocked_marks(exchange, talk, ruling))
         return
     if exchange.input.heard_in_full:
-        yield from perform(Remember(talk.allowed_keys(silently=ruling.action == "allow")))
+        yield from perform(Remember(allowed_marks(exchange, talk, ruling)))
 
     if first:
         yield from perform(Forward(body))
@@ -121,7 +121,7 @@ def _as_provoked(outcome: Outcome, subject: Subject) -> Outcome:
     """A timeout over a text so long that reading it may have taken the time is no outage: whoever
     wrote the text can bring it about, so it must not fail open as one."""
     late = isinstance(outcome, Unavailable) and outcome.reason == "timeout"
-    size = sum(len(part.text) for part in subject.parts) if late else 0
+    size = sum(len(part.text) for part in subject.parts if part.judged) if late else 0
     if not late or size <= _READ_AT_ONCE:
         return outcome
     return replace(outcome, reason="too_long", detail=f"{size:,} characters took too long to judge")

@@ -29,7 +29,7 @@ from magistrate.case import Case, batch_case, message_case, results_case
 from magistrate.decisions import Decision
 from magistrate.digests import Digests, sha256
 from magistrate.errors import ModerationError
-from magistrate.judges import Judge, judge_for
+from magistrate.judges import ClaudeJudge, Judge, judge_for
 from magistrate.judges.record import Record
 from magistrate.messages import JSON, is_object
 from magistrate.responses import wrapped
@@ -97,6 +97,8 @@ class Moderation(anthropic.Middleware):
         self.pool = self._new_pool()
         self.record = Record()
         self._lock = threading.RLock()
+        if isinstance(self.judge, ClaudeJudge):
+            self.judge.after_fork()
 
     # --- for applications -------------------------------------------------------------------------
 

@@ -81,7 +81,7 @@ def parsed(model: type[M], document: Document) -> tuple[M | None, list[Problem],
         if first_round:
             mistyped = _mistyped(model, data, details)
         for detail in details:
-            where = _place(data, detail["loc"])
+            where = _place(document.data, detail["loc"])
             broken.update(str(part) for part in where[:1])
             if first_round and not _follows(detail, where, mistyped):
                 problems.append(_problem(model, document, detail, where))
@@ -117,9 +117,12 @@ def _place(data: Any, where: Where) -> Where:
     if where[-1:] != ("[key]",):
         return where
     for part in where:
-        if not isinstance(data, dict) or part not in data:
+        if isinstance(data, list) and isinstance(part, int):
+            data = cast("list[Any]", data)[part]
+        elif isinstance(data, dict) and part in data:
+            data = cast("dict[Any, Any]", data)[part]
+        else:
             return where[:-1]
-        data = cast("dict[Any, Any]", data)[part]
     return where
 
 

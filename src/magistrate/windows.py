@@ -26,7 +26,10 @@ FULL = 2_000
 BYTES_PER_TOKEN = 4
 
 _CONTENT_FREE = frozenset({"content_block_stop", "message_delta", "message_stop", "error"})
-_NO_DATA = re.compile(rb"(?:(?::|event:|id:|retry:)[^\r\n]*|data:[ \t]*(?:\{\})?[ \t]*|[\r\n]+)*")
+# Every line whole, so that nothing can stand behind what may stand there.
+_NO_DATA = re.compile(
+    rb"(?:(?:(?::|event:|id:|retry:)[^\r\n]*+|data:[ \t]*+(?:\{\})?+[ \t]*+)?[\r\n])*+"
+)
 _HOLD_CONTENT = frozenset({"message", "content_block", *DELTA_FIELDS.values()})
 _WHOLE_BLOCKS = frozenset({"text", "thinking"})  # every other block is judged in one piece
 

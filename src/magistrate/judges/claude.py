@@ -114,6 +114,10 @@ class ClaudeJudge:
             told.info = JudgeInfo("claude", model, digest)
         return told.info
 
+    def after_fork(self) -> None:
+        """In a child process: the lock may be held by a thread that is not there."""
+        self._lock = threading.Lock()
+
     def _under(self, settings: Settings) -> _Told:
         with self._lock:
             found = self._told.get(settings.hash)
