@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -235,6 +236,7 @@ def test_a_client_used_before_a_fork_works_in_the_child() -> None:
         reads, writes = os.pipe()
         child = os.fork()
         if child == 0:
+            signal.alarm(60)  # rather dead than stuck: the parent waits for it
             try:
                 got = [at.ask("create", asking(f"after {i}")).error for i in range(3)]
                 os.write(writes, b"fine" if got == [None] * 3 else repr(got).encode())
