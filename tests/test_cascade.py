@@ -124,7 +124,7 @@ def test_what_nobody_suspects_costs_one_call_a_stage(flavour: str) -> None:
 @pytest.mark.parametrize("stage", ["input", "output"])
 def test_what_is_found_was_suspected_first(flavour: str, stage: Stage) -> None:
     sim = simulator(FINDS, BAD if stage == "output" else "Hello.")
-    with edge(flavour, sim) as at:
+    with edge(flavour, sim, settings={"audit": {"content": "flagged"}}) as at:
         message = ask(at, BAD if stage == "input" else "Hi.")
         decision = at.decision()
     assert message.stop_reason == "refusal"
@@ -277,7 +277,8 @@ def test_screens_and_judgments_by_models_of_their_own(flavour: str) -> None:
 @both
 def test_reasons_are_given_by_judgments_where_they_are_asked_for(flavour: str) -> None:
     sim = simulator(FINDS)
-    with edge(flavour, sim, settings={"judge": {"explain": True}}) as at:
+    settings = {"judge": {"explain": True}, "audit": {"content": "flagged"}}
+    with edge(flavour, sim, settings=settings) as at:
         assert ask(at, BAD).stop_reason == "refusal"
         [found] = at.decision().findings
     assert found.reason
