@@ -92,7 +92,10 @@ def test_a_benign_case_is_ok_everywhere_and_a_violating_one_only_where_it_says(t
         ({}, ()),
         ({"pair": None, "labels": {}}, ("ordinary",)),
         ({"tags": ["lang:de"]}, ("language", "lang:de")),
-        ({"tags": ["disguise:base64", "topic:code"]}, ("disguise", "disguise:base64")),
+        (
+            {"tags": ["disguise:base64", "topic:code"]},
+            ("disguise", "disguise:base64", "topic:code"),
+        ),
         ({"messages": [{"user": "a"}, {"assistant": "b"}, {"user": "c"}]}, ("multi_turn",)),
         ({"stage": "output", "response": "So: [steps removed]"}, ("elided",)),
         ({"stage": "output", "response": "So: [шаги удалены]"}, ("elided",)),

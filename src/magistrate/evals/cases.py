@@ -178,8 +178,9 @@ class Case(Strict):
     @property
     def slices(self) -> tuple[str, ...]:
         """The groups a case is reported in beside its section and stage."""
-        found = [tag for tag in self.tags if tag.partition(":")[0] in ("lang", "disguise")]
-        kinds = sorted({"language" if tag.startswith("lang") else "disguise" for tag in found})
+        of = {"lang": "language", "disguise": "disguise", "topic": None}
+        found = [tag for tag in self.tags if tag.partition(":")[0] in of]
+        kinds = sorted({kind for tag in found if (kind := of[tag.partition(":")[0]])})
         roles = [role for turn in self.messages for role in turn]
         extra = ["multi_turn"] * (roles.count("user") > 1) + ["elided"] * self.elided
         own = self.pair is None and self.overall is None
