@@ -92,13 +92,17 @@ class Moderation(anthropic.Middleware):
     def _new_pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self.settings.judge.concurrency, "magistrate-judge")
 
-    def _after_fork(self) -> None:
-        """In a child process: no thread of the parent's is there, and a lock may be held by one."""
-        self.pool = self._new_pool()
-        self.record = Record()
-        self._lock = threading.RLock()
-        if isinstance(self.judge, ClaudeJudge):
-            self.judge.after_fork()
+    @staticmethod
+    def after_fork() -> None:
+        """Begin anew, in every instance of a child process: no thread of the parent's is there, and
+        a lock may be held by one. Servers load an application, perhaps use it once, and fork.
+        """
+        for each in _instances:
+            each.pool = each._new_pool()
+            each.record = Record()
+            each._lock = threading.RLock()
+            if isinstance(each.judge, ClaudeJudge):
+                each.judge.after_fork()
 
     # --- for applications -------------------------------------------------------------------------
 
@@ -229,13 +233,8 @@ def _reads_lines(request: APIRequest) -> bool:
     return getattr(kind, "__name__", "") in ("JSONLDecoder", "AsyncJSONLDecoder")
 
 
-def _after_fork_in_child() -> None:
-    for moderation in _instances:
-        moderation._after_fork()  # pyright: ignore[reportPrivateUsage]
-
-
-if hasattr(os, "register_at_fork"):  # servers load an application, use it once, and fork
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=Moderation.after_fork)
 
 
 def _body_of(request: APIRequest) -> JSON | None:
