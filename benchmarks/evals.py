@@ -21,10 +21,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from magistrate.core.offline import Trial
 from magistrate.evals.cases import Case, Dataset
-from magistrate.evals.interventions import Budget
-from magistrate.evals.measure.compare import compare
-from magistrate.evals.measure.metrics import measure
+from magistrate.evals.metrics.compare import compare
+from magistrate.evals.metrics.metrics import measure
 from magistrate.evals.results import (
     CASES,
     FORMAT,
@@ -38,9 +38,9 @@ from magistrate.evals.results import (
     write_json,
     write_settings,
 )
-from magistrate.evals.tune import tune
-from magistrate.settings import Settings
-from magistrate.trial import Trial
+from magistrate.evals.tuning.intervention_costs import Budget
+from magistrate.evals.tuning.tune import tune
+from magistrate.settings.model import Settings
 from magistrate.verdicts import (
     FAILURES,
     GRADES,

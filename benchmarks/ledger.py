@@ -17,9 +17,10 @@ from anthropic import Anthropic
 from rich.console import Console
 from rich.table import Table
 
-from magistrate import Moderation, streaming, windows
-from magistrate.prices import price_of
-from magistrate.prompting import parse_prompt
+from magistrate import Moderation
+from magistrate.core import streaming, windows
+from magistrate.judging.prices import price_of
+from magistrate.judging.prompt import parse_prompt
 from magistrate.testing import JudgeScript, LatencyProfile, Simulator, finds, text, when_judging
 from magistrate.testing.events import characters
 from magistrate.testing.prompt_cache import Lookup, PromptCache

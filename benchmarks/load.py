@@ -28,11 +28,11 @@ from rich.console import Console
 from rich.table import Table
 
 from magistrate import Moderation
-from magistrate.judges import record
-from magistrate.judges.record import Record
-from magistrate.settings import Settings
-from magistrate.subjects import Subject
+from magistrate.settings.model import Settings
+from magistrate.storage import memory as record
+from magistrate.storage.memory import Record
 from magistrate.verdicts import JudgeInfo, Outcome, Usage, Verdict
+from magistrate.wire.content import Subject
 
 STREAMS = 500
 DELTAS = 100  # of a stream, about four tokens each

@@ -20,17 +20,17 @@ from pathlib import Path
 
 import numpy as np
 
+from magistrate.core.offline import Trial
 from magistrate.evals.cases import Case, Dataset, load_cases
-from magistrate.evals.measure.statistics import wilson
-from magistrate.evals.oracle import for_case
-from magistrate.judges.local import LocalJudge
-from magistrate.judges.local_model import pieces, said, worst
-from magistrate.policy import Policy, builtin_policy
-from magistrate.settings import Settings
-from magistrate.subjects import Subject
+from magistrate.evals.labels import for_case
+from magistrate.evals.metrics.statistics import wilson
+from magistrate.judging.local import LocalJudge
+from magistrate.judging.local_model import pieces, said, worst
+from magistrate.policy.model import Policy, builtin_policy
+from magistrate.settings.model import Settings
 from magistrate.testing import ScriptedJudge
-from magistrate.trial import Trial
 from magistrate.verdicts import GRADES, Verdict, at_least
+from magistrate.wire.content import Subject
 
 ROOT = Path(__file__).resolve().parent.parent
 CARD = ROOT / "docs" / "local-judge.md"

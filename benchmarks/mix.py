@@ -20,7 +20,7 @@ from ledger import (
     world,
 )
 
-from magistrate.prices import price_of
+from magistrate.judging.prices import price_of
 
 # --- a mix of requests ----------------------------------------------------------------------------
 
@@ -195,10 +195,10 @@ CASES = Path(__file__).parent.parent / "evals" / "cases"
 
 def shares_clear() -> dict[str, float]:
     """The share of ordinary test cases that the local judge sees nothing in, by stage."""
+    from magistrate.core.offline import Trial
     from magistrate.evals.cases import load_cases
-    from magistrate.judges.local import LocalJudge
-    from magistrate.settings import Settings
-    from magistrate.trial import Trial
+    from magistrate.judging.local import LocalJudge
+    from magistrate.settings.model import Settings
 
     settings = Settings.load({"version": 1})
     clear = LocalJudge().clear

@@ -18,13 +18,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from evals import made_up
 from rich.console import Console
 from rich.table import Table
 
+from evals import made_up
 from magistrate.evals.cases import Case, Dataset
-from magistrate.evals.measure.compare import compare
-from magistrate.evals.measure.metrics import measure
+from magistrate.evals.metrics.compare import compare
+from magistrate.evals.metrics.metrics import measure
 from magistrate.evals.report import write_report
 from magistrate.evals.report.charts import Charts
 from magistrate.evals.results import Run

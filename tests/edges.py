@@ -25,10 +25,10 @@ import pytest
 
 import magistrate
 from magistrate import Moderation
-from magistrate.decisions import Decision
-from magistrate.enforcement import HEADER
-from magistrate.sse import Decoder, MessageBuilder, event
+from magistrate.core.decide import Decision
+from magistrate.core.replacement import HEADER
 from magistrate.testing import Simulator
+from magistrate.wire.sse import Decoder, MessageBuilder, event
 
 FLAVOURS = ("sync", "async")
 both = pytest.mark.parametrize("flavour", FLAVOURS)

@@ -33,10 +33,10 @@ from leak_strategies import (
     unreadable_stops,
 )
 from magistrate import Moderation
-from magistrate.decisions import Decision
-from magistrate.settings import Settings
-from magistrate.subjects import Subject
+from magistrate.core.decide import Decision
+from magistrate.settings.model import Settings
 from magistrate.verdicts import JudgeInfo, Outcome
+from magistrate.wire.content import Subject
 
 # How long the judge takes: no time, a moment, or until upstream has sent its last byte.
 Delay: TypeAlias = Literal["none", "moment", "after upstream"]

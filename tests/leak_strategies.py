@@ -18,9 +18,7 @@ from typing import Any, Literal, TypeAlias
 
 from hypothesis import strategies as st
 
-from magistrate.messages import is_object
-from magistrate.settings import Settings
-from magistrate.subjects import Subject
+from magistrate.settings.model import Settings
 from magistrate.testing.judge_script import judged_parts_with
 from magistrate.verdicts import (
     Finding,
@@ -31,6 +29,8 @@ from magistrate.verdicts import (
     Unavailable,
     Verdict,
 )
+from magistrate.wire.content import Subject
+from magistrate.wire.messages import is_object
 
 JSON = dict[str, Any]
 MARK = "XMARKEDX"

@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from magistrate.digests import Digests
-from magistrate.effects import (
+from magistrate.core.effects import (
     Answer,
     Ask,
     Cancel,
@@ -36,11 +35,12 @@ from magistrate.effects import (
     Store,
     Write,
 )
-from magistrate.exchange import Exchange
-from magistrate.flow import moderate
-from magistrate.settings import Settings
-from magistrate.subjects import Subject
+from magistrate.core.exchange import Exchange
+from magistrate.core.flow import moderate
+from magistrate.settings.model import Settings
 from magistrate.verdicts import JudgeInfo, Outcome
+from magistrate.wire.content import Subject
+from magistrate.wire.digests import Digests
 
 JUDGE = JudgeInfo("declared")
 Body = dict[str, Any]

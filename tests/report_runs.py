@@ -9,8 +9,8 @@ from pathlib import Path
 
 from eval_runs import ABUSE, LOBBY, SCAM, SPAM, case, result, run
 from magistrate.evals.cases import Case
-from magistrate.evals.measure.compare import compare
-from magistrate.evals.measure.metrics import measure
+from magistrate.evals.metrics.compare import compare
+from magistrate.evals.metrics.metrics import measure
 from magistrate.evals.report import write_report
 from magistrate.evals.results import Result, Run
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from magistrate.sse import Event, event
+from magistrate.wire.sse import Event, event
 
 JSON = dict[str, Any]
 NONCE = "0123456789abcdef"

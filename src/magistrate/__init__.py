@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 from magistrate._version import __version__
 
 if TYPE_CHECKING:
-    from magistrate.clients import Anthropic, AsyncAnthropic
-    from magistrate.decisions import Decision
-    from magistrate.errors import Blocked, HeldForReview, ModerationError, ModerationUnavailable
-    from magistrate.judges import Judge
-    from magistrate.middleware import Moderation
-    from magistrate.platforms import (
+    from magistrate.core.decide import Decision
+    from magistrate.judging import Judge
+    from magistrate.policy.model import Policy
+    from magistrate.sdk.clients import Anthropic, AsyncAnthropic
+    from magistrate.sdk.errors import Blocked, HeldForReview, ModerationError, ModerationUnavailable
+    from magistrate.sdk.middleware import Moderation
+    from magistrate.sdk.platforms import (
         AnthropicAWS,
         AnthropicBedrock,
         AnthropicBedrockMantle,
@@ -33,36 +34,35 @@ if TYPE_CHECKING:
         AsyncAnthropicGoogleCloud,
         AsyncAnthropicVertex,
     )
-    from magistrate.policy import Policy
-    from magistrate.settings import Settings, SettingsError
+    from magistrate.settings.model import Settings, SettingsError
     from magistrate.verdicts import Finding, Verdict
 
 _HOME = {
-    "Anthropic": "clients",
-    "AnthropicAWS": "platforms",
-    "AnthropicBedrock": "platforms",
-    "AnthropicBedrockMantle": "platforms",
-    "AnthropicFoundry": "platforms",
-    "AnthropicGoogleCloud": "platforms",
-    "AnthropicVertex": "platforms",
-    "AsyncAnthropic": "clients",
-    "AsyncAnthropicAWS": "platforms",
-    "AsyncAnthropicBedrock": "platforms",
-    "AsyncAnthropicBedrockMantle": "platforms",
-    "AsyncAnthropicFoundry": "platforms",
-    "AsyncAnthropicGoogleCloud": "platforms",
-    "AsyncAnthropicVertex": "platforms",
-    "Blocked": "errors",
-    "Decision": "decisions",
+    "Anthropic": "sdk.clients",
+    "AnthropicAWS": "sdk.platforms",
+    "AnthropicBedrock": "sdk.platforms",
+    "AnthropicBedrockMantle": "sdk.platforms",
+    "AnthropicFoundry": "sdk.platforms",
+    "AnthropicGoogleCloud": "sdk.platforms",
+    "AnthropicVertex": "sdk.platforms",
+    "AsyncAnthropic": "sdk.clients",
+    "AsyncAnthropicAWS": "sdk.platforms",
+    "AsyncAnthropicBedrock": "sdk.platforms",
+    "AsyncAnthropicBedrockMantle": "sdk.platforms",
+    "AsyncAnthropicFoundry": "sdk.platforms",
+    "AsyncAnthropicGoogleCloud": "sdk.platforms",
+    "AsyncAnthropicVertex": "sdk.platforms",
+    "Blocked": "sdk.errors",
+    "Decision": "core.decide",
     "Finding": "verdicts",
-    "HeldForReview": "errors",
-    "Judge": "judges",
-    "Moderation": "middleware",
-    "ModerationError": "errors",
-    "ModerationUnavailable": "errors",
-    "Policy": "policy",
-    "Settings": "settings",
-    "SettingsError": "settings",
+    "HeldForReview": "sdk.errors",
+    "Judge": "judging",
+    "Moderation": "sdk.middleware",
+    "ModerationError": "sdk.errors",
+    "ModerationUnavailable": "sdk.errors",
+    "Policy": "policy.model",
+    "Settings": "settings.model",
+    "SettingsError": "settings.model",
     "Verdict": "verdicts",
 }
 

@@ -14,11 +14,11 @@ import anthropic.lib.google_cloud
 import anthropic.lib.vertex
 
 import magistrate
-import magistrate.clients
-from magistrate.routes import SURFACES
-from magistrate.settings import Settings
-from magistrate.settings_schema import OnUninspected
+import magistrate.sdk.clients
+from magistrate.settings.model import Settings
+from magistrate.settings.schema import OnUninspected
 from magistrate.testing import ScriptedJudge
+from magistrate.wire.routes import SURFACES
 
 # The suite's servers answer with what no API would, and it asks for more than messages.
 SETTINGS = Settings.load(
@@ -57,7 +57,7 @@ def substitute() -> None:
     The clients are ours exactly: the SDK, and ours like it, treat subclasses differently. So what
     they make is replaced instead.
     """
-    magistrate.clients.Moderation = Allowing
+    magistrate.sdk.clients.Moderation = Allowing
     for name in magistrate.__all__:
         theirs, ours = getattr(anthropic, name, None), getattr(magistrate, name)
         if isinstance(theirs, type) and issubclass(ours, theirs):

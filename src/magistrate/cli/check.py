@@ -22,18 +22,18 @@ from magistrate.cli.printing import (
     refuse,
     text,
 )
-from magistrate.judges import judge_for
-from magistrate.judges.connection import NO_CREDENTIALS, asking, has_credentials, nobody
-from magistrate.messages import JSON, is_array, is_object
-from magistrate.problems import listed
-from magistrate.settings import Settings, SettingsError
-from magistrate.trial import Trial
+from magistrate.config.diagnostics import listed
+from magistrate.core.offline import Trial
+from magistrate.judging import judge_for
+from magistrate.judging.connection import NO_CREDENTIALS, asking, has_credentials, nobody
+from magistrate.settings.model import Settings, SettingsError
 from magistrate.verdicts import Outcome, Stage
+from magistrate.wire.messages import JSON, is_array, is_object
 
 if TYPE_CHECKING:
     from anthropic import Anthropic
 
-    from magistrate.decisions import Decision
+    from magistrate.core.decide import Decision
 
 STOPPED = 1
 UNAVAILABLE = 3

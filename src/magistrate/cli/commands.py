@@ -16,8 +16,8 @@ from magistrate.cli.check import check
 from magistrate.cli.coverage import coverage
 from magistrate.cli.demo import demo
 from magistrate.cli.explain import explain
-from magistrate.cli.output import replace_outputs
 from magistrate.cli.printing import UNUSABLE, console, text
+from magistrate.cli.streams import replace_outputs
 from magistrate.cli.validate import validate
 
 app = typer.Typer(

@@ -25,8 +25,8 @@ from magistrate.cli.printing import (
     print_json,
     text,
 )
-from magistrate.sdk_source import Call, installed
-from magistrate.surfaces import Kind, Surface, Treatment, kinds, surfaces
+from magistrate.coverage.sdk_source import Call, installed
+from magistrate.coverage.surfaces import Kind, Surface, Treatment, kinds, surfaces
 
 _MEANINGS = {
     "inspected": "judged before it goes on",

@@ -17,12 +17,12 @@ from rich.table import Table
 from rich.text import Text
 
 from magistrate.cli.printing import AsJson, console, print_json, refuse, text
-from magistrate.messages import JSON
-from magistrate.problems import SettingsError
+from magistrate.config.diagnostics import SettingsError
+from magistrate.wire.messages import JSON
 
 if TYPE_CHECKING:
-    from magistrate.cli.scenes import Scene
-    from magistrate.middleware import Moderation
+    from magistrate.cli.demo_scenes import Scene
+    from magistrate.sdk.middleware import Moderation
 
 _STYLES = {"allow": "green", "warn": "yellow", "hold": "magenta", "block": "red"}
 _MODEL = "claude-sonnet-5-5"
@@ -72,14 +72,14 @@ def demo(
                 "`magistrate check --json`",
                 param_hint="--json",
             )
-        from magistrate.cli.playground import play
+        from magistrate.cli.demo_interactive import play
 
         try:
             play(console())
         except SettingsError as error:
             refuse(error, as_json)
         return
-    from magistrate.cli.scenes import DEFAULT, JUDGE, REPLIES, SCENES
+    from magistrate.cli.demo_scenes import DEFAULT, JUDGE, REPLIES, SCENES
     from magistrate.testing import Simulator
 
     scenes = [scene for scene in SCENES if only is None or only in scene.title]
@@ -125,8 +125,8 @@ def demo(
 @contextmanager
 def _moderations(store: str) -> Generator[dict[str, Moderation], None, None]:
     """One `Moderation` per app, kept over the scenes, as an app keeps its client."""
-    from magistrate.cli.scenes import clinic
-    from magistrate.middleware import Moderation
+    from magistrate.cli.demo_scenes import clinic
+    from magistrate.sdk.middleware import Moderation
 
     made: dict[str, Moderation] = {"clinic": Moderation(clinic(store))}
     try:
@@ -137,7 +137,7 @@ def _moderations(store: str) -> Generator[dict[str, Moderation], None, None]:
 
 
 def _moderation(scene: Scene, made: dict[str, Moderation]) -> Moderation:
-    from magistrate.middleware import Moderation
+    from magistrate.sdk.middleware import Moderation
 
     if scene.config == "clinic":
         return made["clinic"]
@@ -149,7 +149,7 @@ def _moderation(scene: Scene, made: dict[str, Moderation]) -> Moderation:
 
 def _play(scene: Scene, made: dict[str, Moderation], url: str, simulator: Any) -> Result:
     """Have one conversation through a drop-in client, and compare."""
-    from magistrate.errors import ModerationError
+    from magistrate.sdk.errors import ModerationError
 
     moderation = _moderation(scene, made)
     call: dict[str, Any] = {
@@ -186,7 +186,7 @@ def _play(scene: Scene, made: dict[str, Moderation], url: str, simulator: Any) -
 
 def _send(scene: Scene, moderation: Moderation, url: str, call: JSON) -> Any:
     """The call an application would make. A stream's message gets the id from the header."""
-    from magistrate.clients import Anthropic, AsyncAnthropic
+    from magistrate.sdk.clients import Anthropic, AsyncAnthropic
 
     def with_id(message: Any, headers: Any) -> Any:
         message.moderation = json.loads(headers["magistrate-decision"])

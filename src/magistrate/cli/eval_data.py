@@ -19,11 +19,11 @@ from magistrate.cli.printing import (
     table,
     text,
 )
+from magistrate.config.diagnostics import SettingsError
 from magistrate.evals.cases import Split, load_cases
-from magistrate.evals.exchange.importing import MAX_PROBLEMS, Imported, import_rows
-from magistrate.evals.exchange.mapping import load_mapping, ready
-from magistrate.problems import SettingsError
-from magistrate.settings import Settings
+from magistrate.evals.formats.importing import MAX_PROBLEMS, Imported, import_rows
+from magistrate.evals.formats.mapping import load_mapping, ready
+from magistrate.settings.model import Settings
 
 Config = Annotated[
     Path | None,
@@ -131,7 +131,7 @@ def export(
 
     Exit codes: 0 the folder was written; 2 it was not, and every problem is listed.
     """
-    from magistrate.evals.exchange.exporting import export_inspect
+    from magistrate.evals.formats.exporting import export_inspect
 
     assert to == "inspect-ai"
     try:

@@ -21,19 +21,19 @@ from magistrate.cli.printing import (
     refuse,
     text,
 )
+from magistrate.config.diagnostics import SettingsError
 from magistrate.evals.cases import load_cases
 from magistrate.evals.results import Run
 from magistrate.evals.run import Plan, replay, run
-from magistrate.evals.sample import draw
-from magistrate.judges import judge_for
-from magistrate.judges.connection import (
+from magistrate.evals.sampling import draw
+from magistrate.judging import judge_for
+from magistrate.judging.connection import (
     NO_CREDENTIALS,
     asking_async,
     has_credentials,
     nobody_async,
 )
-from magistrate.problems import SettingsError
-from magistrate.settings import Settings
+from magistrate.settings.model import Settings
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -195,7 +195,7 @@ def _settings(config: Path | None, judge: JudgeName) -> Settings:
 
 def _check_budget(plan: Plan) -> None:
     """A budget needs prices."""
-    from magistrate.prices import price_of
+    from magistrate.judging.prices import price_of
 
     model = plan.info().model
     if plan.budget_usd is not None and plan.settings.judge.backend == "claude":

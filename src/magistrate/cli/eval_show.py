@@ -18,13 +18,13 @@ from magistrate.cli.printing import (
     table,
     text,
 )
-from magistrate.evals.measure.compare import compare
-from magistrate.evals.measure.gates import Gate, check
-from magistrate.evals.measure.metrics import Metrics, measure
-from magistrate.evals.measure.rules import read_rules
+from magistrate.config.diagnostics import SettingsError, nearest
+from magistrate.evals.gates.gates import Gate, check
+from magistrate.evals.gates.rules import read_rules
+from magistrate.evals.metrics.compare import compare
+from magistrate.evals.metrics.metrics import Metrics, measure
 from magistrate.evals.report.words import overview, share
 from magistrate.evals.results import Run
-from magistrate.problems import SettingsError, nearest
 
 FAILED = 1
 

@@ -19,12 +19,12 @@ from magistrate.cli.printing import (
     table,
     text,
 )
-from magistrate.evals.interventions import Budget, Effect
-from magistrate.evals.measure.statistics import Estimate
+from magistrate.config.diagnostics import SettingsError
+from magistrate.evals.metrics.statistics import Estimate
 from magistrate.evals.report.words import NONE, share
 from magistrate.evals.results import Run
-from magistrate.evals.tune import Tuned, tune
-from magistrate.problems import SettingsError
+from magistrate.evals.tuning.intervention_costs import Budget, Effect
+from magistrate.evals.tuning.tune import Tuned, tune
 
 
 def tune_rows(

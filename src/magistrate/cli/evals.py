@@ -13,9 +13,9 @@ from magistrate.cli.eval_run import run_cases
 from magistrate.cli.eval_show import compare_runs, report
 from magistrate.cli.eval_tune import tune_rows
 from magistrate.cli.printing import AsJson, console, pairs, print_json, refuse, table, text
+from magistrate.config.diagnostics import Problem, SettingsError
 from magistrate.evals.cases import Case, Dataset, load_cases
-from magistrate.problems import Problem, SettingsError
-from magistrate.settings import Settings
+from magistrate.settings.model import Settings
 
 app = typer.Typer(
     help="Measure a judge, a policy and settings on labelled cases.", no_args_is_help=True
@@ -48,7 +48,7 @@ def check_cases(paths: Paths, config: Config = None, as_json: AsJson = False) ->
 
     Exit codes: 0 every case is right; 2 something is wrong, with file and line.
     """
-    from magistrate.evals.oracle import unexpected
+    from magistrate.evals.labels import unexpected
 
     try:
         settings = Settings.load(config)

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from magistrate.cli.outline import EVIDENCE, disclosure, effective, holding
 from magistrate.cli.printing import (
     UNUSABLE,
     AsJson,
@@ -24,7 +23,8 @@ from magistrate.cli.printing import (
     table,
     text,
 )
-from magistrate.policy import (
+from magistrate.cli.summary import EVIDENCE, disclosure, effective, holding
+from magistrate.policy.model import (
     Clause,
     DisclosureRule,
     HighRiskUse,
@@ -33,7 +33,7 @@ from magistrate.policy import (
     Section,
     Source,
 )
-from magistrate.settings import Settings, SettingsError
+from magistrate.settings.model import Settings, SettingsError
 
 Rule = Section | Clause | PolicyException | HighRiskUse | DisclosureRule
 

@@ -21,9 +21,9 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from magistrate.decisions import disclosure_duty
-from magistrate.reviews import Review, ReviewError, ReviewRefused, ReviewStore
-from magistrate.settings import Settings, SettingsError
+from magistrate.core.decide import disclosure_duty
+from magistrate.settings.model import Settings, SettingsError
+from magistrate.storage.reviews import Review, ReviewError, ReviewRefused, ReviewStore
 
 REFUSED = 1
 UNUSABLE = 2

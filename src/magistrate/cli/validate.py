@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from magistrate.cli.outline import ORDERS, RELEASES, outline
 from magistrate.cli.printing import (
     AsJson,
     bullets,
@@ -20,7 +19,8 @@ from magistrate.cli.printing import (
     refuse,
     table,
 )
-from magistrate.settings import Settings, SettingsError
+from magistrate.cli.summary import ORDERS, RELEASES, outline
+from magistrate.settings.model import Settings, SettingsError
 
 _AUDIENCES = {"consumer": "consumers", "business": "businesses", "internal": "its own staff"}
 _STRATEGIES = {

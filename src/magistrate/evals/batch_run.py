@@ -20,17 +20,17 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from magistrate.core.offline import Trial
 from magistrate.evals.cases import Case
-from magistrate.evals.oracle import for_case
+from magistrate.evals.labels import for_case
 from magistrate.evals.results import Writer, read_json, result_of, write_json, wrong
 from magistrate.evals.run import Plan, Progress, Watcher, Work, begin, left_over
-from magistrate.judges.base import ModelReply
-from magistrate.judges.claude import Call, ClaudeJudge, Judgment
-from magistrate.judges.deliberation import Question
-from magistrate.messages import JSON, is_object
-from magistrate.prices import price_table
-from magistrate.trial import Trial
+from magistrate.judging.base import ModelReply
+from magistrate.judging.claude import Call, ClaudeJudge, Judgment
+from magistrate.judging.plan import Question
+from magistrate.judging.prices import price_table
 from magistrate.verdicts import JudgeInfo, Outcome, Screened, Usage, Verdict
+from magistrate.wire.messages import JSON, is_object
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic

@@ -20,14 +20,14 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator
 
-from magistrate.decisions import Disclosed
-from magistrate.documents import Document, Mark, read
-from magistrate.messages import JSON, is_array, is_object, text_of
-from magistrate.policy import Policy
-from magistrate.problems import Problem, SettingsError, Where, listed, nearest
-from magistrate.profile import AppProfile
-from magistrate.schema import Listed, Strict, Text, must_be, parsed
+from magistrate.config.diagnostics import Problem, SettingsError, Where, listed, nearest
+from magistrate.config.schema import Listed, Strict, Text, must_be, parsed
+from magistrate.config.yaml_document import Document, Mark, read
+from magistrate.core.decide import Disclosed
+from magistrate.policy.app_profile import AppProfile
+from magistrate.policy.model import Policy
 from magistrate.verdicts import Action, AnswerKind, Severity, Stage
+from magistrate.wire.messages import JSON, is_array, is_object, text_of
 
 Label = Literal["violated", "ok"]
 Split = Literal["dev", "test"]

@@ -20,13 +20,12 @@ from typing import IO, Any, Literal, NoReturn, cast
 
 from pydantic import TypeAdapter
 
-from magistrate.decisions import Decision
-from magistrate.documents import Document
+from magistrate.config.diagnostics import Problem, SettingsError
+from magistrate.config.schema import parsed
+from magistrate.config.yaml_document import Document
+from magistrate.core.decide import Decision
 from magistrate.evals.cases import Case, Dataset
-from magistrate.messages import JSON, is_object
-from magistrate.problems import Problem, SettingsError
-from magistrate.schema import parsed
-from magistrate.settings import Settings
+from magistrate.settings.model import Settings
 from magistrate.verdicts import (
     ACTIONS,
     GRADES,
@@ -37,6 +36,7 @@ from magistrate.verdicts import (
     Usage,
     Verdict,
 )
+from magistrate.wire.messages import JSON, is_object
 
 FORMAT = 1
 MANIFEST, SETTINGS, CASES, RESULTS = (

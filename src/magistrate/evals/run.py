@@ -20,8 +20,10 @@ from typing import Protocol
 import anyio
 
 from magistrate._version import __version__
+from magistrate.config.diagnostics import SettingsError
+from magistrate.core.offline import Trial
 from magistrate.evals.cases import Case, Dataset
-from magistrate.evals.oracle import for_case
+from magistrate.evals.labels import for_case
 from magistrate.evals.results import (
     CASES,
     FORMAT,
@@ -39,13 +41,11 @@ from magistrate.evals.results import (
     write_settings,
     wrong,
 )
-from magistrate.evals.sample import Sample
-from magistrate.judges.base import AskModelAsync, Judge
-from magistrate.messages import JSON, is_object
-from magistrate.problems import SettingsError
-from magistrate.settings import Settings
-from magistrate.trial import Trial
+from magistrate.evals.sampling import Sample
+from magistrate.judging.base import AskModelAsync, Judge
+from magistrate.settings.model import Settings
 from magistrate.verdicts import Failure, JudgeInfo, Outcome, Unavailable, Usage, Verdict, broken
+from magistrate.wire.messages import JSON, is_object
 
 PASSES = 4  # how often a case is asked about that the server had no time for
 # What may be over a minute later. All other failures are about the case, or about the set-up.

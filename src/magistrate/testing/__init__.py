@@ -35,7 +35,7 @@ from magistrate.testing.judge_script import (
     wrong_clause,
 )
 from magistrate.testing.judges import ScriptedJudge
-from magistrate.testing.profile import LatencyProfile
+from magistrate.testing.latency import LatencyProfile
 from magistrate.testing.replies import (
     Reply,
     citations,

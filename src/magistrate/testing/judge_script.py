@@ -11,16 +11,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias
 
-from magistrate.subjects import Part
 from magistrate.testing import replies
 from magistrate.testing.replies import JSON, Reply, checked, delayed, structured, text
 from magistrate.verdicts import AnswerKind, Grade, Severity, Stage
+from magistrate.wire.content import Part
 
 QUOTE = 60  # characters quoted where a rule names no words
 
 
 class ParsedPrompt(Protocol):
-    """What can be read back from a judge's prompt (see `magistrate.prompting.parse_prompt`).
+    """What can be read back from a judge's prompt (see `magistrate.judging.prompt.parse_prompt`).
 
     `groups` are what a screen may name; empty for a judgment.
     """

@@ -16,9 +16,8 @@ from typing import TypeAlias
 
 import anyio
 
-from magistrate.judges.base import AskModel, AskModelAsync
-from magistrate.settings import Settings
-from magistrate.subjects import Subject
+from magistrate.judging.base import AskModel, AskModelAsync
+from magistrate.settings.model import Settings
 from magistrate.testing.judge_script import judged_parts_with
 from magistrate.verdicts import (
     Failure,
@@ -31,6 +30,7 @@ from magistrate.verdicts import (
     Usage,
     Verdict,
 )
+from magistrate.wire.content import Subject
 
 Script: TypeAlias = Callable[[Subject], Outcome]
 

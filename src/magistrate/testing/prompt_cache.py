@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
-from magistrate.prices import min_cacheable
+from magistrate.judging.prices import min_cacheable
 from magistrate.testing.events import characters, count_tokens
 from magistrate.testing.replies import JSON
 

@@ -19,7 +19,7 @@ import httpx2
 from magistrate.testing import judge_script, prompt_cache
 from magistrate.testing.events import Asked, count_tokens, dump
 from magistrate.testing.judge_script import Judge, Judgement, ParsedPrompt
-from magistrate.testing.profile import LatencyProfile
+from magistrate.testing.latency import LatencyProfile
 from magistrate.testing.prompt_cache import PromptCache
 from magistrate.testing.replies import JSON, ErrorReply, Replies, Reply, When, checked, error
 from magistrate.testing.validation import complaint, last_user_text
@@ -271,6 +271,6 @@ def _object(content: bytes) -> JSON | None:
 
 
 def _parse_prompt(body: JSON) -> ParsedPrompt | None:
-    from magistrate.prompting import parse_prompt  # here: it reads the prompt's templates
+    from magistrate.judging.prompt import parse_prompt  # here: it reads the prompt's templates
 
     return parse_prompt(body)

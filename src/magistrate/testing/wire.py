@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias, assert_never
 
 from magistrate.testing.events import Asked, dump, error_body, events, frame, message, request_id
-from magistrate.testing.profile import LatencyProfile
+from magistrate.testing.latency import LatencyProfile
 from magistrate.testing.replies import (
     JSON,
     Delayed,

@@ -16,11 +16,11 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from magistrate.evals.measure.compare import Comparison
-from magistrate.evals.measure.curves import DETECTED_FROM, Group
-from magistrate.evals.measure.metrics import Metrics
-from magistrate.evals.measure.statistics import Interval, Rate
-from magistrate.evals.report import conduct as done
+from magistrate.evals.metrics.compare import Comparison
+from magistrate.evals.metrics.curves import DETECTED_FROM, Group
+from magistrate.evals.metrics.metrics import Metrics
+from magistrate.evals.metrics.statistics import Interval, Rate
+from magistrate.evals.report import action_tables as done
 from magistrate.evals.report import tables
 from magistrate.evals.report.cases import case_data, embedded
 from magistrate.evals.report.charts import Charts, Mark

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 from magistrate.evals.cases import Case, Label
-from magistrate.evals.measure.compare import Comparison
-from magistrate.evals.measure.conduct import decided, expected, handled, level_of
-from magistrate.evals.measure.curves import FAILED, LEVELS, detected
-from magistrate.evals.measure.metrics import label_of
+from magistrate.evals.metrics.action_metrics import decided, expected, handled, level_of
+from magistrate.evals.metrics.compare import Comparison
+from magistrate.evals.metrics.curves import FAILED, LEVELS, detected
+from magistrate.evals.metrics.metrics import label_of
 from magistrate.evals.results import Result, Run
-from magistrate.messages import JSON, blocks, is_object
-from magistrate.policy import Policy
+from magistrate.policy.model import Policy
+from magistrate.wire.messages import JSON, blocks, is_object
 
 OutcomeWord = Literal["right", "missed", "alarm", "failed", "unlabelled"]
 LONGEST_DATA = 2_000  # characters of one string in a block that is no text; base64, mostly

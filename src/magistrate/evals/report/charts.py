@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from magistrate.evals.measure.statistics import Interval
+from magistrate.evals.metrics.statistics import Interval
 
 # altair takes no CSS variables, so these stand for them until the SVG is there.
 _INK, _GRID, _SERIES = "#010101", "#010102", ("#010103", "#010104")

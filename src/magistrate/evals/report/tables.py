@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import urlencode
 
-from magistrate.evals.measure.curves import DETECTED_FROM, Group, RecallAt, Scores
-from magistrate.evals.measure.metrics import MIN_NAMED, Metrics
-from magistrate.evals.measure.statistics import Rate
+from magistrate.evals.metrics.curves import DETECTED_FROM, Group, RecallAt, Scores
+from magistrate.evals.metrics.metrics import MIN_NAMED, Metrics
+from magistrate.evals.metrics.statistics import Rate
 from magistrate.evals.report.words import NONE, estimate, share
 from magistrate.evals.results import Run
 from magistrate.verdicts import GRADES

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from magistrate.evals.measure.compare import Comparison
-from magistrate.evals.measure.curves import Group
-from magistrate.evals.measure.metrics import Metrics
-from magistrate.evals.measure.paired import Compared
-from magistrate.evals.measure.statistics import ALPHA, Estimate, Interval, Rate, needed
+from magistrate.evals.metrics.compare import Comparison
+from magistrate.evals.metrics.curves import Group
+from magistrate.evals.metrics.metrics import Metrics
+from magistrate.evals.metrics.paired import Compared
+from magistrate.evals.metrics.statistics import ALPHA, Estimate, Interval, Rate, needed
 from magistrate.evals.results import Run
-from magistrate.policy import Policy
+from magistrate.policy.model import Policy
 
 NONE = "–"  # where there is nothing to take a share of
 FEW = 20  # violating cases of a section, below which it is not named among the weakest

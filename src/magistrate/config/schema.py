@@ -1,0 +1,291 @@
+"""How a schema meets a person's file: the strict base of all models, and its errors in words.
+
+Nothing is coerced: `"true"` and `yes` are not booleans, `1` is not text. What pydantic finds
+becomes `Problem`s that say what was found, what is allowed and which allowed word is nearest.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_origin
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import Strict as StrictType
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from magistrate.config.diagnostics import Problem, Where, closest, described, listed, nearest
+from magistrate.config.yaml_document import Document
+
+T = TypeVar("T")
+M = TypeVar("M", bound="Strict")
+
+OWN_FILE = "stands in a file of its own"  # in an `Annotated`: none of its keys belong in this file
+Listed = Annotated[tuple[T, ...], StrictType(False)]  # a YAML list; strictness holds for its items
+
+
+class Strict(BaseModel):
+    """Frozen, nothing unknown, nothing coerced."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def __copy__(self: M) -> M:
+        twin = super().__copy__()
+        values = cast("dict[str, Any]", twin.__dict__)
+        for name in set(values) - set(type(twin).model_fields):
+            del values[name]  # what `cached_property` computed for the original
+        return twin
+
+
+def must_be(allowed: str) -> PydanticCustomError:
+    """The error of a validator of ours: the words say what is allowed, `found` is added."""
+    return PydanticCustomError("must_be", "{allowed}", {"allowed": allowed})
+
+
+def _text(value: str) -> str:
+    if not value.strip():
+        raise must_be("text that is not blank")
+    if any("\ud800" <= char <= "\udfff" for char in value):  # half a character: not encodable
+        raise must_be("text that is whole Unicode")
+    return value
+
+
+def _word(value: str) -> str:
+    if not (value.isascii() and value.replace("_", "a").isalpha() and value.islower()):
+        raise must_be("one word of small letters and underscores")
+    return value
+
+
+Text = Annotated[str, AfterValidator(_text)]
+Word = Annotated[str, AfterValidator(_word)]
+
+
+def parsed(model: type[M], document: Document) -> tuple[M | None, list[Problem], frozenset[str]]:
+    """Validate a document: (value, problems, top-level keys with a problem in them).
+
+    With problems the value is what remains when the wrong parts are left out, so that a caller
+    can go on looking for others; it is None where nothing can be left out.
+    """
+    data = _copied(document.data)
+    if not isinstance(data, dict):
+        found = document.written(()) or described(document.data)
+        message = f"found {found}; the file must be a mapping (key: value)"
+        return None, [*document.problems, document.problem((), message)], frozenset()
+    problems = list(document.problems)
+    broken = set[str]()
+    mistyped = set[Where]()
+    first_round = True
+    while True:
+        try:
+            return model.model_validate(data), problems, frozenset(broken)
+        except ValidationError as error:
+            details = error.errors(include_url=False)
+        if first_round:
+            mistyped = _mistyped(model, data, details)
+        for detail in details:
+            where = _place(document.data, detail["loc"])
+            broken.update(str(part) for part in where[:1])
+            if first_round and not _follows(detail, where, mistyped):
+                problems.append(_problem(model, document, detail, where))
+            if not _leave_out(data, where[:-1] if detail["type"] == "missing" else where):
+                return None, problems, frozenset(broken)
+        first_round = False
+
+
+def _mistyped(model: type[BaseModel], data: Any, details: list[ErrorDetails]) -> set[Where]:
+    """The keys that unknown ones of the same mapping are probably meant to be."""
+    found = set[Where]()
+    for detail in details:
+        if detail["type"] == "extra_forbidden":
+            *inside, word = _place(data, detail["loc"])
+            owner = _model_at(model, tuple(inside))
+            meant = closest(word, _keys(owner)) if owner else None
+            if owner and meant and _home(owner, str(word)) is None:
+                found.add((*inside, meant))
+    return found
+
+
+def _follows(detail: ErrorDetails, where: Where, mistyped: set[Where]) -> bool:
+    """Whether a problem is only what another one leads to."""
+    if detail["type"] == "missing":
+        return where in mistyped
+    # Wrong items do not count for pydantic, which then finds too few of them.
+    found: Any = detail["input"]
+    return detail["type"] == "too_short" and len(found) >= detail.get("ctx", {})["min_length"]
+
+
+def _place(data: Any, where: Where) -> Where:
+    """`where` without pydantic's mark of a wrong key, unless the document has such a key."""
+    if where[-1:] != ("[key]",):
+        return where
+    for part in where:
+        if isinstance(data, list) and isinstance(part, int):
+            data = cast("list[Any]", data)[part]
+        elif isinstance(data, dict) and part in data:
+            data = cast("dict[Any, Any]", data)[part]
+        else:
+            return where[:-1]
+    return where
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in cast("dict[Any, Any]", value).items()}
+    return value  # lists are left out whole, and models that came in are what they are
+
+
+def _leave_out(data: Any, where: Where) -> bool:
+    """Remove what is at `where`, or the list it stands in: indices must keep their meaning."""
+    lists = [i for i, part in enumerate(where) if isinstance(part, int)]
+    where = where[: lists[0]] if lists else where
+    if not where:
+        return False
+    for part in where[:-1]:
+        if not isinstance(data, dict) or part not in data:
+            return True  # went with an earlier one
+        data = cast("dict[Any, Any]", data)[part]
+    if isinstance(data, dict):
+        cast("dict[Any, Any]", data).pop(where[-1], None)
+    return True
+
+
+def _problem(
+    model: type[BaseModel], document: Document, detail: ErrorDetails, where: Where
+) -> Problem:
+    key_is_wrong = where != detail["loc"]
+    found = document.written(where) or described(detail["input"])
+    if key_is_wrong:
+        found = f"the key '{where[-1]}'"
+    match detail["type"]:
+        case "extra_forbidden":
+            known = [] if (owner := _model_at(model, where[:-1])) is None else _keys(owner)
+            word = str(where[-1])
+            if owner and (home := _home(owner, word)):
+                there = (*where[:-1], home) in document.marks
+                message = f"'{word}' belongs under '{home}'{': indent it' if there else ''}"
+            else:
+                allowed = f"allowed here: {listed(known)}{nearest(word, known)}"
+                message = f"unknown key '{word}'; {allowed}"
+            key_is_wrong = True
+        case "missing":
+            owner = _model_at(model, where[:-1])
+            field = owner.model_fields.get(str(where[-1])) if owner else None
+            words = _words(field.annotation) if field else ()
+            allowed = f"; allowed: {listed(words)}" if words else ""
+            message = f"this key is missing{allowed}"
+        case "literal_error":
+            words = _words(_annotation_at(model, where, of_key=key_is_wrong))
+            message = f"found {found}; allowed: {listed(words)}{nearest(detail['input'], words)}"
+        case "bool_type":
+            hint = {"yes": "true", "on": "true", "no": "false", "off": "false"}.get(
+                str(detail["input"]).lower(), ""
+            )
+            hint = f"; did you mean '{hint}'?" if hint else ""
+            message = f"found {found}; allowed: true or false{hint}"
+        case "tuple_type" | "list_type":
+            allowed = _list_expected(_annotation_at(model, where), document.written(where))
+            message = f"found {found}; allowed: {allowed}"
+        case "model_type" | "dict_type" | "model_attributes_type":
+            allowed = _mapping_expected(_model_at(model, where), detail["input"])
+            message = f"found {found}; allowed: {allowed}"
+        case _:
+            message = f"found {found}; allowed: {_allowed(detail)}"
+    return document.problem(where, message, on_key=key_is_wrong)
+
+
+def _allowed(detail: ErrorDetails) -> str:
+    context = detail.get("ctx", {})
+    match detail["type"]:
+        case "must_be" | "value_error":
+            return str(context.get("allowed", detail["msg"]))
+        case "string_type" | "string_unicode":
+            return "text (in quotes, if it looks like a number)"
+        case "int_type" | "int_from_float":
+            return "a whole number, written without leading zeros or underscores"
+        case "float_type" | "finite_number":
+            return "a number, written without leading zeros or underscores"
+        case "greater_than":
+            return f"a number greater than {context['gt']:g}"
+        case "greater_than_equal":
+            return f"a number not below {context['ge']:g}"
+        case "less_than_equal":
+            return f"a number not above {context['le']:g}"
+        case "too_short":
+            return f"at least {context['min_length']} in the list"
+        case _:
+            return detail["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+
+
+def _list_expected(annotation: Any, written: str | None) -> str:
+    sequence = _find(annotation, tuple)
+    item = _find(get_args(sequence)[0], BaseModel) if sequence else None
+    if item is not None:
+        return f"a list of mappings with the keys {listed(_keys(item))}"
+    return f"a list, such as [{written}]" if written not in (None, "nothing") else "a list"
+
+
+def _mapping_expected(model: type[BaseModel] | None, found: object) -> str:
+    """What a mapping of this model looks like, by the keys under which `found` could stand."""
+    if model is None:
+        return "a mapping (key: value)"
+    fits = [
+        f"{name}: {found}"
+        for name, field in model.model_fields.items()
+        if isinstance(found, str) and found in _words(field.annotation)
+    ]
+    if fits:
+        return f"a mapping, such as {{{listed(fits)}}}"
+    return f"a mapping (key: value) with keys such as {listed(_keys(model)[:4])}"
+
+
+def _home(owner: type[BaseModel], word: str) -> str | None:
+    """The key of `owner` whose mapping has `word` as a key."""
+    for name, field in owner.model_fields.items():
+        inner = None if OWN_FILE in field.metadata else _find(field.annotation, BaseModel)
+        if inner is not None and word in inner.model_fields:
+            return name
+    return None
+
+
+def _keys(model: type[BaseModel]) -> list[str]:
+    return list(model.model_fields)
+
+
+def _annotation_at(model: type[BaseModel], where: Where, *, of_key: bool = False) -> Any:
+    """The annotation that governs the value (or, in a free mapping, the key) at `where`."""
+    annotation: Any = model
+    for depth, part in enumerate(where):
+        if (owner := _find(annotation, BaseModel)) is not None and isinstance(part, str):
+            field = owner.model_fields.get(part)
+            annotation = field.annotation if field else None
+        elif (mapping := _find(annotation, dict)) is not None:
+            last = depth == len(where) - 1
+            annotation = get_args(mapping)[0 if of_key and last else 1]
+        elif (sequence := _find(annotation, tuple)) is not None:
+            annotation = get_args(sequence)[0]
+        else:
+            return None
+    return annotation
+
+
+def _model_at(model: type[BaseModel], where: Where) -> type[BaseModel] | None:
+    return _find(_annotation_at(model, where), BaseModel)
+
+
+def _find(annotation: Any, kind: type) -> Any:
+    """The outermost model, dict or tuple in an annotation such as `Annotated[X | None, ...]`."""
+    origin = get_origin(annotation)
+    if origin is kind:
+        return annotation
+    if origin in (dict, tuple):
+        return None
+    if isinstance(annotation, type) and issubclass(annotation, kind):
+        return annotation
+    return next((hit for arg in get_args(annotation) if (hit := _find(arg, kind))), None)
+
+
+def _words(annotation: Any) -> tuple[str, ...]:
+    """The words of the `Literal`s in an annotation."""
+    if get_origin(annotation) is Literal:
+        return tuple(str(word) for word in get_args(annotation))
+    if get_origin(annotation) in (dict, tuple):
+        return ()
+    return tuple(word for arg in get_args(annotation) for word in _words(arg))

@@ -1,0 +1,1 @@
+"""The story of one exchange. No I/O, no clock, no SDK, no storage."""

@@ -1,0 +1,222 @@
+"""What the flow asks of an edge, and what it hears back.
+
+The flow yields effects and is sent their replies; it never does I/O itself. Each edge performs
+them in its own way: on the caller's thread, in an event loop, in a gateway. Replies are typed by
+`perform`, so a driver that answers wrongly is the only place where a type can be wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
+
+from magistrate.core.decide import Decision, Upstream
+from magistrate.verdicts import Outcome
+from magistrate.wire.content import Subject
+from magistrate.wire.messages import JSON
+
+T = TypeVar("T")
+
+
+class Effect(Generic[T]):
+    """Something an edge does for the flow; T is what it answers."""
+
+    __slots__ = ()
+
+
+# --- what can happen ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Upstream answered. `ok`: a 2xx status. `sse`: the body is a stream of server-sent events."""
+
+    ok: bool
+    sse: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Bytes of the upstream body, decoded of any content encoding."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The upstream body ended as bodies do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The upstream call failed with an exception, before or within the body."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A judge answered, or its deadline passed."""
+
+    ticket: str
+    outcome: Outcome
+
+
+Happening: TypeAlias = Head | Chunk | End | Failed | Heard
+
+
+# --- what the flow asks for -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Recall(Effect[frozenset[str]]):
+    """Which of these digests are on record?"""
+
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Remember(Effect[None]):
+    """Put these digests on record."""
+
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask(Effect[None]):
+    """Start judging and return at once; the answer comes as `Heard` with the same ticket.
+
+    `fatal` tells, without waiting for the flow, whether an outcome makes the upstream call
+    pointless. An edge that cannot wait for two things at once uses it to wake itself up.
+    """
+
+    ticket: str
+    subject: Subject
+    fatal: Callable[[Outcome], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Forward(Effect[None]):
+    """Start the upstream call and return at once. None: with the request exactly as it came."""
+
+    body: JSON | None
+
+
+@dataclass(frozen=True, slots=True)
+class Next(Effect[Happening]):
+    """Wait for whatever comes first. With `read=False` the upstream body is left alone."""
+
+    read: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel(Effect[Upstream]):
+    """Give up the upstream call; says how far it had got."""
+
+
+@dataclass(frozen=True, slots=True)
+class Store(Effect[str]):
+    """Put an answer into the review queue, durably, before anybody is told; its review id."""
+
+    domains: tuple[str, ...]
+    request: JSON
+    message: JSON
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class KeepThread(Effect[None]):
+    """The provider now holds this conversation under the id of its last message."""
+
+    message_id: str
+    conversation: JSON
+
+
+@dataclass(frozen=True, slots=True)
+class KeepBatch(Effect[None]):
+    """The provider took a batch: its questions, and refusals for the entries left out, by id."""
+
+    batch_id: str
+    questions: dict[str, JSON]
+    omitted: dict[str, JSON]
+
+
+@dataclass(frozen=True, slots=True)
+class RecallBatch(Effect[tuple[dict[str, JSON], dict[str, JSON]]]):
+    """What was kept of a batch: questions and refusals; empty for one that this process does not
+    know."""
+
+    batch_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settle(Effect[None]):
+    """The decision is final: write it to the audit and to the client's record."""
+
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Relay(Effect[None]):
+    """Give the caller the upstream response as it is; its body was not read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Effect[None]):
+    """Give the caller this JSON message. `ours`: it is not a (changed) upstream response."""
+
+    message: JSON
+    public: JSON
+    ours: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Open(Effect[None]):
+    """Begin an event stream to the caller. `ours`: there is no upstream stream behind it."""
+
+    public: JSON
+    ours: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Write(Effect[None]):
+    """Hand these bytes to the caller."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse(Effect[None]):
+    """End by raising: `blocked`, `held`, or `unavailable`.
+
+    `entries`: the decisions of a batch's entries that are the cause, by `custom_id`.
+    """
+
+    kind: Literal["blocked", "held", "unavailable"]
+    decision: Decision
+    entries: dict[str, Decision] = field(default_factory=dict[str, Decision])
+
+
+@dataclass(frozen=True, slots=True)
+class Decline(Effect[None]):
+    """End with an error response of the API's own shape, without sending the request."""
+
+    status: int
+    body: JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Reraise(Effect[None]):
+    """End by raising what upstream raised, unchanged."""
+
+    error: BaseException
+
+
+Flow: TypeAlias = Generator[Effect[Any], Any, T]
+
+
+def perform(effect: Effect[T]) -> Flow[T]:
+    """Yield one effect; the driver's reply comes back precisely typed."""
+    reply: T = yield effect
+    return reply

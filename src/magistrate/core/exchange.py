@@ -1,0 +1,182 @@
+"""One request and what has become of it so far: the state a flow carries, and its record.
+
+Pure. The edge makes an `Exchange`; the flow fills it in; `decision()` is its record at any time,
+so an exchange that is abandoned half way has one too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from magistrate.core.decide import (
+    Decision,
+    Disclosed,
+    JudgeFailure,
+    Ruling,
+    Upstream,
+    disclosure_duty,
+    retainable,
+    rule,
+    stricter,
+)
+from magistrate.core.history import Conversation
+from magistrate.settings.model import Settings
+from magistrate.verdicts import Finding, JudgeInfo, Outcome, Stage, Unavailable, Usage, Verdict
+from magistrate.wire.content import Uninspected
+from magistrate.wire.digests import Digests
+from magistrate.wire.messages import JSON, asks_for_structure, text_of
+
+
+@dataclass(slots=True)
+class Hearing:
+    """One stage: what the judge said, and what nobody could read."""
+
+    asked: int = 0
+    outcomes: list[Outcome] = field(default_factory=list[Outcome])
+    uninspected: tuple[Uninspected, ...] = ()
+
+    def findings(self) -> tuple[Finding, ...]:
+        """Every finding, each once."""
+        return tuple(dict.fromkeys(found for each in self.outcomes for found in each.findings))
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a judge was asked who has not answered."""
+        return len(self.outcomes) < self.asked
+
+    @property
+    def heard_in_full(self) -> bool:
+        """Whether no judge was missing."""
+        return not any(isinstance(outcome, Unavailable) for outcome in self.outcomes)
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request on its way. `judge` is who would be asked, for a record without a verdict.
+
+    `body` is the whole conversation, also where the request itself only continues one.
+    """
+
+    id: str
+    body: JSON
+    settings: Settings
+    digests: Digests
+    judge: JudgeInfo
+    stream: bool
+    threaded: bool = False  # the provider holds the turns before this request's own
+    in_batch: bool = False
+    input: Hearing = field(default_factory=Hearing)
+    output: Hearing = field(default_factory=Hearing)
+    ruling: Ruling = field(default_factory=lambda: Ruling("input"))
+    ruled: bool = False  # whether `ruling` says anything yet
+    upstream: Upstream = "not_sent"
+    disclosed: Disclosed | None = None
+    review_id: str | None = None
+    platform: JSON | None = None
+
+    @property
+    def model(self) -> str:
+        """The model the caller asked for."""
+        return str(self.body.get("model") or "")
+
+    @property
+    def structured(self) -> bool:
+        """Whether the answer will be parsed as JSON, so that no text of ours may join it."""
+        return asks_for_structure(self.body)
+
+    @property
+    def held_whole(self) -> bool:
+        """Whether a streamed answer is released in one piece or not at all."""
+        return self.structured or self.settings.release == "message"
+
+    def rule(self, stage: Stage, *, can_act: bool = False) -> Ruling:
+        """Decide a stage from what is known of it. The strictest stage decides the exchange."""
+        hearing = self.input if stage == "input" else self.output
+        found = rule(self.settings, stage, hearing.outcomes, hearing.uninspected, can_act=can_act)
+        findings = (*self.input.findings(), *self.output.findings())
+        if found.action == "hold" and not retainable(self.settings, findings):
+            # To hold an answer is to store it with its question, which must not be kept at all.
+            found = replace(found, action="block", domains=())
+        self.ruling, self.ruled = stricter(self.ruling, found), True
+        return found
+
+    def disclosure_due(self, talk: Conversation, answer: JSON | None) -> str | None:
+        """The disclosure text that is still needed; notes a duty that is met or cannot be.
+
+        `answer` is as much as has been judged of what the caller will see; None for a notice of
+        ours, which says nothing of the kind in words of its own.
+        """
+        duty = disclosure_duty(self.settings)
+        if not duty.owed:
+            return None
+        if duty.text is None:
+            self.disclosed = "owed"
+            return None
+        said = answer is not None and (
+            duty.text in text_of(answer.get("content"))
+            or (duty.own_words and any(_discloses(outcome) for outcome in self.output.outcomes))
+        )
+        self.disclosed = "present" if said or talk.carries(duty.text) else None
+        return None if self.disclosed else duty.text
+
+    def disclose_in_notice(self, talk: Conversation) -> str | None:
+        """The disclosure for a refusal or notice of ours."""
+        text = self.disclosure_due(talk, None)
+        if text is None:
+            return None
+        self.disclosed = "owed" if self.structured else "added"
+        return None if self.structured else text
+
+    def abandoned(self) -> Decision:
+        """The record where the caller left, or an error ended the request: as of now, and whose
+        verdict was not waited for. What no judge allowed was not given out, so it is no `allow`.
+        """
+        left = "nobody waited for the verdict"
+        for stage, hearing in self._stages():
+            if hearing.waiting or (stage == "input" and not self.ruled):
+                hearing.outcomes.append(Unavailable("error", self.judge, left))
+                if self.upstream != "streamed":
+                    missing = Ruling(stage, "block", unavailable=True)
+                    self.ruling = stricter(self.ruling, missing)
+        if self.upstream == "streamed":
+            self.upstream = "cancelled"
+        return self.decision()
+
+    def _stages(self) -> tuple[tuple[Stage, Hearing], ...]:
+        return ("input", self.input), ("output", self.output)
+
+    def decision(self) -> Decision:
+        """The record as of now. The edge adds the time it took."""
+        settings = self.settings
+        failures: list[JudgeFailure] = []
+        usage = Usage()
+        judge = self.judge
+        for stage, hearing in self._stages():
+            for outcome in hearing.outcomes:
+                usage, judge = usage + outcome.usage, outcome.judge
+                if isinstance(outcome, Unavailable):
+                    failures.append(JudgeFailure(stage, outcome.reason, outcome.detail))
+        return Decision(
+            id=self.id,
+            action=self.ruling.action,
+            disclosure=self.disclosed,
+            stage=self.ruling.stage,
+            policy=settings.policy.ref,
+            policy_hash=settings.policy.hash,
+            settings_hash=settings.hash,
+            app=settings.app.name if settings.app else None,
+            judge=judge,
+            findings=(*self.input.findings(), *self.output.findings()),
+            review_id=self.review_id,
+            domains=self.ruling.domains if self.ruling.action == "hold" else (),
+            uninspected=(*self.input.uninspected, *self.output.uninspected),
+            judge_failures=tuple(failures),
+            upstream=self.upstream,
+            usage=usage,
+            shadow=self.ruling.shadowed,
+            platform=self.platform,
+        )
+
+
+def _discloses(outcome: Outcome) -> bool:
+    return isinstance(outcome, Verdict) and outcome.discloses_ai

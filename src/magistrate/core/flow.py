@@ -1,0 +1,212 @@
+"""The way of one exchange, from request to answer, told once for every edge.
+
+A generator that yields effects and is sent what happened. It does no I/O, has no clock and logs
+nothing. Rules live elsewhere: what is judged in `conversation` and `subjects`, what a verdict means
+in `decisions`, what the caller reads in `enforcement`, what a stream may release in `windows`. The
+story goes on in `streaming` (an answer as it is written) and closes in `endings`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from dataclasses import replace
+
+from magistrate.core.decide import Ruling
+from magistrate.core.effects import (
+    Answer,
+    Cancel,
+    Chunk,
+    Decline,
+    End,
+    Failed,
+    Flow,
+    Forward,
+    Head,
+    Heard,
+    Next,
+    Recall,
+    Relay,
+    Remember,
+    Reraise,
+    perform,
+)
+from magistrate.core.exchange import Exchange
+from magistrate.core.history import Conversation
+from magistrate.core.outcomes import allowed_marks, blocked_marks, conclude, refuse, settle
+from magistrate.core.questions import about_answer, ask
+from magistrate.core.streaming import answer_stream
+from magistrate.verdicts import Outcome, Unavailable
+from magistrate.wire.content import Part, Subject, Uninspected, as_context
+from magistrate.wire.messages import JSON, acts_on_the_provider, is_object
+
+# How much of a stream is read ahead while the input is still being judged, in bytes.
+_READ_AHEAD = 256 * 1024
+# Characters that are read for disguises in well under a second or two, whatever is in them.
+_READ_AT_ONCE = 200_000
+
+
+def moderate(exchange: Exchange) -> Flow[None]:
+    """Take one request to its end: an answer, a refusal, or an exception the edge raises."""
+    settings = exchange.settings
+    talk = Conversation.of(exchange.body, exchange.digests, redact=settings.history == "redact")
+    talk = replace(talk, known=(yield from perform(Recall(talk.keys()))))
+    subject, unread = talk.read()
+    exchange.input.uninspected = (*exchange.input.uninspected, *unread)
+    can_act = acts_on_the_provider(exchange.body)
+    first = settings.input_check == "before" or can_act or talk.floor_found
+    # A blocked turn never got into a thread, so there is nothing to redact in one.
+    body = None if exchange.threaded else talk.forwarded()
+
+    asked = any(part.judged for part in subject.parts)
+    if asked:
+        yield from perform(ask(exchange, "input", subject, "input"))
+    if not first:
+        yield from perform(Forward(body))
+        exchange.upstream = "cancelled"  # unless it gets further
+    inbox: deque[Chunk | End | Failed] = deque()
+    head: Head | Failed | None = None
+    if asked:
+        head = yield from _hear_input(exchange, subject, inbox, forwarded=not first)
+    ruling = exchange.rule("input", can_act=can_act)
+
+    if ruling.action == "block":
+        exchange.upstream = yield from perform(Cancel())
+        yield from refuse(exchange, talk, ruling, marks=blocked_marks(exchange, talk, ruling))
+        return
+    if exchange.input.heard_in_full:
+        yield from perform(Remember(allowed_marks(exchange, talk, ruling)))
+
+    if first:
+        yield from perform(Forward(body))
+        exchange.upstream = "cancelled"
+    while head is None:
+        happened = yield from perform(Next(read=True))
+        if isinstance(happened, Head | Failed):
+            head = happened
+    question = subject.parts
+    if exchange.input.heard_in_full:
+        question = tuple(map(as_context, question))
+    match head:
+        case Failed(error):
+            yield from settle(exchange)
+            yield from perform(Reraise(error))
+        case Head(ok=False):
+            exchange.upstream = "completed"
+            yield from settle(exchange)
+            yield from perform(Relay())
+        case Head(sse=True):
+            yield from answer_stream(exchange, talk, question, inbox)
+        case Head() if exchange.stream:
+            exchange.upstream = yield from perform(Cancel())
+            exchange.output.uninspected = (Uninspected("response", "unknown_block"),)
+            yield from refuse(exchange, talk, exchange.rule("output"))
+        case Head():
+            yield from _answer_json(exchange, talk, question, inbox)
+
+
+def decline_thread(exchange: Exchange) -> Flow[None]:
+    """Answer as the API does for a thread it does not have (its error `thread_not_found`)."""
+    exchange.ruling = Ruling("input", "block")
+    yield from settle(exchange)
+    error: JSON = {
+        "type": "not_found_error",
+        "message": "This conversation is not known to magistrate; send it whole.",
+        "details": {"error_code": "thread_not_found"},
+    }
+    yield from perform(Decline(404, {"type": "error", "error": error}))
+
+
+def _as_provoked(outcome: Outcome, subject: Subject) -> Outcome:
+    """A timeout over a text so long that reading it may have taken the time is no outage: whoever
+    wrote the text can bring it about, so it must not fail open as one."""
+    late = isinstance(outcome, Unavailable) and outcome.reason == "timeout"
+    size = sum(len(part.text) for part in subject.parts if part.judged) if late else 0
+    if not late or size <= _READ_AT_ONCE:
+        return outcome
+    return replace(outcome, reason="too_long", detail=f"{size:,} characters took too long to judge")
+
+
+def _hear_input(
+    exchange: Exchange,
+    subject: Subject,
+    inbox: deque[Chunk | End | Failed],
+    *,
+    forwarded: bool,
+) -> Flow[Head | Failed | None]:
+    """Wait for the input's verdict; whatever upstream says meanwhile is kept, not acted on."""
+    head: Head | Failed | None = None
+    size = 0
+    over = not forwarded
+    while True:
+        happened = yield from perform(Next(read=not over and size < _READ_AHEAD))
+        match happened:
+            case Heard(outcome=outcome):
+                exchange.input.outcomes.append(_as_provoked(outcome, subject))
+                return head
+            case Head(ok=ok):
+                head = happened
+                over = not ok  # an error is handed on unread
+            case Failed() if head is None:
+                head, over = happened, True
+            case Chunk(data):
+                inbox.append(happened)
+                size += len(data)
+            case End() | Failed():
+                inbox.append(happened)
+                over = True
+
+
+# --- an answer in one piece -----------------------------------------------------------------------
+
+
+def _answer_json(
+    exchange: Exchange,
+    talk: Conversation,
+    question: tuple[Part, ...],
+    inbox: deque[Chunk | End | Failed],
+) -> Flow[None]:
+    body = bytearray()
+    while True:
+        happened = inbox.popleft() if inbox else (yield from perform(Next(read=True)))
+        match happened:
+            case Chunk(data):
+                body += data
+            case Failed(error):
+                yield from settle(exchange)
+                yield from perform(Reraise(error))
+                return
+            case End():
+                break
+            case Head() | Heard():
+                pass
+    exchange.upstream = "completed"
+    message = _parsed(bytes(body))
+    if message is None:
+        exchange.output.uninspected = (Uninspected("response", "unknown_block"),)
+        message = {}
+    ruling = yield from _hear_output(exchange, question, message)
+    given = yield from conclude(exchange, talk, ruling, message)
+    ours = ruling.action in ("block", "hold")
+    yield from perform(Answer(given, given["moderation"], ours))
+
+
+def _parsed(body: bytes) -> JSON | None:
+    try:
+        found: object = json.loads(body)
+    except ValueError:
+        return None
+    return found if is_object(found) and isinstance(found.get("content"), list) else None
+
+
+def _hear_output(exchange: Exchange, question: tuple[Part, ...], message: JSON) -> Flow[Ruling]:
+    """Judge a whole answer together with its question, and wait."""
+    asking = about_answer(exchange, question, message, "output")
+    if asking is not None:
+        yield from perform(asking)
+        while True:
+            happened = yield from perform(Next(read=False))
+            if isinstance(happened, Heard):
+                exchange.output.outcomes.append(happened.outcome)
+                break
+    return exchange.rule("output")

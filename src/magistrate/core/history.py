@@ -1,0 +1,252 @@
+"""A request's turns next to what is on record about them: context, to be judged, or blocked.
+
+Pure. A turn is mere context only if this exact conversation up to it was allowed before. A turn
+that was blocked before is replaced by a placeholder, so that it neither travels upstream nor blocks
+the rest of the conversation; the question being asked now is never treated so, it is judged.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from magistrate.wire.content import Part, Role, Subject, Uninspected, as_context, read_request
+from magistrate.wire.digests import Digests
+from magistrate.wire.messages import (
+    JSON,
+    PLACEHOLDER,
+    is_object,
+    redacted,
+    returned_forms,
+    text_of,
+    turns,
+)
+
+_TURN = re.compile(r"messages\[(\d+)\]")
+
+
+def _is_of_system(turn: object) -> bool:
+    return is_object(turn) and turn.get("role") == "system"
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What can be on record about a conversation up to one of its turns."""
+
+    allowed: str
+    blocked: str
+    floor: str
+
+    @classmethod
+    def of(cls, prefix: str) -> Marks:
+        """The marks of a conversation, by its digest."""
+        return cls(_mark("allowed", prefix), _mark("blocked", prefix), _mark("floor", prefix))
+
+
+def _mark(kind: str, *about: object) -> str:
+    """What is put on record: a digest and what is said of it. The digest is keyed already, so that
+    another one over it would hide nothing more."""
+    return " ".join((kind, *map(str, about)))
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """A request, read. `known` is the subset of `keys()` that is on record.
+
+    `prefixes` are the digests of the conversation before its first turn and up to each turn,
+    `marks` what is kept of the latter.
+    """
+
+    body: JSON
+    digests: Digests
+    redact: bool
+    prefixes: tuple[str, ...]
+    marks: tuple[Marks, ...]
+    places: dict[str, list[Part | Uninspected]]
+    system_key: str
+    definitions_key: str
+    known: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, body: JSON, digests: Digests, *, redact: bool) -> Conversation:
+        """Read a request; nothing is on record yet."""
+        prefixes = tuple(digests.chain(body))
+        places = read_request(body)
+        defined = [[p.path, p.text] for p in places["definitions"] if isinstance(p, Part)]
+        return cls(
+            body,
+            digests,
+            redact,
+            prefixes,
+            tuple(map(Marks.of, prefixes[1:])),
+            places,
+            _mark("system", prefixes[0]),
+            digests.of("definitions", defined),
+        )
+
+    def keys(self) -> tuple[str, ...]:
+        """Everything worth looking up about this request."""
+        marks = (key for at in self.marks for key in (at.allowed, at.blocked, at.floor))
+        refused = map(self._refused, range(self.question))
+        return (self.system_key, self.definitions_key, *marks, *refused)
+
+    def _refused(self, turn: int) -> str:
+        """The mark of a turn for which this very request was refused."""
+        return _mark("refused", self.prefixes[-1], turn)
+
+    # --- what is on record ------------------------------------------------------------------------
+
+    @property
+    def question(self) -> int:
+        """The turn being asked now: the last of the user's. What follows it is a prefill."""
+        roles = [m.get("role") if is_object(m) else None for m in turns(self.body)]
+        return max((i for i, role in enumerate(roles) if role == "user"), default=0)
+
+    @property
+    def context_until(self) -> int:
+        """Turns before this one were allowed, as this exact conversation."""
+        allowed = (i + 1 for i, at in enumerate(self.marks) if at.allowed in self.known)
+        return max(allowed, default=0)
+
+    @property
+    def blocked_turns(self) -> frozenset[int]:
+        """Earlier turns that were blocked, this conversation having gone on after them.
+
+        Not those that this very request was refused for: asked again it is refused again.
+        """
+        return frozenset(
+            i
+            for i, at in enumerate(self.marks[: self.question])
+            if at.blocked in self.known and self._refused(i) not in self.known
+        )
+
+    @property
+    def floor_found(self) -> bool:
+        """Whether a clause that cannot be loosened was found earlier in this conversation."""
+        return any(at.floor in self.known for at in self.marks)
+
+    # --- what follows from it ---------------------------------------------------------------------
+
+    def forwarded(self) -> JSON | None:
+        """The body that travels upstream, or None if it is the one that came."""
+        blocked = self.blocked_turns
+        if not self.redact or not blocked:
+            return None
+        kept = [
+            redacted(message) if i in blocked else message
+            for i, message in enumerate(turns(self.body))
+        ]
+        return {**self.body, "messages": kept}
+
+    def read(self) -> tuple[Subject, tuple[Uninspected, ...]]:
+        """What the input's judge is asked, and what no judge can read."""
+        parts: list[Part] = []
+        unread: list[Uninspected] = []
+        for place in ("system", "definitions"):
+            key = self.system_key if place == "system" else self.definitions_key
+            fresh = key not in self.known
+            for item in self.places[place]:
+                if isinstance(item, Uninspected):
+                    # The key of the definitions covers what was read, not what could not be.
+                    unread += [item] * (fresh or place == "definitions")
+                elif fresh:
+                    parts.append(item)
+                else:
+                    parts.append(as_context(item))
+        until, blocked = self.context_until, self.blocked_turns
+        for key, items in self.places.items():
+            if not key.isdigit():
+                continue
+            index = int(key)
+            if index in blocked:
+                if self.redact:
+                    path = f"messages[{index}]"
+                    roles: list[Role] = [i.role for i in items if isinstance(i, Part)]
+                    parts.append(Part(path, (*roles, "user")[0], "text", PLACEHOLDER, judged=False))
+                    continue
+                items = [i for i in items if not isinstance(i, Uninspected)]
+            for item in items:
+                context = index < until or index in blocked
+                if isinstance(item, Part):
+                    parts.append(as_context(item) if context else item)
+                elif not context:
+                    unread.append(item)
+        return Subject("input", tuple(parts)), tuple(unread)
+
+    # --- what is put on record --------------------------------------------------------------------
+
+    def allowed_keys(self, warned_of: Collection[str] | None = None) -> tuple[str, ...]:
+        """To remember once the input has been heard and may pass.
+
+        `warned_of`: the places of what was found, where the input does not pass without a word.
+        Then it is context only with its answer: sent again as it is, as the SDK's retries do, it
+        is heard again, so that the warning is not lost; and so is each time what a warning is of.
+
+        The marks of blocked turns are renewed, after the one that allows what follows them, so
+        that a bounded record never forgets the first and keeps the second.
+        """
+        found = frozenset(warned_of or ())
+        last = [at.allowed for at in self.marks[-1:]] if warned_of is None else []
+        around = [
+            key
+            for key, place in ((self.system_key, "system"), (self.definitions_key, "definitions"))
+            if found.isdisjoint(item.path for item in self.places[place])
+        ]
+        blocked = [self.marks[i].blocked for i in sorted(self.blocked_turns)]
+        return (*around, *last, *blocked)
+
+    def blocked_keys(self, causes: Iterable[str], *, floor: bool) -> tuple[str, ...]:
+        """To remember once the input has been blocked: the turns in which the causes lie (paths).
+
+        Where none can be placed, what is asked now counts. Earlier turns may be everybody's, such
+        as examples of the application's own, and lose their place only by name; turns of the
+        system never do.
+        """
+        named, _ = self._blamed(causes)
+        keys = [at.blocked for i, at in enumerate(self.marks) if i in named]
+        keys += [self._refused(i) for i in sorted(named) if i < self.question]
+        return (*keys, *([at.floor for at in self.marks[-1:]] if floor else []))
+
+    def _blamed(self, causes: Iterable[str]) -> tuple[set[int], bool]:
+        """The turns to be called blocked, and whether the causes lie in no other turn."""
+        heard = range(self.context_until, len(self.marks))
+        of_system = {i for i in heard if _is_of_system(turns(self.body)[i])}
+        outside = {item.path for at in ("system", "definitions") for item in self.places[at]}
+        paths = set(causes)
+        places = {path: int(at[1]) for path in paths if (at := _TURN.match(path))}
+        lost = {path for path in paths - outside if places.get(path, -1) not in heard}
+        found = set(places.values()) & set(heard)
+        named = found - of_system
+        if lost == paths:  # none was placed
+            named = {i for i in heard if i >= self.question} - of_system
+        all_placed = bool(paths) and not lost
+        return named, found <= named and (all_placed or named == set(heard))
+
+    def answered_keys(
+        self, message: JSON, blocked_by: Iterable[str] | None = None
+    ) -> tuple[str, ...]:
+        """To remember once an answer has been delivered: the forms it may come back in.
+
+        `blocked_by`: the causes for which it is a refusal of ours. Behind one the turns before it
+        are context, but for those called blocked; so there is nothing to remember if a cause may
+        lie in others.
+        """
+        if blocked_by is not None and not self._blamed(blocked_by)[1]:
+            return ()
+        turn: object = turns(self.body)[-1] if self.marks else None
+        last = self.prefixes[-1]
+        found = [self.digests.extended(last, form) for form in returned_forms(message)]
+        if is_object(turn) and turn.get("role") == "assistant":
+            # A prefill: apps store the answer with the prefill in front, as one turn.
+            text = text_of(turn.get("content")) + text_of(message.get("content"))
+            joined = {"role": "assistant", "content": text}
+            found.append(self.digests.extended(self.prefixes[-2], joined))
+        return tuple(_mark("allowed", prefix) for prefix in found)
+
+    def carries(self, text: str) -> bool:
+        """Whether a returned assistant turn already carries a text."""
+        return any(
+            is_object(m) and m.get("role") == "assistant" and text in text_of(m.get("content"))
+            for m in turns(self.body)
+        )

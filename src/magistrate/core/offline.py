@@ -1,0 +1,74 @@
+"""A decision about a request, or an answer, that is already there: nobody is asked to complete it.
+
+Pure. `magistrate check` and the eval suites decide here, by the rules of `decisions` and
+`exchange`, so that what they report is what an application would have met.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from magistrate.core.decide import Decision
+from magistrate.core.exchange import Exchange
+from magistrate.core.history import Conversation
+from magistrate.settings.model import Settings
+from magistrate.verdicts import JudgeInfo, Outcome, Stage
+from magistrate.wire.content import Part, Subject, Uninspected, as_context, read_answer
+from magistrate.wire.digests import Digests
+from magistrate.wire.messages import JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One question to a judge, and how its answer is decided.
+
+    `subject` is None where there is nothing to judge: no text, or only what nobody can read.
+    """
+
+    settings: Settings
+    stage: Stage
+    body: JSON
+    answer: JSON
+    subject: Subject | None
+    uninspected: tuple[Uninspected, ...]
+
+    @classmethod
+    def of(cls, settings: Settings, stage: Stage, body: JSON, answer: JSON) -> Trial:
+        """Read a Messages API request and, for stage `output`, the message that answered it."""
+        asked, unread = Conversation.of(body, _digests(), redact=True).read()
+        if stage == "output":
+            items = read_answer(answer)
+            parts = tuple(item for item in items if isinstance(item, Part))
+            unread = tuple(item for item in items if isinstance(item, Uninspected))
+            asked = Subject("output", (*map(as_context, asked.parts), *parts))
+        judged = any(part.judged for part in asked.parts)
+        return cls(settings, stage, body, answer, asked if judged else None, unread)
+
+    def decide(self, outcomes: Iterable[Outcome], judge: JudgeInfo) -> Decision:
+        """What these outcomes come to. `judge` names who would have been asked."""
+        exchange = Exchange(
+            id=f"dec_{secrets.token_urlsafe(12)}",
+            body=self.body,
+            settings=self.settings,
+            digests=_digests(),
+            judge=judge,
+            stream=False,
+        )
+        hearing = exchange.input if self.stage == "input" else exchange.output
+        hearing.outcomes += outcomes
+        hearing.uninspected = self.uninspected
+        exchange.rule(self.stage)
+        talk = Conversation.of(self.body, exchange.digests, redact=True)
+        if self.stage == "output" and not exchange.ruling.unavailable:
+            allowed = exchange.ruling.action in ("allow", "warn")
+            due = exchange.disclosure_due(talk, self.answer if allowed else None)
+            if due is not None:
+                exchange.disclosed = "owed" if exchange.structured else "added"
+        return exchange.decision()
+
+
+def _digests() -> Digests:
+    """Nothing is remembered from one trial to the next, so any key will do."""
+    return Digests(secrets.token_bytes(32), "trial")

@@ -1,0 +1,174 @@
+"""How an exchange ends: settled, refused, held, or given an answer of ours.
+
+Part of the flow: pure generators of effects.
+"""
+
+from __future__ import annotations
+
+from magistrate.core import replacement as enforcement
+from magistrate.core.decide import Decision, Ruling, blocks, rule
+from magistrate.core.effects import (
+    Answer,
+    Flow,
+    KeepThread,
+    Open,
+    Refuse,
+    Remember,
+    Settle,
+    Store,
+    Write,
+    perform,
+)
+from magistrate.core.exchange import Exchange
+from magistrate.core.history import Conversation
+from magistrate.wire.messages import JSON, platform_signals, turns
+
+
+def settle(exchange: Exchange) -> Flow[Decision]:
+    decision = exchange.decision()
+    yield from perform(Settle(decision))
+    return decision
+
+
+def allowed_marks(exchange: Exchange, talk: Conversation, ruling: Ruling) -> tuple[str, ...]:
+    """To remember of an input that was heard and may pass."""
+    if ruling.action == "allow" and ruling.shadowed is None:
+        return talk.allowed_keys()
+    return talk.allowed_keys(warned_of=[found.path for found in exchange.input.findings()])
+
+
+def blocked_marks(exchange: Exchange, talk: Conversation, ruling: Ruling) -> tuple[str, ...]:
+    """To remember of an input that a verdict blocked: the turns that are the reason."""
+    if ruling.action != "block" or ruling.unavailable:
+        return ()
+    return talk.blocked_keys(_causes(exchange), floor=ruling.floor)
+
+
+def _causes(exchange: Exchange) -> list[str]:
+    """The places for which alone the input would be blocked."""
+    settings, heard = exchange.settings, exchange.input
+    found = [f.path for f in heard.findings() if blocks(settings, "input", f)]
+    unread = [
+        u.path for u in heard.uninspected if rule(settings, "input", (), [u]).action == "block"
+    ]
+    return [*found, *unread]
+
+
+def answered_marks(exchange: Exchange, talk: Conversation, message: JSON) -> tuple[str, ...]:
+    """To remember of an answer that is given: with it, the turns before it become context.
+
+    Nothing where no judge heard the input: its answer was judged beside it, but not all that
+    matters in an input matters in an answer.
+    """
+    if not exchange.input.heard_in_full:
+        return ()
+    refused = exchange.ruling.action == "block" and exchange.ruling.stage == "input"
+    return talk.answered_keys(message, _causes(exchange) if refused else None)
+
+
+def conclude(
+    exchange: Exchange,
+    talk: Conversation,
+    ruling: Ruling,
+    answer: JSON,
+    marks: tuple[str, ...] = (),
+) -> Flow[JSON]:
+    """The message that the caller gets in the place of `answer`, settled and remembered.
+
+    `marks` say what was blocked. They are put on record after the one that allows the refusal as
+    context, so that a bounded record never forgets them first. Does not come back where the
+    settings, or a judge that is missing, have it raise instead.
+    """
+    exchange.platform = platform_signals(answer) or exchange.platform
+    match ruling.action:
+        case "block":
+            message = yield from _refusal(exchange, talk, ruling, marks)
+        case "hold":
+            message = yield from _pending(exchange, talk, ruling, answer)
+        case _:
+            message = _with_disclosure(exchange, talk, answer)
+    yield from perform(Remember((*answered_marks(exchange, talk, message), *marks)))
+    if ruling.action in ("allow", "warn"):
+        yield from keep_thread(exchange, talk, answer)
+    decision = yield from settle(exchange)
+    return {**message, "moderation": decision.public}
+
+
+def keep_thread(exchange: Exchange, talk: Conversation, answer: JSON) -> Flow[None]:
+    """Remember what the provider holds from now on: the answer as it wrote it, without additions.
+
+    Only for an answer that was given whole. A later request that continues from any other id is
+    declined, and its client sends the whole conversation anew.
+    """
+    if not exchange.threaded or not isinstance(answer.get("id"), str):
+        return
+    turn = {"role": "assistant", "content": answer.get("content")}
+    held = {key: exchange.body.get(key) for key in ("system", "tools")}
+    held["messages"] = [*turns(exchange.body), turn]
+    yield from perform(Remember(answered_marks(exchange, talk, answer)))
+    yield from perform(KeepThread(answer["id"], held))
+
+
+def refuse(
+    exchange: Exchange,
+    talk: Conversation,
+    ruling: Ruling,
+    *,
+    answer: JSON | None = None,
+    marks: tuple[str, ...] = (),
+    opened: bool = False,
+) -> Flow[None]:
+    """Give the caller a message of ours instead of an answer: a refusal, or a pending notice."""
+    message = yield from conclude(exchange, talk, ruling, answer or {}, marks)
+    public: JSON = message["moderation"]
+    if not exchange.stream:
+        yield from perform(Answer(message, public, ours=True))
+        return
+    if not opened:
+        yield from perform(Open(public, ours=True))
+    yield from perform(Write(b"".join(item.raw for item in enforcement.as_stream(message))))
+
+
+def _refusal(
+    exchange: Exchange, talk: Conversation, ruling: Ruling, marks: tuple[str, ...]
+) -> Flow[JSON]:
+    """A refusal in the API's own shape. A judge that is missing always raises instead."""
+    raises = exchange.settings.on_block == "raise" and not exchange.in_batch
+    if ruling.unavailable or raises:
+        yield from perform(Remember(marks))
+        decision = yield from settle(exchange)
+        yield from perform(Refuse("unavailable" if ruling.unavailable else "blocked", decision))
+    return enforcement.refusal(
+        exchange.id,
+        exchange.model,
+        exchange.settings.texts.block,
+        structured=exchange.structured,
+        disclosure=exchange.disclose_in_notice(talk),
+    )
+
+
+def _pending(exchange: Exchange, talk: Conversation, ruling: Ruling, answer: JSON) -> Flow[JSON]:
+    """Put the answer into the review queue, and only then say that it is pending."""
+    released = _with_disclosure(exchange, talk, answer)
+    exchange.review_id = yield from perform(
+        Store(ruling.domains, exchange.body, released, exchange.decision())
+    )
+    if exchange.settings.on_hold == "raise" and not exchange.in_batch:
+        decision = yield from settle(exchange)
+        yield from perform(Refuse("held", decision))
+    return enforcement.pending_notice(
+        exchange.id,
+        exchange.model,
+        exchange.settings.texts.hold,
+        structured=exchange.structured,
+        disclosure=exchange.disclose_in_notice(talk),
+    )
+
+
+def _with_disclosure(exchange: Exchange, talk: Conversation, answer: JSON) -> JSON:
+    text = exchange.disclosure_due(talk, answer)
+    if text is None:
+        return answer
+    added = None if exchange.structured else enforcement.disclosed(answer, text)
+    exchange.disclosed = "owed" if added is None else "added"
+    return added or answer

@@ -1,0 +1,44 @@
+"""What the flow asks a judge about an exchange, and when an answer would end it. Pure."""
+
+from __future__ import annotations
+
+from magistrate.core.decide import is_blocking
+from magistrate.core.effects import Ask
+from magistrate.core.exchange import Exchange
+from magistrate.verdicts import Outcome, Stage
+from magistrate.wire.content import Part, Subject, Uninspected, Windows, read_answer
+from magistrate.wire.messages import JSON
+
+
+def ask(exchange: Exchange, stage: Stage, subject: Subject, ticket: str) -> Ask:
+    """Ask about a subject. The edge learns which outcomes alone end the upstream call: none does
+    where other entries of the same batch wait for it."""
+
+    def fatal(outcome: Outcome) -> bool:
+        return not exchange.in_batch and is_blocking(exchange.settings, stage, outcome)
+
+    hearing = exchange.input if stage == "input" else exchange.output
+    hearing.asked += 1
+    return Ask(ticket, subject, fatal)
+
+
+def about_answer(
+    exchange: Exchange,
+    question: tuple[Part, ...],
+    message: JSON,
+    ticket: str,
+    *,
+    heard: Windows | None = None,
+    final: bool = True,
+) -> Ask | None:
+    """Ask about an answer, or what is new of it, together with its question.
+
+    Notes what cannot be read. None if there is nothing new to judge.
+    """
+    items = read_answer(message, heard)
+    unread = (item for item in items if isinstance(item, Uninspected))
+    exchange.output.uninspected = tuple(dict.fromkeys((*exchange.output.uninspected, *unread)))
+    parts = tuple(item for item in items if isinstance(item, Part))
+    if not any(part.judged for part in parts):
+        return None
+    return ask(exchange, "output", Subject("output", (*question, *parts), final), ticket)

@@ -1,0 +1,203 @@
+"""An answer as it is written: windows go to the judge, and to the caller behind their verdict.
+
+Part of the flow: a pure generator of effects. What may be released is `windows`' business; here is
+what is said to the judge, to the caller, and in the end.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from magistrate.core import replacement as enforcement
+from magistrate.core.decide import Ruling
+from magistrate.core.effects import (
+    Cancel,
+    Chunk,
+    End,
+    Failed,
+    Flow,
+    Head,
+    Heard,
+    Next,
+    Open,
+    Remember,
+    Reraise,
+    Write,
+    perform,
+)
+from magistrate.core.exchange import Exchange
+from magistrate.core.history import Conversation
+from magistrate.core.outcomes import answered_marks, keep_thread, refuse, settle
+from magistrate.core.questions import about_answer
+from magistrate.core.windows import Holdback
+from magistrate.wire.content import Part, Windows, heard_so_far
+from magistrate.wire.messages import JSON, is_object, platform_signals
+from magistrate.wire.sse import Decoder, Event, MessageBuilder
+
+
+def answer_stream(
+    exchange: Exchange,
+    talk: Conversation,
+    question: tuple[Part, ...],
+    inbox: deque[Chunk | End | Failed],
+) -> Flow[None]:
+    exchange.upstream = "streamed"
+    held = Holdback(whole=exchange.held_whole)
+    decoder, outlet = Decoder(), Outlet()
+    failed: BaseException | None = None
+    asked: str | None = None
+    heard: Windows = {}
+    yield from perform(Open({"id": exchange.id}, ours=False))
+    while True:
+        if held.due:
+            held.take()
+            exchange.output.uninspected = tuple(
+                dict.fromkeys((*exchange.output.uninspected, *held.unknown))
+            )
+            ticket = f"output-{len(exchange.output.outcomes)}"
+            asking = about_answer(
+                exchange, question, held.answer.message, ticket, heard=heard, final=held.ended
+            )
+            heard = heard_so_far(held.answer.message, heard)
+            if asking is not None:
+                asked = ticket
+                yield from perform(asking)
+        if held.out and asked is None:
+            ruling = exchange.rule("output")
+            exchange.platform = platform_signals(held.answer.message)
+            if ruling.action == "block":
+                yield from _cut(exchange, talk, ruling, outlet)
+                return
+            if ruling.action == "hold":
+                exchange.upstream = "completed"
+                whole = held.answer.message
+                yield from refuse(exchange, talk, ruling, answer=whole, opened=True)
+                return
+            released = held.release()
+            last = held.ended and held.empty
+            yield from _write(exchange, talk, outlet, released, held.answer.message, final=last)
+            continue
+        if held.ended and held.empty:
+            break
+        if inbox and held.wants_more:
+            happened = inbox.popleft()
+        else:
+            happened = yield from perform(Next(read=held.wants_more))
+        match happened:
+            case Heard(outcome=outcome):
+                exchange.output.outcomes.append(outcome)
+                asked = None
+            case Chunk(data):
+                for item in decoder.feed(data):
+                    if passing := held.feed(item):
+                        yield from _write(exchange, talk, outlet, passing, {})
+            case End() | Failed():
+                for item in decoder.flush():
+                    # Half an event is nothing to a reader, and nobody can judge it. Half a ping
+                    # would run into what is held, which it overtakes.
+                    if item.data and item.type != "ping":
+                        yield from _write(exchange, talk, outlet, held.feed(item), {})
+                held.end()
+                failed = happened.error if isinstance(happened, Failed) else None
+            case Head():
+                pass
+    if not outlet.settled:
+        yield from _finish(exchange, talk, outlet, held.answer.message)
+    if failed is not None:
+        yield from perform(Reraise(failed))
+
+
+class Outlet:
+    """What has been handed to the caller, and what state that leaves the stream in."""
+
+    def __init__(self) -> None:
+        self.delivered = MessageBuilder()
+        self.begun = False
+        self.open_block: int | None = None
+        self.next_index = 0
+        self.has_text = False
+        self.settled = False
+
+    def passing(self, events: Iterable[Event]) -> bytes:
+        """Note events on their way out; their bytes."""
+        out = bytearray()
+        for item in events:
+            self.delivered.feed(item)
+            index = item.data.get("index")
+            match item.type:
+                case "message_start":
+                    self.begun = True
+                case "content_block_start" if isinstance(index, int):
+                    self.open_block, self.next_index = index, index + 1
+                case "content_block_stop":
+                    self.open_block = None
+                case _:
+                    pass
+            out += item.raw
+        return bytes(out)
+
+    def starts_text(self, item: Event) -> bool:
+        """Whether this event brings the first text of the answer."""
+        delta = item.data.get("delta")
+        return (
+            item.type == "content_block_delta"
+            and is_object(delta)
+            and delta.get("type") == "text_delta"
+            and bool(delta.get("text"))
+        )
+
+
+def _write(
+    exchange: Exchange,
+    talk: Conversation,
+    outlet: Outlet,
+    events: list[Event],
+    answer: JSON,
+    *,
+    final: bool = False,
+) -> Flow[None]:
+    """Hand events on, with the disclosure ahead of the first text.
+
+    The decision is settled before the last byte leaves: who has the answer can ask for it.
+    """
+    for position, item in enumerate(events):
+        if not outlet.has_text and outlet.starts_text(item):
+            outlet.has_text = True
+            text = exchange.disclosure_due(talk, answer)
+            if text is not None:
+                exchange.disclosed = "owed" if exchange.structured else "added"
+            if exchange.disclosed == "added" and text is not None:
+                delta = enforcement.disclosing_delta(item.data.get("index"), text)
+                events = [*events[:position], delta, *events[position:]]
+            break
+    data = outlet.passing(events)
+    if final:
+        yield from _finish(exchange, talk, outlet, answer)
+    if data:
+        yield from perform(Write(data))
+
+
+def _finish(exchange: Exchange, talk: Conversation, outlet: Outlet, answer: JSON) -> Flow[None]:
+    outlet.settled = True
+    exchange.platform = platform_signals(answer) or exchange.platform
+    if not outlet.has_text and exchange.disclosure_due(talk, {}) is not None:
+        exchange.disclosed = "owed"
+    yield from perform(Remember(answered_marks(exchange, talk, outlet.delivered.message)))
+    if answer.get("stop_reason"):  # it came to its end, and all of it was given
+        yield from keep_thread(exchange, talk, answer)
+    yield from settle(exchange)
+
+
+def _cut(exchange: Exchange, talk: Conversation, ruling: Ruling, outlet: Outlet) -> Flow[None]:
+    """End a stream that must not go on, as a valid stream."""
+    exchange.upstream = yield from perform(Cancel())
+    if not outlet.begun or ruling.unavailable or exchange.settings.on_block == "raise":
+        yield from refuse(exchange, talk, ruling, opened=True)
+        return
+    text = exchange.settings.texts.block
+    usage: JSON = outlet.delivered.message.get("usage") or {}
+    events = enforcement.cut(
+        exchange.id, text, next_index=outlet.next_index, open_index=outlet.open_block, usage=usage
+    )
+    yield from _write(exchange, talk, outlet, events, {}, final=True)

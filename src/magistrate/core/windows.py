@@ -1,0 +1,223 @@
+"""What of a stream is held back, and what may go: the two facts behind zero-leak streaming.
+
+Pure. Events queue up in order. A window is a stretch at the front of the queue that one verdict
+will cover; nothing in it leaves before that verdict, and nothing behind it overtakes it. Events
+that carry no content pass as soon as nothing is held in front of them; pings pass at once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from dataclasses import dataclass, field
+from itertools import islice
+
+from magistrate.wire.content import Uninspected
+from magistrate.wire.messages import JSON, is_object
+from magistrate.wire.sse import DELTA_FIELDS, Event, MessageBuilder
+
+# Sizes in tokens, estimated at four bytes each. The first window is small, so that a reader sees
+# text early; later ones are larger, since every verdict reads the answer so far again. With the
+# delta that fills one, about 150 tokens are held at most beyond those out with the judge.
+FIRST_WINDOW = 40
+WINDOW = 145
+# Past this much unjudged text the upstream body is no longer read until a verdict arrives.
+FULL = 2_000
+BYTES_PER_TOKEN = 4
+
+_CONTENT_FREE = frozenset({"content_block_stop", "message_delta", "message_stop", "error"})
+# Every line whole, so that nothing can stand behind what may stand there.
+_NO_DATA = re.compile(
+    rb"(?:(?:(?::|event:|id:|retry:)[^\r\n]*+|data:[ \t]*+(?:\{\})?+[ \t]*+)?[\r\n])*+"
+)
+_HOLD_CONTENT = frozenset({"message", "content_block", *DELTA_FIELDS.values()})
+_WHOLE_BLOCKS = frozenset({"text", "thinking"})  # every other block is judged in one piece
+
+
+def tokens(data: str) -> int:
+    """About how many tokens a text has."""
+    return -(-_size(data) // BYTES_PER_TOKEN)
+
+
+def _size(data: str) -> int:
+    """Bytes of a text. Deltas are added up in bytes: rounding each one up would count too many."""
+    return len(data.encode("utf-8", "surrogatepass"))
+
+
+@dataclass(slots=True)
+class Holdback:
+    """The queue between upstream and caller. `whole`: one window for the entire message.
+
+    Events are counted from the start of the stream. Those before `_heard_to` are released or out
+    for judgment. A block that is judged in one piece and still open begins at `_block_at`; `_bare`
+    is where others begin of which there is no content yet.
+    """
+
+    whole: bool
+    answer: MessageBuilder = field(default_factory=MessageBuilder)  # as far as windows were cut
+    unknown: list[Uninspected] = field(default_factory=list[Uninspected])
+    ended: bool = False
+    _queue: deque[tuple[Event, int]] = field(default_factory=deque[tuple[Event, int]])
+    _first: int = 0  # number of the event at the front of the queue
+    _heard_to: int = 0
+    _block_at: int | None = None
+    _open: set[str] = field(default_factory=set[str])  # indices of the open blocks behind it
+    _bare: dict[str, int] = field(default_factory=dict[str, int])
+    _block_size: int = 0
+    _ready_size: int = 0
+    _windows: int = 0
+
+    @property
+    def _next(self) -> int:
+        return self._first + len(self._queue)
+
+    @property
+    def _boundary(self) -> int:
+        """Events before this one can be judged now.
+
+        A block that is judged whole has to be complete; and no block begins to show before some of
+        its content can, since a block left empty would make the message invalid as history.
+        """
+        block = self._next if self._block_at is None else self._block_at
+        return min(block, *self._bare.values()) if self._bare else block
+
+    def feed(self, event: Event) -> list[Event]:
+        """Take one event from upstream. Returns it if it may pass at once."""
+        if (event.type == "ping" and _says_nothing(event)) or _is_comment(event):
+            return [event]
+        weight = self._weigh(event)
+        starts = event.type == "content_block_start"
+        if not self._queue and not weight and not self.whole and not starts:
+            self.answer.feed(event)
+            self._first += 1
+            self._heard_to = self._first
+            return [event]
+        self._queue.append((event, weight))
+        if self._block_at is None:
+            self._ready_size += weight
+        else:
+            self._block_size += weight
+        index = str(event.data.get("index"))
+        ends = event.type == "content_block_stop"
+        if starts:
+            if not weight:
+                self._bare.setdefault(index, self._next - 1)
+        elif weight or ends:
+            self._bare.pop(index, None)
+        if ends:
+            self._open.discard(index)
+            if not self._open:
+                self._close_block()
+        return []
+
+    def _weigh(self, event: Event) -> int:
+        """Bytes of content in an event; 0 only for an event that carries none."""
+        data = event.data
+        match event.type:
+            case "content_block_delta" if is_object(delta := data.get("delta")):  # most events are
+                return _weigh_delta(delta)
+            case "message_start" if is_object(start := data.get("message")):
+                content = start.get("content")
+                return _size(str(content)) if content else 0
+            case "content_block_start":
+                block = data.get("content_block")
+                kind = block.get("type") if is_object(block) else None
+                if is_object(block) and str(kind) in _WHOLE_BLOCKS:
+                    return _size(str(block.get(str(kind)) or ""))
+                if self._block_at is None:
+                    self._block_at = self._next
+                self._open.add(str(data.get("index")))
+                return _size(str(block))
+            case name if name in _CONTENT_FREE and _says_nothing(event):
+                return 0
+            case _:
+                self.unknown.append(Uninspected(f"event[{self._next}]", "unknown_event"))
+                return max(1, len(event.raw))
+
+    def _close_block(self) -> None:
+        self._ready_size += self._block_size
+        self._block_at, self._block_size = None, 0
+        self._open.clear()
+
+    def end(self) -> None:
+        """No more events will come: what is left is the last window, complete or not."""
+        self.ended = True
+        self._bare.clear()
+        self._close_block()
+
+    @property
+    def out(self) -> bool:
+        """Whether a window is out for judgment."""
+        return self._heard_to > self._first
+
+    @property
+    def due(self) -> bool:
+        """Whether there is enough for a verdict, none being out."""
+        size = WINDOW if self._windows else FIRST_WINDOW
+        ready = not self.whole and self._ready_size >= size * BYTES_PER_TOKEN
+        return (self.ended or ready) and not self.out and self._boundary > self._heard_to
+
+    def take(self) -> None:
+        """Cut the next window; `answer` then holds the message up to its end."""
+        for event, _ in islice(self._queue, self._boundary - self._first):
+            self.answer.feed(event)
+        self._heard_to = self._boundary
+        self._ready_size = 0
+        self._windows += 1
+
+    def release(self) -> list[Event]:
+        """The window's verdict allows it: its events, and what may follow it at once."""
+        out = [self._pop() for _ in range(self._heard_to - self._first)]
+        while self._queue and not self._queue[0][1] and self._first < self._boundary:
+            if self._queue[0][0].type == "content_block_start":
+                break
+            event = self._pop()
+            self.answer.feed(event)
+            self._heard_to = self._first
+            out.append(event)
+        return out
+
+    def _pop(self) -> Event:
+        self._first += 1
+        return self._queue.popleft()[0]
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether to go on reading upstream."""
+        return not self.ended and (self.whole or self._ready_size < FULL * BYTES_PER_TOKEN)
+
+    @property
+    def empty(self) -> bool:
+        """Nothing is held."""
+        return not self._queue
+
+
+def _weigh_delta(delta: JSON) -> int:
+    """Bytes in a delta; one of no known kind carries some, whatever it looks like."""
+    kind = str(delta.get("type"))
+    if kind == "signature_delta" and delta.keys() <= {"type", "signature"}:
+        return 0
+    size = _size("".join([str(value) for name, value in delta.items() if name != "type"]))
+    return size if kind in DELTA_FIELDS else max(1, size)
+
+
+def _says_nothing(event: Event) -> bool:
+    """Whether an event whose type has no content has none.
+
+    Readers differ in whether they go by its name, by the type in its data, or by what fields there
+    are: to all of them it must be the same event, and nothing that holds content elsewhere.
+    """
+    data = event.data
+    if not data:
+        return _NO_DATA.fullmatch(event.raw) is not None
+    delta: object = data.get("delta", {})
+    said = {*data, *(delta if is_object(delta) else ["text"])} - {"delta"}
+    extra = event.type != "message_delta" and "delta" in data
+    return event.name in ("", event.type) and not extra and said.isdisjoint(_HOLD_CONTENT)
+
+
+def _is_comment(event: Event) -> bool:
+    if event.name or event.data:
+        return False
+    lines = event.raw.replace(b"\r", b"\n").split(b"\n")
+    return all(line.startswith(b":") for line in lines if line)

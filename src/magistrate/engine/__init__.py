@@ -1,0 +1,1 @@
+"""Everything an edge needs and shares. Knows no SDK."""

@@ -1,0 +1,234 @@
+"""One row of somebody else's set, made into a case. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from magistrate.config.diagnostics import Problem, SettingsError, described, listed, shown
+from magistrate.config.schema import parsed
+from magistrate.config.yaml_document import Document, Mark
+from magistrate.core.decide import rule
+from magistrate.core.offline import Trial
+from magistrate.evals.cases import Case
+from magistrate.evals.formats.mapping import RowMapping, has, value_at
+from magistrate.evals.formats.rows import Row
+from magistrate.evals.labels import ORACLE, oracle_verdict
+from magistrate.settings.model import Settings
+from magistrate.verdicts import Action, Finding, Severity, Stage, Verdict
+from magistrate.wire.messages import JSON, is_array, is_object
+
+CHILD_SAFETY = "child safety"
+UNLABELLED = "its labels say nothing about the policy"
+
+_LANGUAGE = re.compile(r"([a-z]{2,3})([-_][a-z0-9]+)*")
+
+
+class Unusable(Exception):
+    """A row that is wrong, and why."""
+
+
+class LeftOut(Exception):
+    """A row that is right, but not wanted, and why."""
+
+
+@dataclass(slots=True)
+class Conversion:
+    """Makes cases of rows. `child_safety`: whether rows about it are wanted.
+
+    `actions` remembers what is expected of the same violations, `ids` the line of each case.
+    """
+
+    mapping: RowMapping
+    settings: Settings
+    child_safety: bool
+    ids: dict[str, int] = field(default_factory=dict[str, int])
+    actions: dict[tuple[str, ...], Action] = field(default_factory=dict[tuple[str, ...], Action])
+
+    def case(self, row: Row) -> Case:
+        """The case of a row. Raises `Unusable` and `LeftOut`; `SettingsError` for the mapping."""
+        mapping, values = self.mapping, row.values
+        self._expected(values)
+        self._wanted(values)
+        labels, tags = self._labels(values)
+        overall = self._overall(values, violated="violated" in labels.values())
+        if overall == "unknown" and not labels:
+            raise LeftOut(UNLABELLED)
+        data = self._words(values) | {
+            "id": self._id(row),
+            "stage": mapping.stage,
+            "labels": labels,
+            "overall": overall,
+            "severity": mapping.severity if overall == "violated" else None,
+            "action": "allow",
+            "tags": list(dict.fromkeys((*mapping.tags, *tags, *self._language(values)))),
+            "split": mapping.split,
+            "note": self._note(row),
+        }
+        place = Document(None, data, {(): Mark(None, (row.line, 1))})
+        case, problems, _ = parsed(Case, place)
+        if case is None or problems:
+            raise Unusable("; ".join(f"{p.path}: {p.message}" for p in problems))
+        if (first := self.ids.setdefault(case.id, row.line)) != row.line:
+            raise Unusable(f"the id '{case.id}' is taken by the row on line {first}")
+        return case.model_copy(update={"action": self._action(case)})
+
+    def _expected(self, values: JSON) -> None:
+        for column, allowed in self.mapping.expect.items():
+            known = self.mapping.words({column: list(allowed)}, column)
+            for word in self.mapping.words(values, column):
+                if word not in known:
+                    raise Unusable(
+                        f"column {column} says '{shown(word)}'; the mapping knows: "
+                        f"{listed(str(value) for value in allowed)}"
+                    )
+
+    def _wanted(self, values: JSON) -> None:
+        mapping = self.mapping
+        if not self.child_safety and any(mapping.holds(w, values) for w in mapping.child_safety):
+            raise LeftOut(CHILD_SAFETY)
+        for exclusion in mapping.exclude:
+            if mapping.holds(exclusion.when, values):
+                raise LeftOut(exclusion.reason)
+
+    def _labels(self, values: JSON) -> tuple[dict[str, str], list[str]]:
+        labels: dict[str, str] = {}
+        tags: list[str] = []
+        for each in self.mapping.labels:
+            if not self.mapping.holds(each.when, values):
+                continue
+            tags += each.tags
+            said = [(c, "violated") for c in each.violated] + [(c, "ok") for c in each.ok]
+            for clause, label in said:
+                if labels.setdefault(clause, label) != label:
+                    raise Unusable(f"its labels make {clause} both violated and ok")
+        return labels, tags
+
+    def _overall(self, values: JSON, *, violated: bool) -> str:
+        asked, holds = self.mapping.overall, self.mapping.holds
+        bad = (
+            violated or asked.always == "violated" or any(holds(w, values) for w in asked.violated)
+        )
+        good = asked.always == "ok" or any(holds(w, values) for w in asked.ok)
+        if bad and good:
+            raise Unusable("its labels say both that something is violated and that nothing is")
+        return "violated" if bad else "ok" if good else "unknown"
+
+    def _words(self, values: JSON) -> dict[str, Any]:
+        """What was said: `messages`, and `system` and `response` where there are any."""
+        columns, said = self.mapping.columns, cast("dict[str, Any]", {})
+        if columns.system is not None and (system := _text(values, columns.system)):
+            said["system"] = system
+        if columns.conversation is not None:
+            turns = self._turns(values)
+            last = next(iter(turns[-1]))
+            wanted = "assistant" if self.mapping.stage == "output" else "user"
+            if last != wanted:
+                raise Unusable(f"its last turn is the {last}'s; wanted: the {wanted}'s")
+            if wanted == "assistant":
+                said["response"] = turns.pop()["assistant"]
+            return said | {"messages": turns}
+        *before, main = columns.prompt or ("",)  # one of both is there, as the mapping's check says
+        pieces = [*(_text(values, name) for name in before), _text(values, main, needed=True)]
+        said["messages"] = [{"user": "\n\n".join(piece for piece in pieces if piece)}]
+        if columns.answer is not None:
+            said["response"] = _text(values, columns.answer, needed=True)
+        return said
+
+    def _turns(self, values: JSON) -> list[dict[str, str]]:
+        how = self.mapping.columns.conversation
+        assert how is not None
+        found: Any = value_at(values, how.column)
+        if isinstance(found, str):
+            try:
+                found = json.loads(found)
+            except (ValueError, RecursionError):
+                found = None
+        if not is_array(found) or not found or not all(map(is_object, found)):
+            raise Unusable(f"column {how.column} holds no list of turns")
+        turns: list[dict[str, str]] = []
+        for turn in cast("list[JSON]", found):
+            role = turn.get(how.role)
+            known = how.roles.get(str(role), role if not how.roles else None)
+            if known not in ("user", "assistant", "system"):
+                raise Unusable(f"column {how.column} has a turn of the role {described(role)}")
+            turns.append({str(known): _text(turn, how.content, needed=True)})
+        return turns
+
+    def _id(self, row: Row) -> str:
+        column = self.mapping.columns.id
+        given = None if column is None else value_at(row.values, column)
+        if column is not None and given in (None, ""):
+            raise Unusable(f"column {column} has no id")
+        return f"{self.mapping.name}.{row.line if given is None else given}"
+
+    def _language(self, values: JSON) -> list[str]:
+        column = self.mapping.columns.language
+        if column is None:
+            return []
+        for word in self.mapping.words(values, column):
+            code = _LANGUAGE.fullmatch(word)
+            if code is None:
+                raise Unusable(f"column {column} says '{shown(word)}', which is no language code")
+            return [] if code[1] in ("en", "eng") else [f"lang:{code[1]}"]
+        return []
+
+    def _note(self, row: Row) -> str:
+        source = self.mapping.source
+        note = f"{source.title} ({source.licence}, {source.url}), line {row.line}."
+        return f"{note} {self.mapping.note}" if self.mapping.note else note
+
+    def _action(self, case: Case) -> Action:
+        """What is expected of a case: the mapping's word, or what its labels lead to."""
+        if not case.violates:
+            return "allow"
+        if self.mapping.action is not None:
+            return self.mapping.action
+        if case.violated not in self.actions:
+            self.actions[case.violated] = self._derived(case)
+        return self.actions[case.violated]
+
+    def _derived(self, case: Case) -> Action:
+        if case.violated:
+            trial = Trial.of(self.settings, case.stage, case.request, case.answer)
+            return trial.decide([oracle_verdict(case)], ORACLE).action
+        possible = actions_of_any_clause(self.settings, case.stage, self.mapping.severity)
+        if len(possible) > 1:
+            message = (
+                f"a violation of {self.mapping.severity} severity leads to "
+                f"{listed(sorted(possible))}, depending on the clause, which this set does not "
+                "say; give the mapping an `action`"
+            )
+            raise SettingsError([Problem(None, None, None, "action", message)])
+        return possible.pop()
+
+
+def actions_of_any_clause(settings: Settings, stage: Stage, severity: Severity) -> set[Action]:
+    """What a certain violation of a clause that nobody named could lead to.
+
+    Clauses that a conversation cannot prove are left aside, as are those about third-party text.
+    """
+    return {
+        rule(settings, stage, [Verdict(ORACLE, (finding,))]).action
+        for section in settings.policy.sections
+        for clause in section.clauses
+        if stage in clause.stages and clause.evidence == "conversation"
+        for finding in [Finding(clause.id, "certain", severity, stage, "request")]
+    }
+
+
+def _text(row: JSON, column: str, *, needed: bool = False) -> str:
+    """The words in a column; empty where there are none and none are needed."""
+    found = value_at(row, column)
+    if found is not None and not isinstance(found, str):
+        raise Unusable(f"column {column} holds {described(found)}; wanted: text")
+    text = found or ""
+    if needed and not text.strip():
+        raise Unusable(f"column {column} is {'empty' if has(row, column) else 'missing'}")
+    if "\0" in text:
+        raise Unusable(f"column {column} has a NUL character in it")
+    if any("\ud800" <= char <= "\udfff" for char in text):
+        raise Unusable(f"column {column} has half a character in it, which is no Unicode text")
+    return text

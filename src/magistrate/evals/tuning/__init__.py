@@ -1,0 +1,1 @@
+"""Thresholds and actions for a rate of false alarms."""

@@ -1,0 +1,21 @@
+"""Judges: who answers the question "does this violate the policy?". One file a judge."""
+
+from __future__ import annotations
+
+from magistrate.judging.base import AskModel, AskModelAsync, Judge, ModelReply
+from magistrate.judging.claude import ClaudeJudge
+from magistrate.settings.model import Settings
+
+__all__ = ["AskModel", "AskModelAsync", "ClaudeJudge", "Judge", "ModelReply", "judge_for"]
+
+
+def judge_for(settings: Settings) -> Judge:
+    """The judge that the settings name. Raises `SettingsError` if it cannot judge under them."""
+    wants_local = settings.judge.backend == "local"
+    if not wants_local and settings.judge.screen.skip_clear == "never":
+        return ClaudeJudge()
+    from magistrate.judging.local import LocalJudge  # brings numpy
+
+    local = LocalJudge()
+    local.check(settings.policy)
+    return local if wants_local else ClaudeJudge(clear=local.clear, clear_by=local.model.hash)

@@ -1,0 +1,91 @@
+"""How a command that has no moderated client asks a judge model: over a plain SDK client.
+
+For `magistrate check` and the eval suites. One HTTP attempt a call; retries are the judge's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from magistrate.judging.base import AskModel, AskModelAsync, ModelReply, named
+from magistrate.wire.messages import JSON, is_object
+
+if TYPE_CHECKING:
+    import anthropic
+
+NO_CREDENTIALS = (
+    "no credentials for the Claude API: set ANTHROPIC_API_KEY. `magistrate demo` needs none, and "
+    "neither does the local judge: `judge: {backend: local}` in magistrate.yaml."
+)
+
+
+def nobody(body: JSON, timeout_s: float) -> ModelReply:
+    """For judges that ask no model."""
+    raise AssertionError("this judge asks nobody")
+
+
+async def nobody_async(body: JSON, timeout_s: float) -> ModelReply:
+    """The same, awaited."""
+    return nobody(body, timeout_s)
+
+
+def has_credentials(client: anthropic.Anthropic | anthropic.AsyncAnthropic) -> bool:
+    """Whether a client found a key, a token or a profile."""
+    return not (client.api_key is None and client.auth_token is None and client.credentials is None)
+
+
+def asking(client: anthropic.Anthropic) -> AskModel:
+    """Ask through a synchronous client."""
+    import httpx2
+
+    def ask(body: JSON, timeout_s: float) -> ModelReply:
+        try:
+            options: Any = {"timeout": timeout_s}
+            raw = client.post("/v1/messages", body=body, cast_to=httpx2.Response, options=options)
+        except Exception as error:
+            return failed(error)
+        return replied(raw)
+
+    return ask
+
+
+def asking_async(client: anthropic.AsyncAnthropic) -> AskModelAsync:
+    """Ask through an asynchronous client."""
+    import httpx2
+
+    async def ask(body: JSON, timeout_s: float) -> ModelReply:
+        try:
+            options: Any = {"timeout": timeout_s}
+            raw = await client.post(
+                "/v1/messages", body=body, cast_to=httpx2.Response, options=options
+            )
+        except Exception as error:
+            return failed(error)
+        return replied(raw)
+
+    return ask
+
+
+def replied(raw: Any) -> ModelReply:
+    """A response that came in whole."""
+    try:
+        body: object = raw.json()
+    except ValueError:
+        body = None
+    return ModelReply(raw.status_code, body if is_object(body) else None, dict(raw.headers))
+
+
+def failed(error: Exception) -> ModelReply:
+    """What the SDK raised, as a reply. Re-raises what is no matter of the network."""
+    import anthropic
+
+    match error:
+        case anthropic.APITimeoutError():
+            return ModelReply(0, failure="timeout")
+        case anthropic.APIStatusError():
+            found = error.body if is_object(error.body) else None
+            return ModelReply(error.status_code, found, dict(error.response.headers))
+        case anthropic.APIConnectionError():
+            return ModelReply(0, failure="error", detail=named(error))
+        case _:
+            raise error

@@ -1,0 +1,284 @@
+"""The local judge: embedded, free, without key or network, and with no understanding at all.
+
+For development and tests that run offline, and to leave out what need not be asked about. What it
+cannot do is in `docs/local-judge.md`: it weighs n-grams, so it sees topics far better than
+intentions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Iterator
+
+from magistrate.config.diagnostics import Problem, SettingsError, listed
+from magistrate.judging.base import AskModel, AskModelAsync
+from magistrate.judging.local_model import (
+    LocalModel,
+    Scored,
+    load_model,
+    pieces,
+    said,
+    spoken,
+    worst,
+)
+from magistrate.judging.rubric import has_third_party
+from magistrate.policy.checks import INTEGRITY
+from magistrate.policy.model import Policy
+from magistrate.policy.schema import Clause, HighRiskUse
+from magistrate.settings.model import Settings
+from magistrate.text.reading import Reading, reading
+from magistrate.verdicts import (
+    GRADES,
+    AnswerKind,
+    Finding,
+    Grade,
+    HighRiskAnswer,
+    JudgeInfo,
+    Outcome,
+    Severity,
+    Unavailable,
+    Usage,
+    Verdict,
+)
+from magistrate.wire.content import Part, Subject
+from magistrate.wire.digests import sha256
+
+# Characters that are judged at most: about a second of one core. More is too long.
+MAX_LENGTH = 400_000
+# Of what may be clear: every further piece is another chance to be wrong, and the first stage of a
+# cascade must cost nothing that is felt (about 40 ms).
+MAX_CLEAR_LENGTH = 20_000
+
+# English is told by its commonest words: they are a quarter of nearly every English dev case, and
+# of none in another language. What the model knows of other languages is next to nothing.
+_ENGLISH = frozenset(
+    re.findall(
+        r"\w+",
+        """a about all an and are as at be but by can do for from get has have he her his how i if
+        in is it me my no not of on or our out she so that the their them there they this to was we
+        what when who will with would you your""",
+    )
+)
+_ENGLISH_SHARE = 0.25
+
+_FREE = Usage(judge_calls=1, cost_usd=0.0)
+
+_LETTERS = re.compile(r"[^\W\d_]+")
+_ADVICE = re.compile(
+    r"\b(you (should|need to|must|may|can|are (owed|entitled)|have)|your|i would|i'd)\b", re.I
+)
+_RECOMMENDATION = re.compile(
+    r"\b(i (suggest|recommend)|recommend(ed|ation)?|rank(ed|ing)?)\b", re.I
+)
+_DECISION = re.compile(
+    r"\b(approved|accepted|declined|denied|dismissed|rejected|refused|(not |in)?eligible"
+    r"|decision)\b",
+    re.I,
+)
+_SELF = re.compile(
+    r"\b(i am|i['’]m|as|this is|soy|como|ich bin|als|je suis|en tant qu['’]|sono|sou|jestem|ik ben)"
+    r"\b[^.!?\n]{0,40}\b"
+    r"(ai|a\.i\.|ki|ia|si|artificial intelligence|intelligenza artificiale|language model)\b",
+    re.I,
+)
+_DENIAL = re.compile(r"\b(not|no|never|nicht|kein\w*|pas|non|não|nie|niet)\b", re.I)
+
+
+class LocalJudge:
+    """Implements `Judge` by the local model. Thread-safe; answers in milliseconds.
+
+    A finding names one section and one clause. Its grade is how far the text stands out from
+    ordinary traffic (`likely`: at most 1 % of ordinary dev cases do so as much). Its severity is
+    the middle one of the clause's levels, the upper of two: n-grams say nothing about severity.
+    Sections that a policy adds to the built-in ones are unknown to the model and never found.
+
+    Raises `SettingsError` where numpy is missing (extra `local`).
+    """
+
+    def __init__(self, model: LocalModel | None = None) -> None:
+        self.model = model or load_model()
+
+    def check(self, policy: Policy) -> None:
+        """Raises `SettingsError` if the policy lacks clauses that the model can find."""
+        missing = [id for id in self.model.clauses if id not in policy.clauses]
+        if missing:
+            message = (
+                f"the local judge only knows {self.model.header['policy']}, and {policy.ref} lacks "
+                f"{listed(missing, 3)}; include that policy, or use backend: claude"
+            )
+            raise SettingsError([Problem(None, None, None, "judge.backend", message)])
+
+    def info(self, settings: Settings) -> JudgeInfo:
+        """Name, the model's version and hash, and a hash over what else shapes a verdict.
+
+        Raises `SettingsError` for a policy that lacks clauses of the model.
+        """
+        self.check(settings.policy)
+        domains = settings.app.high_risk if settings.app else ()
+        shape = [self.model.hash, settings.policy.hash, domains]
+        return JudgeInfo("local", self.model.name, sha256(shape))
+
+    def judge(
+        self, subject: Subject, settings: Settings, ask: AskModel | None, deadline_s: float
+    ) -> Outcome:
+        """Judge on this thread; `ask` is not used."""
+        give_up = time.monotonic() + deadline_s
+        info = self.info(settings)
+        if any(part.judged and part.attachment is not None for part in subject.parts):
+            return Unavailable("unsupported", info, "the local judge reads text only")
+        if _length(subject) > MAX_LENGTH:
+            return Unavailable("too_long", info, f"more than {MAX_LENGTH:,} characters")
+        scored: list[Scored] = []
+        for piece in pieces(said(subject)):
+            scored.append(self.model.scored(piece))
+            if time.monotonic() > give_up:
+                return Unavailable("timeout", info)
+        findings = tuple(self._findings(subject, settings.policy, worst(scored)))
+        answers = tuple(high_risk(subject, settings))
+        return Verdict(info, findings, answers, discloses_ai(subject), _FREE)
+
+    async def judge_async(
+        self, subject: Subject, settings: Settings, ask: AskModelAsync | None, deadline_s: float
+    ) -> Outcome:
+        """The same on another thread: long texts take long enough to be felt in an event loop."""
+        return await asyncio.to_thread(self.judge, subject, settings, None, deadline_s)
+
+    def clear(self, subject: Subject) -> bool:
+        """Whether nobody needs to be asked about a subject; never a reason to block.
+
+        False for whatever a bag of n-grams cannot see through: see `is_plain`.
+        """
+        if not is_plain(subject):
+            return False
+        return self._score(said(subject)) < self.model.thresholds["clear"]
+
+    def _score(self, text: str) -> float:
+        return worst(map(self.model.scored, pieces(text))).any
+
+    def _findings(self, subject: Subject, policy: Policy, found: Scored) -> Iterator[Finding]:
+        least = self.model.thresholds
+        reached: list[Grade] = [grade for grade in GRADES[1:] if found.any >= least[grade]]
+        clause = self._clause(subject, policy, found)
+        if reached and clause is not None:
+            path = self._path(subject)
+            yield Finding(clause.id, reached[-1], middle(clause), subject.stage, path)
+
+    def _clause(self, subject: Subject, policy: Policy, found: Scored) -> Clause | None:
+        """The clause that a text is most like, within the section that scores highest.
+
+        Only clauses that can be seen at the subject's stage count; those on third-party text, only
+        where there is some.
+        """
+        third_party = has_third_party(subject)
+        possible = [
+            clause
+            for clause in map(policy.clauses.__getitem__, self.model.clauses)
+            if subject.stage in clause.stages and (third_party or _section(clause) != INTEGRITY)
+        ]
+        likeness = self.model.likeness(found.text)
+
+        def order(clause: Clause) -> tuple[float, float]:
+            return found.sections[_section(clause)], likeness[clause.id]
+
+        return max(possible, key=order, default=None)
+
+    def _path(self, subject: Subject) -> str:
+        """The judged part that alone scores highest; the last of equal ones."""
+        judged = [part for part in subject.parts if part.judged]
+        if len(judged) == 1:
+            return judged[0].path
+        return max(reversed(judged), key=lambda part: self._score(spoken(part))).path
+
+
+def is_plain(subject: Subject) -> bool:
+    """Whether a subject is complete, short, English and written out: what may be clear at all.
+
+    An unfinished answer can still go anywhere; images are not read; a long text gives a wrong score
+    many chances; other languages were hardly learnt; and what is hidden or encoded is there for a
+    reason somebody should look at.
+    """
+    judged = [part for part in subject.parts if part.judged]
+    return (
+        subject.final
+        and _length(subject) <= MAX_CLEAR_LENGTH
+        and not any(part.attachment for part in judged)
+        and all(is_english(part.text) for part in judged if part.text)
+        and all(reading(text) == Reading() for part in judged for text in _written(part))
+    )
+
+
+def is_english(text: str) -> bool:
+    """Whether enough of the words are such as every English text has."""
+    words = _LETTERS.findall(text.lower())
+    return sum(word in _ENGLISH for word in words) >= max(1.0, _ENGLISH_SHARE * len(words))
+
+
+def _written(part: Part) -> Iterator[str]:
+    yield part.text
+    yield from part.labels.values()
+
+
+def _length(subject: Subject) -> int:
+    return sum(len(text) for part in subject.parts if part.judged for text in _written(part))
+
+
+def _section(clause: Clause) -> str:
+    return clause.id.partition(".")[0]
+
+
+def middle(clause: Clause) -> Severity:
+    """The middle one of a clause's severity levels, the upper of two."""
+    levels = list(clause.severity)
+    return levels[len(levels) // 2]
+
+
+# --- what an answer is: rules, not the model ------------------------------------------------------
+
+
+def discloses_ai(subject: Subject) -> bool:
+    """Whether an answer says in the first person that an AI speaks, in one of nine languages.
+
+    A sentence with a negation before "AI" in it does not count.
+    """
+    if subject.stage != "output":
+        return False
+    answers = (p.text for p in subject.parts if p.role == "assistant" and p.path[:8] == "response")
+    found = (match for text in answers for match in _SELF.finditer(text))
+    return any(not _DENIAL.search(match[0]) for match in found)
+
+
+def high_risk(subject: Subject, settings: Settings) -> Iterator[HighRiskAnswer]:
+    """What an answer is in the high-risk domains that the app declares; others are not looked for.
+
+    The domain is the one whose lines in the policy share most words with question and answer, the
+    first declared one where none does. English words of a decision, a recommendation or advice make
+    it that; a domain that is only about publishing makes any answer a publication.
+    """
+    declared = settings.app.high_risk if settings.app else ()
+    uses = [use for use in settings.policy.high_risk if use.id in declared]
+    judged = "\n".join(p.text for p in subject.parts if p.judged and p.kind == "text")
+    if subject.stage != "output" or not uses or not judged:
+        return
+    words = _long_words(said(subject))
+    use = max(uses, key=lambda use: len(words & _vocabulary(use)))
+    kind: AnswerKind = "general"
+    if use.review_for == ("publication",):
+        kind = "publication"
+    elif _DECISION.search(judged):
+        kind = "decision"
+    elif _RECOMMENDATION.search(judged):
+        kind = "recommendation"
+    elif _ADVICE.search(judged):
+        kind = "advice"
+    yield HighRiskAnswer(use.id, kind, kind not in ("general", "publication"))
+
+
+def _vocabulary(use: HighRiskUse) -> frozenset[str]:
+    return _long_words(" ".join((use.title, use.rule, *use.counts)))
+
+
+def _long_words(text: str) -> frozenset[str]:
+    """Words of five letters and more: the shorter ones are everybody's."""
+    return frozenset(re.findall(r"\w{5,}", text.lower()))

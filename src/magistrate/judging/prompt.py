@@ -1,0 +1,267 @@
+"""A subject, put to a judge as fenced data; and a judge's prompt, read back.
+
+Pure. `parse_prompt` returns every field of every part exactly, whatever the part contains: that is
+what "the subject is data" means here.
+
+One line a part, one content block a line, and nothing in a line that depends on what is judged
+this time: a conversation that goes on, or an answer that is heard in windows, begins with the very
+blocks of the call before, so that the provider's prompt cache can take them from there.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from magistrate.core.windows import tokens
+from magistrate.judging.prices import min_cacheable
+from magistrate.judging.rubric import MARK, Rubric, compiled
+from magistrate.text.reading import reading
+from magistrate.verdicts import Stage
+from magistrate.wire.content import Part, Subject
+from magistrate.wire.messages import JSON, is_array, is_object
+
+_JUDGED = re.compile(
+    r"(?:Report|Screen) on the parts? (?P<labels>[p0-9, -]+) of this (?:input|output)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedPrompt:
+    """A judge's prompt, read back. `labels` maps the label of each part to its path.
+
+    `groups` are what a screen may name; empty for a judgment, whose `clauses` and `domains` are
+    what may be found.
+    """
+
+    stage: Stage
+    parts: tuple[Part, ...]
+    labels: dict[str, str]
+    groups: tuple[str, ...]
+    clauses: tuple[str, ...]
+    domains: tuple[str, ...]
+    final: bool
+    answers: bool
+    explain: bool = False
+
+
+def labelled(subject: Subject) -> dict[str, Part]:
+    """The parts of a subject under the labels that the judge sees."""
+    return {f"p{number}": part for number, part in enumerate(subject.parts, 1)}
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The lines of a subject as content blocks, the same for every judge of it.
+
+    `ends`: the last block of the context, and of what is judged, if the next prompt can begin
+    alike up to there.
+    """
+
+    blocks: tuple[JSON, ...]
+    ends: tuple[int, ...]
+
+
+def show(subject: Subject) -> Shown:
+    """The lines of a subject. Takes time that grows with it: all of it is read for disguises."""
+    blocks: list[JSON] = []
+    ends: dict[bool, int] = {}
+    before: Part | None = None
+    for label, part in labelled(subject).items():
+        blocks.append(_text(_line(label, part, before)))
+        if part.attachment is not None:
+            blocks.append(dict(part.attachment))
+        ends[part.judged] = len(blocks) - 1
+        before = part
+    if subject.stage == "output" and subject.final:
+        ends.pop(True, None)  # nobody reads it: as a turn, the answer stands under another path
+    return Shown(tuple(blocks), tuple(sorted(ends.values())))
+
+
+def make_prompt(
+    rubric: Rubric,
+    subject: Subject,
+    *,
+    nonce: str,
+    model: str,
+    max_tokens: int,
+    effort: str | None,
+    shown: Shown | None = None,
+) -> JSON:
+    """The Messages API request that asks a judge about a subject.
+
+    `nonce` must be one that nobody who writes in the subject can know. It may stay the same for a
+    conversation: lines are JSON, so none can look like the fence even for someone who does. `shown`
+    is `show(subject)`, where the same subject is put to several judges.
+    """
+    shown = shown or show(subject)
+    opening, closing = _around(rubric, subject, nonce)
+    content: list[JSON] = [_text(opening), *shown.blocks, _text(closing)]
+    _set_breakpoints(rubric, content, [1 + end for end in shown.ends], model)
+    config: JSON = {"format": {"type": "json_schema", "schema": rubric.schema}}
+    if effort is not None:
+        config["effort"] = effort
+    return {
+        "model": model,
+        "max_tokens": max_tokens,
+        "system": [_text(rubric.system) | {"cache_control": {"type": "ephemeral"}}],
+        "messages": [{"role": "user", "content": content}],
+        "output_config": config,
+    }
+
+
+def _set_breakpoints(rubric: Rubric, content: list[JSON], ends: list[int], model: str) -> None:
+    """Mark the ends of the context and of what is judged, where the prefix is long enough.
+
+    Two, and the rubric's own: the API takes four. Behind the context, what the call before wrote is
+    read; behind what is judged, it is written for the call after, if one can begin alike.
+    """
+    least = min_cacheable(model)
+    size = tokens(rubric.system)
+    reached = [size := size + tokens(str(block.get("text") or "")) for block in content]
+    for at in ends:
+        if reached[at] >= least:
+            content[at] = content[at] | {"cache_control": {"type": "ephemeral"}}
+
+
+def _around(rubric: Rubric, subject: Subject, nonce: str) -> tuple[str, str]:
+    """What stands before and behind the lines."""
+    judged = _ranges(int(label[1:]) for label, part in labelled(subject).items() if part.judged)
+    whole = compiled(rubric.templates.subject).render(
+        nonce=nonce,
+        lines="\x00",
+        judged=judged,
+        several="," in judged or "-" in judged,
+        stage=subject.stage,
+        final=subject.final,
+        screens=rubric.screens,
+    )
+    opening, _, closing = whole.partition("\x00")
+    return opening, closing
+
+
+def _ranges(numbers: Iterable[int]) -> str:
+    """`1, 2, 3, 7` as `p1-p3, p7`."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and runs[-1][1] == number - 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(f"p{a}" if a == b else f"p{a}-p{b}" for a, b in runs)
+
+
+def _text(text: str) -> JSON:
+    return {"type": "text", "text": text}
+
+
+def _line(label: str, part: Part, before: Part | None) -> str:
+    """A part as JSON, on one line with its end.
+
+    What follows a piece of the same text only says so: an answer that is heard in windows has many.
+    """
+    line: JSON = {"part": label}
+    if _continues(part, before):
+        line["continues"] = True
+    else:
+        line |= {"path": part.path, "role": part.role, "kind": part.kind}
+        if part.labels:
+            line["labels"] = part.labels
+    line["text"] = part.text
+    if part.attachment is not None:
+        line["attached"] = "the next block"
+    line |= reading(part.text).as_json()
+    named = {key: reading(value).as_json() for key, value in part.labels.items()}
+    if any(named.values()):
+        line["in_labels"] = {key: found for key, found in named.items() if found}
+    return _one_line(line) + "\n"
+
+
+def _continues(part: Part, before: Part | None) -> bool:
+    return (
+        before is not None
+        and part.kind in ("text", "thinking")
+        and before.attachment is None
+        and part.attachment is None
+        and not part.labels
+        and (part.path, part.role, part.kind, part.labels)
+        == (before.path, before.role, before.kind, before.labels)
+    )
+
+
+def _one_line(value: JSON) -> str:
+    """JSON without a raw line break or a lone surrogate, and otherwise as a reader would see it."""
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(f"\\u{ord(c):04x}" if "\ud800" <= c <= "\udfff" else c for c in text)
+
+
+# --- and back -------------------------------------------------------------------------------------
+
+
+def parse_prompt(body: JSON) -> ParsedPrompt | None:
+    """Read a judge's prompt back; None if the request is not one of ours."""
+    system = body.get("system")
+    opening = system[0] if is_array(system) and system else None
+    words = str(opening.get("text")) if is_object(opening) else ""
+    if not words.startswith(MARK):
+        return None
+    schema: JSON = body["output_config"]["format"]["schema"]["properties"]
+    content: list[JSON] = body["messages"][0]["content"]
+    closing = str(content[-1]["text"])
+    stage: Any = "output" if " this output" in closing else "input"
+    parts: list[Part] = []
+    labels: dict[str, str] = {}
+    attached = False
+    for block in content[1:-1]:
+        if attached:
+            bare = {key: value for key, value in block.items() if key != "cache_control"}
+            parts[-1] = replace(parts[-1], attachment=bare)
+            attached = False
+            continue
+        data = json.loads(block["text"])
+        parts.append(_part(data, parts[-1] if parts else None))
+        labels[data["part"]] = parts[-1].path
+        attached = "attached" in data
+    judged = _numbers(closing)
+    parts = [replace(part, judged=i in judged) for i, part in enumerate(parts, 1)]
+    finding: JSON = schema["findings"]["items"]["properties"] if "findings" in schema else {}
+    return ParsedPrompt(
+        stage,
+        tuple(parts),
+        labels,
+        _offered(schema["suspected"]["items"]) if "suspected" in schema else (),
+        _offered(finding["clause"]) if finding else (),
+        _offered(schema["high_risk"]["items"]["properties"]["domain"])
+        if "high_risk" in schema
+        else (),
+        "still being written" not in closing,
+        "discloses_ai" in schema,
+        "reason" in finding,
+    )
+
+
+def _part(data: JSON, before: Part | None) -> Part:
+    if "continues" in data:
+        assert before is not None
+        return replace(before, text=data["text"])
+    return Part(
+        data["path"], data["role"], data["kind"], data["text"], labels=data.get("labels") or {}
+    )
+
+
+def _offered(word: JSON) -> tuple[str, ...]:
+    return tuple(value for value in word["enum"] if value != "none")
+
+
+def _numbers(closing: str) -> frozenset[int]:
+    found = _JUDGED.search(closing)
+    if found is None:
+        return frozenset()
+    numbers: set[int] = set()
+    for piece in found["labels"].split(","):
+        ends = [int(label) for label in re.findall(r"p(\d+)", piece)]
+        numbers.update(range(ends[0], ends[-1] + 1))
+    return frozenset(numbers)

@@ -1,0 +1,224 @@
+"""What a judge is told: the rubric, rendered from policy and app profile for one stage and task.
+
+Pure: templates come in as text. A rubric is the same for every subject, so that it can be cached.
+What is judged is put beside it by `prompting`.
+
+The task is a *screen* (name the groups that may be touched: short, cheap, tuned for recall), or a
+*judgment* over some groups of clauses or all. A group is a section of the policy, `integrity`
+(third-party text) or `answer` (high-risk uses and disclosure: what an answer is, not what it
+breaks).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import jinja2
+
+from magistrate.policy.checks import INTEGRITY
+from magistrate.policy.model import Clause, Section
+from magistrate.settings.model import Settings
+from magistrate.verdicts import ANSWER_KINDS, GRADES, SEVERITIES, Stage
+from magistrate.wire.content import Subject
+from magistrate.wire.digests import sha256
+from magistrate.wire.messages import JSON
+
+MARK = "magistrate judge · "
+NOTHING = "none"  # stands in the schema where nothing is on offer: it takes no empty list
+ANSWER = "answer"  # the group of what an answer is; no section can have this id (policy_checks)
+_ENVIRONMENT = jinja2.Environment(  # prompts are plain text, so no autoescape; JSON fences them
+    undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False
+)
+
+
+@cache
+def compiled(source: str) -> jinja2.Template:
+    """A template, compiled once."""
+    return _ENVIRONMENT.from_string(source)
+
+
+@dataclass(frozen=True, slots=True)
+class Templates:
+    """The sources of the templates in `prompts/`."""
+
+    system: str
+    screen: str
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rubric:
+    """What a judge of one stage and task is told, the same for every subject.
+
+    `groups`: what a screen may name; empty for a judgment. `answers`: whether the reply says what
+    the answer is (high-risk uses, disclosure). `hash` covers the templates and everything rendered,
+    neither nonce nor subject.
+    """
+
+    stage: Stage
+    system: str
+    schema: JSON
+    groups: tuple[str, ...]
+    clauses: tuple[str, ...]
+    domains: tuple[str, ...]
+    answers: bool
+    explain: bool
+    templates: Templates
+    hash: str
+
+    @property
+    def screens(self) -> bool:
+        return bool(self.groups)
+
+
+def groups_for(settings: Settings, stage: Stage, *, third_party: bool) -> tuple[str, ...]:
+    """The groups that can matter to a subject of this stage, in the order of the policy.
+
+    `third_party`: whether the subject has text that nobody in the conversation wrote.
+    """
+    sections = [
+        section.id
+        for section in settings.policy.sections
+        if any(stage in clause.stages for clause in section.clauses)
+    ]
+    planted = third_party and any(stage in clause.stages for clause in settings.policy.integrity)
+    answer = stage == "output" and settings.app is not None
+    return (*sections, *[INTEGRITY] * planted, *[ANSWER] * answer)
+
+
+def has_third_party(subject: Subject) -> bool:
+    """Whether a part to judge was written by nobody in the conversation."""
+    return any(part.judged and part.kind in ("third_party", "media") for part in subject.parts)
+
+
+def make_screen(settings: Settings, stage: Stage, templates: Templates) -> Rubric:
+    """Render the first pass over everything that can matter to anything.
+
+    It is the same text for requests and answers, so that the provider's cache holds one of it; what
+    cannot matter to a subject, `deliberation` leaves out of what a screen suspects.
+    """
+    policy = settings.policy
+    sections = [section.id for section in policy.sections]
+    # Without high-risk uses, what an answer is comes down to disclosure, which is asked here.
+    answer = settings.app is not None and bool(policy.high_risk)
+    groups = (*sections, *[INTEGRITY] * bool(policy.integrity), *[ANSWER] * answer)
+    system = compiled(templates.screen).render(
+        policy=policy,
+        sections=policy.sections,
+        integrity=policy.integrity,
+        domains=policy.high_risk if answer else (),
+        app=settings.app,
+    )
+    schema = _record(
+        suspected={"type": "array", "items": _word(groups)}, discloses_ai={"type": "boolean"}
+    )
+    digest = sha256([templates.screen, templates.subject, system, schema])
+    return Rubric(stage, system, schema, groups, (), (), True, False, templates, digest)
+
+
+def make_rubric(
+    settings: Settings,
+    stage: Stage,
+    templates: Templates,
+    *,
+    groups: Collection[str] | None = None,
+    third_party: bool = True,
+) -> Rubric:
+    """Render the rubric of some groups, or of all that can matter.
+
+    Only clauses that can be seen at this stage are in it; high-risk domains are asked about only
+    where an app profile gives them a meaning.
+    """
+    policy = settings.policy
+    possible = groups_for(settings, stage, third_party=third_party)
+    chosen = [group for group in possible if groups is None or group in groups]
+    sections = list(_shown(settings, stage, chosen))
+    integrity = _integrity(settings, stage) if INTEGRITY in chosen else ()
+    domains = policy.high_risk if ANSWER in chosen else ()
+    answers = groups is None or ANSWER in chosen
+    shown = [clause for section in sections for clause in section.clauses]
+    clauses = tuple(clause.id for clause in (*shown, *integrity))
+    system = compiled(templates.system).render(
+        stage=stage,
+        policy=policy,
+        sections=sections,
+        exceptions=[
+            rule
+            for rule in settings.permitted_exceptions
+            if not set(rule.applies_to).isdisjoint(clauses)
+        ],
+        integrity=integrity,
+        app=settings.app,
+        domains=domains,
+        answers=answers,
+        explain=settings.judge.explain,
+    )
+    ids = tuple(use.id for use in domains)
+    schema = _judgment(clauses, ids, answers=answers, explain=settings.judge.explain)
+    digest = sha256([templates.system, templates.subject, system, schema])
+    return Rubric(
+        stage,
+        system,
+        schema,
+        (),
+        clauses,
+        ids,
+        answers,
+        settings.judge.explain,
+        templates,
+        digest,
+    )
+
+
+def _shown(settings: Settings, stage: Stage, groups: Collection[str]) -> Iterator[Section]:
+    """The chosen sections, each with the clauses that can be seen at this stage."""
+    for section in settings.policy.sections:
+        if section.id in groups:
+            clauses = tuple(clause for clause in section.clauses if stage in clause.stages)
+            yield section.model_copy(update={"clauses": clauses})
+
+
+def _integrity(settings: Settings, stage: Stage) -> tuple[Clause, ...]:
+    return tuple(clause for clause in settings.policy.integrity if stage in clause.stages)
+
+
+# --- the shape of the reply -----------------------------------------------------------------------
+
+
+def _record(**fields: JSON) -> JSON:
+    """Every field is required: a missing one is not a "no"."""
+    return {
+        "type": "object",
+        "properties": fields,
+        "required": list(fields),
+        "additionalProperties": False,
+    }
+
+
+def _word(values: Sequence[str]) -> JSON:
+    return {"type": "string", "enum": list(values) or [NOTHING]}
+
+
+def _judgment(
+    clauses: tuple[str, ...], domains: tuple[str, ...], *, answers: bool, explain: bool
+) -> JSON:
+    text: JSON = {"type": "string"}
+    finding: dict[str, JSON] = {
+        "clause": _word(clauses),
+        "grade": _word(GRADES),
+        "severity": _word(SEVERITIES),
+        "part": text,
+        "quote": text,
+    }
+    if explain:
+        finding["reason"] = text
+    fields: dict[str, JSON] = {"findings": {"type": "array", "items": _record(**finding)}}
+    if answers:
+        answer = _record(
+            domain=_word(domains), kind=_word(ANSWER_KINDS), individual={"type": "boolean"}
+        )
+        fields["high_risk"] = {"type": "array", "items": answer}
+        fields["discloses_ai"] = {"type": "boolean"}
+    return _record(**fields)

@@ -1,0 +1,26 @@
+"""Where the judge's templates come from. The only place that looks for them.
+
+They stand in `prompts/` at the top of the repository, where people find them, and are shipped
+inside the wheel.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+from magistrate.judging.rubric import Templates
+
+
+@cache
+def templates() -> Templates:
+    """The judge's templates, read once. Raises FileNotFoundError if the installation is broken."""
+    packaged = files("magistrate") / "prompts"
+    # An editable install has no packaged copy: the folder is at the top of the repository.
+    folder = packaged if packaged.is_dir() else Path(__file__).resolve().parents[3] / "prompts"
+    return Templates(
+        system=(folder / "judge-system.md.j2").read_text("utf-8"),
+        screen=(folder / "judge-screen.md.j2").read_text("utf-8"),
+        subject=(folder / "judge-subject.md.j2").read_text("utf-8"),
+    )

@@ -1,0 +1,1 @@
+"""What is prohibited, what needs review, what must be disclosed: data, its schema, its loader."""

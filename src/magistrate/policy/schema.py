@@ -1,0 +1,166 @@
+"""The parts of a policy file, each with what may stand in it.
+
+What one part demands of another is in `policy_checks.py`; the whole is in `policy.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from magistrate.config.diagnostics import listed
+from magistrate.config.schema import Listed, Strict, Text, must_be
+from magistrate.policy.app_profile import AppProfile, Facts, holds
+from magistrate.verdicts import SEVERITIES, Action, AnswerKind, Severity, Stage
+
+
+def _named(pattern: str, allowed: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise must_be(allowed)
+        return value
+
+    return AfterValidator(check)
+
+
+def _ascending(value: dict[Severity, str]) -> dict[Severity, str]:
+    if not value:
+        raise must_be("a line for at least one of " + listed(SEVERITIES))
+    return {level: value[level] for level in SEVERITIES if level in value}
+
+
+def _iso_date(value: object) -> object:
+    try:
+        return date.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        raise must_be("a date such as 2024-06-06") from None
+
+
+def _alternatives(value: object) -> object:
+    return cast("object", value) if isinstance(value, list | tuple) else (value,)
+
+
+def _fact(value: object) -> object:
+    if not isinstance(value, bool | str):
+        raise must_be("a word, or true or false")
+    return value
+
+
+Id = Annotated[str, _named(r"[a-z0-9_]+", "small letters, digits and underscores")]
+DottedId = Annotated[str, _named(r"[a-z0-9_]+\.[a-z0-9_]+", "an id such as section.name")]
+PolicyId = Annotated[str, _named(r"[a-z0-9]+(-[a-z0-9]+)*", "small letters, digits and hyphens")]
+Version = Annotated[str, _named(r"[A-Za-z0-9][A-Za-z0-9._-]*", "a version such as 2024-06-06")]
+Date = Annotated[date, BeforeValidator(_iso_date)]
+_Value = Annotated[Any, AfterValidator(_fact)]
+Conditions = dict[str, Annotated[Listed[_Value], BeforeValidator(_alternatives)]]
+Number = Annotated[int, Field(ge=1)]
+
+
+class PolicySource(Strict):
+    """The document a policy restates."""
+
+    name: Text
+    url: Text | None = None
+    effective: Date | None = None
+
+
+class Source(Strict):
+    """Where in that document a rule stands: section, bullet, and bullet under that."""
+
+    section: Number
+    item: Number | None = None
+    sub: Number | None = None
+
+    def __str__(self) -> str:
+        names = (("section", self.section), ("item", self.item), ("sub-item", self.sub))
+        return ", ".join(f"{name} {number}" for name, number in names if number)
+
+
+class Example(Strict):
+    """Two texts that differ in the one thing that matters."""
+
+    violates: Text
+    does_not: Text
+
+
+class Clause(Strict):
+    """One prohibition, or (in `integrity`) one check of third-party text.
+
+    `floor` is the severity from which no setting can loosen the clause. `action` is the default
+    action of an integrity clause; for others it is the settings' business and None.
+    """
+
+    id: DottedId
+    title: Text
+    rule: Text
+    counts: Listed[Text] = ()
+    does_not_count: Listed[Text] = ()
+    stages: Annotated[Listed[Stage], Field(min_length=1)]
+    severity: Annotated[dict[Severity, Text], AfterValidator(_ascending)]
+    floor: Severity | None = None
+    evidence: Literal["conversation", "account", "app"] = "conversation"
+    examples: Listed[Example] = ()
+    source: Source | None = None
+    action: Action | None = None
+
+
+class PolicyException(Strict):
+    """A use that clauses of the section permit to profiles that declare the required facts."""
+
+    id: DottedId
+    title: Text
+    rule: Text
+    applies_to: Annotated[Listed[DottedId], Field(min_length=1)]
+    requires: Annotated[Conditions, Field(min_length=1)]
+    source: Source | None = None
+
+    def permitted_to(self, app: AppProfile | None) -> bool:
+        return holds(cast("Facts", self.requires), app)
+
+
+class Section(Strict):
+    """Clauses that belong together; the settings can address them as one."""
+
+    id: Id
+    title: Text
+    clauses: Annotated[Listed[Clause], Field(min_length=1)]
+    exceptions: Listed[PolicyException] = ()
+    source: Source | None = None
+
+
+class HighRiskUse(Strict):
+    """A domain in which an integration owes review by a qualified person, or disclosure."""
+
+    id: Id
+    title: Text
+    rule: Text
+    counts: Listed[Text] = ()
+    does_not_count: Listed[Text] = ()
+    requirements: Annotated[Listed[Literal["human_review", "disclosure"]], Field(min_length=1)]
+    review_for: Listed[AnswerKind] = ("advice", "recommendation", "decision")
+    applies_when: Conditions = Field(default_factory=dict)
+    source: Source | None = None
+
+    def may_owe_review(self, app: AppProfile | None) -> bool:
+        """Whether some answer of a product with this profile could owe review in this domain."""
+        if app is None or "human_review" not in self.requirements:
+            return False
+        if self.applies_when:
+            return holds(cast("Facts", self.applies_when), app)
+        return app.audience == "consumer" or app.decides_about_individuals
+
+
+class DisclosureRule(Strict):
+    """Profiles that must tell people they are dealing with an AI."""
+
+    id: Id
+    title: Text
+    rule: Text
+    when: Annotated[Conditions, Field(min_length=1)]
+    source: Source | None = None
+
+    def owed_by(self, app: AppProfile | None) -> bool:
+        return holds(cast("Facts", self.when), app)

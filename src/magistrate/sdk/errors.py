@@ -1,0 +1,71 @@
+"""The exceptions a caller may see, all below the SDK's own root.
+
+    anthropic.AnthropicError
+    └── ModerationError            a request this version does not handle
+        ├── Blocked                the policy forbids it, and `on_block: raise` is set
+        ├── HeldForReview          a person has to release the answer, and `on_hold: raise` is set
+        └── ModerationUnavailable  nobody could judge it, and the settings fail closed
+
+None of them is retried by the SDK: they are never raised `from` an error of the SDK, whose
+`__cause__` chain it searches. Configuration errors are `SettingsError`, which needs no SDK.
+"""
+
+from __future__ import annotations
+
+from anthropic import AnthropicError
+
+from magistrate.core.decide import Decision
+
+
+class ModerationError(AnthropicError):
+    """A request was not sent, or its answer not given, because of moderation.
+
+    `decision` is the record, where one was made.
+    """
+
+    def __init__(self, message: str, decision: Decision | None = None) -> None:
+        super().__init__(message)
+        self.decision = decision
+
+
+class Blocked(ModerationError):
+    """The request or its answer violates the policy.
+
+    `entries`: for a message batch, the decision on each violating entry by its `custom_id`.
+    """
+
+    decision: Decision
+
+    def __init__(self, decision: Decision, entries: dict[str, Decision] | None = None) -> None:
+        self.entries = entries or {}
+        causes = sorted({found.clause for found in decision.findings})
+        causes += sorted({f"uninspected ({item.reason})" for item in decision.uninspected})
+        what = "The request was" if decision.stage == "input" else "The answer was"
+        because = f": {', '.join(causes)}" if causes else ""
+        if self.entries:
+            what = f"The batch was not sent: {', '.join(self.entries)}"
+        super().__init__(f"{what} blocked by moderation ({decision.id}){because}", decision)
+
+
+class HeldForReview(ModerationError):
+    """The answer is stored and waits for a qualified person; `review_id` finds it."""
+
+    decision: Decision
+
+    def __init__(self, decision: Decision) -> None:
+        super().__init__(
+            f"The answer is held for human review as {decision.review_id} ({decision.id})", decision
+        )
+
+    @property
+    def review_id(self) -> str:
+        """The id under which the released answer can be fetched."""
+        return self.decision.review_id or ""
+
+
+class ModerationUnavailable(ModerationError):
+    """No judge could answer in time, so nothing was released. This is not a verdict."""
+
+    def __init__(self, decision: Decision | None, reason: str) -> None:
+        where = f" ({decision.id})" if decision else ""
+        super().__init__(f"Moderation is unavailable{where}: {reason}", decision)

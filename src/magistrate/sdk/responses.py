@@ -1,0 +1,321 @@
+"""The SDK's response objects: ours in its place, or its own with another body.
+
+The only file that uses names of the SDK with a leading underscore; a contract test pins them.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterator,
+)
+from datetime import timedelta
+from functools import cache
+from typing import Any, TypeVar
+
+import httpx2
+from anthropic import (
+    Anthropic,
+    APIRequest,
+    APIResponse,
+    AsyncAnthropic,
+    AsyncAPIResponse,
+    BaseModel,
+)
+from anthropic.lib.bedrock import AnthropicBedrock
+
+from magistrate.core.replacement import HEADER
+from magistrate.sdk.errors import ModerationError
+from magistrate.wire.messages import JSON
+
+AnyResponse = APIResponse[Any] | AsyncAPIResponse[Any]
+R = TypeVar("R", APIResponse[Any], AsyncAPIResponse[Any])
+
+# The SDK hands over decoded bytes, so these no longer describe the body. And of two moderations,
+# the outer one answers for the exchange.
+_DROPPED = frozenset(
+    name.encode("ascii")
+    for name in ("content-encoding", "content-length", "transfer-encoding", HEADER)
+)
+_COMPACT = json.JSONEncoder(separators=(",", ":"))
+_SSE = "text/event-stream"
+_BINARY = "application/vnd.amazon.eventstream"  # Bedrock's own framing of the same events
+EVENT_STREAMS = frozenset({_SSE, _BINARY})
+
+
+class SyncBody(httpx2.SyncByteStream):
+    """A body produced by a generator. Closing it closes the generator, then what feeds it.
+
+    Both, because a body that nobody began to read has a generator whose `finally` does not run.
+    While another thread reads it, it cannot be closed: `interrupt` then makes that thread do it.
+    """
+
+    stands_for: httpx2.Response | None = None
+
+    def __init__(
+        self,
+        chunks: Generator[bytes, None, None],
+        close: Callable[[], None],
+        interrupt: Callable[[], None] | None = None,
+    ) -> None:
+        self._chunks = chunks
+        self._close = close
+        self._interrupt = interrupt
+        self._closed = False
+
+    @property
+    def elapsed(self) -> timedelta | None:
+        return _elapsed(self.stands_for)
+
+    def __iter__(self) -> Generator[bytes, None, None]:
+        for chunk in self._chunks:
+            if self._closed:
+                self.close()
+                return
+            yield chunk
+
+    def close(self) -> None:
+        self._closed = True
+        try:
+            self._chunks.close()
+            self._close()
+        except ValueError:
+            if self._interrupt is None or not getattr(self._chunks, "gi_running", False):
+                raise
+            self._interrupt()
+
+
+class AsyncBody(httpx2.AsyncByteStream):
+    """The same, asynchronous: another task may be reading it."""
+
+    stands_for: httpx2.Response | None = None
+
+    def __init__(
+        self,
+        chunks: AsyncGenerator[bytes, None],
+        close: Callable[[], Awaitable[None]],
+        interrupt: Callable[[], None] | None = None,
+    ) -> None:
+        self._chunks = chunks
+        self._close = close
+        self._interrupt = interrupt
+        self._closed = False
+
+    @property
+    def elapsed(self) -> timedelta | None:
+        return _elapsed(self.stands_for)
+
+    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
+        async for chunk in self._chunks:
+            if self._closed:
+                await self.aclose()
+                return
+            yield chunk
+
+    async def aclose(self) -> None:
+        self._closed = True
+        try:
+            await self._chunks.aclose()
+            await self._close()
+        except RuntimeError:
+            if self._interrupt is None or not getattr(self._chunks, "ag_running", False):
+                raise
+            self._interrupt()
+
+
+def rewritten(response: R, public: JSON, body: JSON | SyncBody | AsyncBody) -> R:
+    """The upstream response with another body, everything else kept.
+
+    A stream is server-sent events now, whatever it came as.
+    """
+    old = response.http_response
+    # Bytes as they came: what a proxy puts into a header need not be ASCII.
+    headers = [(k, v) for k, v in old.headers.raw if k.lower() not in _DROPPED]
+    headers.append((HEADER.encode("ascii"), _header(public).encode("ascii")))
+    new = copy.copy(response)
+    if not isinstance(body, dict) and _translator(response) is not None:
+        headers = [(k, v) for k, v in headers if k.lower() != b"content-type"]
+        headers.append((b"content-type", f"{_SSE}; charset=utf-8".encode("ascii")))
+        new._client = _SpeaksSSE(response._client)  # pyright: ignore
+    new._parsed_by_type = {}  # pyright: ignore[reportPrivateUsage] # else parse() has the old one
+    new.http_response = httpx2.Response(
+        old.status_code,
+        headers=headers,
+        extensions=old.extensions,
+        request=old.request,
+        history=old.history,
+        default_encoding=old.default_encoding,
+        **_body(body),
+    )
+    if not isinstance(body, dict):
+        body.stands_for = old
+    elif (took := _elapsed(old)) is not None:
+        new.http_response.elapsed = took
+    return new
+
+
+def synthetic(
+    request: APIRequest, cls: type[R], public: JSON, body: JSON | SyncBody | AsyncBody
+) -> R:
+    """A response of our own, for a request that has no (usable) upstream response."""
+    kind = "application/json" if isinstance(body, dict) else f"{_SSE}; charset=utf-8"
+    headers = {HEADER: _header(public), "content-type": kind}
+    return wrapped(_raw(request, headers, body), request, cls)
+
+
+def declined(request: APIRequest, cls: type[R], status: int, body: JSON) -> R:
+    """An error response of the API's own shape; the SDK raises what it raises for such a status."""
+    raw = _raw(request, {"content-type": "application/json"}, body)
+    raw.status_code = status
+    return wrapped(raw, request, cls)
+
+
+def received(found: object, request: APIRequest, cls: type[R]) -> R:
+    """What the rest of the chain returned, in the SDK's wrapper.
+
+    A middleware further in may answer with a finished message of its own, which is judged like any
+    other. Raises ModerationError for what cannot be read.
+    """
+    if isinstance(found, httpx2.Response):
+        found = wrapped(found, request, cls)
+    if isinstance(found, BaseModel):
+        kind = {"content-type": "application/json"}
+        return wrapped(_raw(request, kind, found.to_dict(mode="json")), request, cls)
+    if not isinstance(found, cls):
+        raise ModerationError(
+            f"a middleware inside magistrate's returned {type(found).__name__}, which cannot be "
+            f"judged; return {cls.__name__}, or place it before the Moderation"
+        )
+    try:
+        _ = found.http_response.request
+    except RuntimeError:  # made by a middleware, which need not say what it answers
+        found.http_response.request = _request(request)
+    return found
+
+
+def wrapped(raw: httpx2.Response, request: APIRequest, cls: type[R]) -> R:
+    """A bare HTTP response as the SDK's wrapper.
+
+    The SDK returns it bare for `cast_to=httpx2.Response` when there is middleware, and then neither
+    raises nor retries error statuses; wrapped, it does both.
+    """
+    return cls(
+        raw=raw,
+        cast_to=request.cast_to,
+        client=_parser(cls is AsyncAPIResponse),
+        stream=request.stream,
+        stream_cls=request.stream_cls,
+        options=request.options,
+        retries_taken=request.retries_taken,
+    )
+
+
+# --- Bedrock's binary streams ---------------------------------------------------------------------
+
+
+def events_of(response: APIResponse[Any]) -> Iterator[bytes]:
+    """The body of a stream as server-sent events: as it came, or translated."""
+    data = response.http_response.iter_bytes()
+    translator = _translator(response)
+    return data if translator is None else map(_framed, translator.iter_bytes(data))
+
+
+def async_events_of(response: AsyncAPIResponse[Any]) -> AsyncIterator[bytes]:
+    """The same, asynchronous."""
+    data = response.http_response.aiter_bytes()
+    translator = _translator(response)
+    if translator is None:
+        return data
+    return (_framed(found) async for found in translator.aiter_bytes(data))
+
+
+class _SpeaksSSE:
+    """A platform's client to whoever parses a response with it, but for how streams are framed."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def _make_sse_decoder(self) -> Any:
+        return _sse_decoder()
+
+
+def _translator(response: AnyResponse) -> Any:
+    """What decodes a stream that is no server-sent events, as the SDK would; None for one that is.
+
+    The SDK asks the client and never looks at the body's name. A bare response, though, has no
+    client but the one that we gave it.
+    """
+    decoder: Any = response._client._make_sse_decoder()  # pyright: ignore
+    if type(decoder) is not type(_sse_decoder()):
+        return decoder
+    kind = response.http_response.headers.get("content-type", "")
+    return _bedrock()._make_sse_decoder() if kind.startswith(_BINARY) else None  # pyright: ignore
+
+
+def _sse_decoder() -> Any:
+    return _parser(False)._make_sse_decoder()
+
+
+def _framed(found: Any) -> bytes:
+    """One of the SDK's events as bytes: a line of `data` for each line of its data."""
+    name = b" ".join(str(found.event or "").encode().splitlines())
+    lines = [b"event: " + name, *(b"data: " + line for line in found.data.encode().splitlines())]
+    return b"\n".join(lines) + b"\n\n"
+
+
+def _raw(
+    request: APIRequest, headers: dict[str, str], body: JSON | SyncBody | AsyncBody
+) -> httpx2.Response:
+    raw = httpx2.Response(200, headers=headers, **_body(body))
+    raw.request = _request(request)
+    raw.elapsed = timedelta()
+    return raw
+
+
+def _request(request: APIRequest) -> httpx2.Request:
+    return httpx2.Request(request.method.upper(), "https://magistrate.invalid/v1/messages")
+
+
+def _elapsed(response: httpx2.Response | None) -> timedelta | None:
+    try:
+        return None if response is None else response.elapsed
+    except RuntimeError:  # not known before the response has ended
+        return None
+
+
+def _header(public: JSON) -> str:
+    return _COMPACT.encode(public)
+
+
+def _body(body: JSON | SyncBody | AsyncBody) -> dict[str, Any]:
+    # ASCII, so that a lone surrogate that came as an escape leaves as one.
+    return {"content": json.dumps(body).encode()} if isinstance(body, dict) else {"stream": body}
+
+
+def _unreachable(_request: httpx2.Request) -> httpx2.Response:
+    raise AssertionError("the parsing client must not send")
+
+
+@cache
+def _parser(asynchronous: bool) -> Any:
+    """A client that never sends: the SDK's response wrapper borrows its parsing methods."""
+    transport = httpx2.MockTransport(_unreachable)
+    if asynchronous:
+        return AsyncAnthropic(api_key="unused", http_client=httpx2.AsyncClient(transport=transport))
+    return Anthropic(api_key="unused", http_client=httpx2.Client(transport=transport))
+
+
+@cache
+def _bedrock() -> AnthropicBedrock:
+    """The same for Bedrock; either flavour has the decoder."""
+    client = httpx2.Client(transport=httpx2.MockTransport(_unreachable))
+    return AnthropicBedrock(api_key="unused", aws_region="us-east-1", http_client=client)

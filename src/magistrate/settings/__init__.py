@@ -1,0 +1,1 @@
+"""The app team's file: its schema, its checks, its loader."""

@@ -1,0 +1,199 @@
+"""What one part of the settings demands of another: one flat table, `CHECKS`, at the end.
+
+Each check looks at settings whose single values are valid and yields what does not fit together.
+A check runs only if the parts in `needs` are whole, for a part that was left out because it is
+wrong would seem to be missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from magistrate.config.diagnostics import Misfit, Where, listed, nearest
+from magistrate.policy.model import DEFAULT_POLICY, Clause, loosened_floors
+from magistrate.verdicts import GRADES, SEVERITIES, at_least
+
+if TYPE_CHECKING:
+    from magistrate.settings.model import ActionRow, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A rule, and the top-level keys that must be right in themselves before it can be judged."""
+
+    find: Callable[[Settings], Iterator[Misfit]]
+    needs: frozenset[str]
+
+
+def unknown_action_keys(settings: Settings) -> Iterator[Misfit]:
+    """Rows of `actions` are named after a section, a clause, or `default`."""
+    groups = [group.id for group in settings.policy.groups]
+    for key in settings.actions:
+        if key == "default" or key in groups or key in settings.policy.clauses:
+            continue
+        section, dot, _ = key.partition(".")
+        ids = ["default", *groups]
+        if dot:
+            within = [id for id in settings.policy.clauses if id.startswith(f"{section}.")]
+            ids = within or list(settings.policy.clauses)
+        kind = "clause" if dot else "section"
+        message = f"found the {kind} '{key}'; allowed: {listed(ids, 20)}{nearest(key, ids)}"
+        yield Misfit(("actions", key), message, on_key=True)
+
+
+def hold_on_input(settings: Settings) -> Iterator[Misfit]:
+    """Only an answer can be held."""
+    for key, row in settings.actions.items():
+        if row.input == "hold":
+            message = "found hold; allowed: allow, warn, block: only answers (output) can be held"
+            yield Misfit(("actions", key, "input"), message)
+
+
+def loosened_rows(settings: Settings) -> Iterator[Misfit]:
+    """No row may loosen a clause with a floor that it names, or a section made of such clauses.
+
+    `default` and rows of other sections may: floors then simply stay in force beneath them.
+    """
+    for key, row in settings.actions.items():
+        clauses = _named(settings, key)
+        floors = {clause.id: settings.floor(clause.id) for clause in clauses}
+        if not floors or not all(floors.values()):
+            continue
+        for field, said in _loosening(row, [floor for floor in floors.values() if floor]):
+            names = listed(floors, 5)
+            if key in floors:
+                whose = "this clause has a floor and cannot be loosened"
+            else:
+                whose = f"all clauses of this section have floors and cannot be loosened ({names})"
+            yield Misfit(("actions", key, field), f"{said}: {whose}")
+
+
+def _named(settings: Settings, key: str) -> tuple[Clause, ...]:
+    if clause := settings.policy.clauses.get(key):
+        return (clause,)
+    return next((group.clauses for group in settings.policy.groups if group.id == key), ())
+
+
+def _loosening(row: ActionRow, floors: list[str]) -> Iterator[tuple[str, str]]:
+    for field, action in (("input", row.input), ("output", row.output)):
+        if action not in (None, "block"):
+            yield field, f"found {action}; allowed: block"
+    if row.from_grade and not at_least("likely", row.from_grade, GRADES):
+        yield "from_grade", f"found {row.from_grade}; allowed: unlikely, possible, likely"
+    lowest = min(floors, key=SEVERITIES.index)
+    if row.from_severity and not at_least(lowest, row.from_severity, SEVERITIES):
+        allowed = SEVERITIES[: SEVERITIES.index(lowest) + 1]  # pyright: ignore[reportArgumentType]
+        yield "from_severity", f"found {row.from_severity}; allowed: {listed(allowed)}"
+
+
+def unknown_high_risk_uses(settings: Settings) -> Iterator[Misfit]:
+    """Declared domains are domains of the policy."""
+    known = [use.id for use in settings.policy.high_risk]
+    for i, id in enumerate(settings.app.high_risk if settings.app else ()):
+        if id not in known:
+            allowed = listed(known) or "none, the policy has no high-risk uses"
+            message = f"found '{id}'; allowed: {allowed}{nearest(id, known)}"
+            yield Misfit(("app", "high_risk", i), message)
+
+
+def unknown_qualifications(settings: Settings) -> Iterator[Misfit]:
+    """Reviewers are qualified in high-risk uses or sections of the policy."""
+    known = [use.id for use in settings.policy.high_risk]
+    known += [group.id for group in settings.policy.groups]
+    for r, reviewer in enumerate(settings.review.reviewers if settings.review else ()):
+        for q, id in enumerate(reviewer.qualified_in):
+            if id not in known:
+                message = f"found '{id}'; allowed: {listed(known)}{nearest(id, known)}"
+                yield Misfit(("review", "reviewers", r, "qualified_in", q), message)
+
+
+def reviewers_named_twice(settings: Settings) -> Iterator[Misfit]:
+    """A reviewer is known by name."""
+    seen = set[str]()
+    for r, reviewer in enumerate(settings.review.reviewers if settings.review else ()):
+        if reviewer.name in seen:
+            message = f"found '{reviewer.name}' a second time; name each reviewer once"
+            yield Misfit(("review", "reviewers", r, "name"), message)
+        seen.add(reviewer.name)
+
+
+def hold_without_review(settings: Settings) -> Iterator[Misfit]:
+    """What may be held needs a store and somebody to release it."""
+    if settings.review is not None:
+        return
+    example = 'review: {store: "sqlite:///var/reviews.db", reviewers: [...]}'
+    for where, domains in _held(settings).items():
+        message = f"answers can be held ({listed(domains, 5)}), but there is no `review:`"
+        yield Misfit(where, f"{message}; add {example}")
+
+
+def hold_without_reviewer(settings: Settings) -> Iterator[Misfit]:
+    """Every domain in which answers may be held has a reviewer qualified in it."""
+    if settings.review is None:
+        return
+    qualified = {id for reviewer in settings.review.reviewers for id in reviewer.qualified_in}
+    for where, domains in _held(settings).items():
+        if missing := [domain for domain in domains if domain not in qualified]:
+            message = f"answers can be held, but no reviewer is qualified in {listed(missing, 5)}"
+            yield Misfit(where, message + "; add it to somebody's `qualified_in`")
+
+
+def _held(settings: Settings) -> dict[Where, list[str]]:
+    """Where the file makes answers holdable, and the domains reviewers must be qualified in."""
+    places: dict[Where, list[str]] = {}
+    uses = {use.id: use for use in settings.policy.high_risk}
+    for i, id in enumerate(settings.app.high_risk if settings.app else ()):
+        if id in uses and uses[id].may_owe_review(settings.app):
+            places[("app", "high_risk", i)] = [id]
+    for group in settings.policy.groups:
+        for clause in group.clauses:
+            key, action = settings.deciding_row(clause.id, "output")
+            # What always stands on its floor is blocked, and never waits for anybody.
+            always_blocked = settings.floor(clause.id) == SEVERITIES[0]
+            if key and action == "hold" and "output" in clause.stages and not always_blocked:
+                domains = places.setdefault(("actions", key, "output"), [])
+                if group.id not in domains:
+                    domains.append(group.id)
+    return places
+
+
+def windows_that_hold(settings: Settings) -> Iterator[Misfit]:
+    """Windows would give out the beginning of what must be held. Unasked, `message` is in force."""
+    asked = "release" in settings.streaming.model_fields_set
+    if asked and settings.streaming.release == "window" and settings.may_hold:
+        message = (
+            "found window; allowed: message, shadow: answers can be held under these settings, "
+            "and windows would give out their beginning"
+        )
+        yield Misfit(("streaming", "release"), message)
+
+
+def missing_floors(settings: Settings) -> Iterator[Misfit]:
+    """Floors survive policies of a team's own."""
+    weak = [f"{id} {how}" for id, how in loosened_floors(settings.policy).items()]
+    if weak:
+        message = (
+            f"this policy weakens clauses that cannot be loosened: {listed(weak, 5)}; "
+            f"`include: {DEFAULT_POLICY}` in the policy file brings them in, and clauses of your "
+            "own beside them can say more"
+        )
+        yield Misfit(("policy",), message)
+
+
+CHECKS: tuple[Check, ...] = tuple(
+    Check(find, frozenset(needs))
+    for find, needs in (
+        (missing_floors, ["policy"]),
+        (unknown_action_keys, ["policy"]),
+        (hold_on_input, []),
+        (loosened_rows, ["policy"]),
+        (unknown_high_risk_uses, ["policy"]),
+        (unknown_qualifications, ["policy"]),
+        (reviewers_named_twice, []),
+        (hold_without_review, ["policy", "review"]),
+        (hold_without_reviewer, ["policy", "review"]),
+        (windows_that_hold, ["policy"]),
+    )
+)

@@ -1,0 +1,326 @@
+"""The review queue's store: answers held on disk, and the one decision each of them gets.
+
+Here live the rules of who may decide, and what is kept for how long; the file itself is
+`review_file`. Question and answer are stored whole before `hold` returns, so a caller is told
+"pending" only of what survives a crash. Nothing here knows the SDK, and no error message carries
+content.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+
+from sqlalchemy import (
+    Connection,
+    delete,
+    insert,
+    or_,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.engine import Row
+
+from magistrate.storage.sqlite import ReviewError, ReviewFile, reviews
+
+if TYPE_CHECKING:
+    from magistrate.settings.model import ReviewSettings
+
+Status = Literal["pending", "approved", "rejected"]
+Clock: TypeAlias = Callable[[], datetime]
+
+BUSY_TIMEOUT_S = 5.0
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+__all__ = [
+    "HeldItem",
+    "Review",
+    "ReviewError",
+    "ReviewNotFound",
+    "ReviewRefused",
+    "ReviewStore",
+]
+
+_ID = re.compile(r"rev_[0-9a-f]{40}")
+
+
+class ReviewRefused(ReviewError):
+    """The store works, but this is not allowed: wrong reviewer, or already decided."""
+
+
+class ReviewNotFound(ReviewRefused, KeyError):
+    """No such review here: never was, another app's, or past its retention. Which is not told."""
+
+    def __str__(self) -> str:  # a KeyError would show the message in quotes
+        return str(self.args[0])
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldItem:
+    """What is handed over to be held. A reviewer must be qualified in all of `domains`."""
+
+    app: str
+    domains: tuple[str, ...]
+    request: dict[str, Any] = field(repr=False)
+    message: dict[str, Any] = field(repr=False)
+    decision: dict[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """One held answer as it stands. `message` is what would be delivered, `original` what was held.
+
+    They differ only where a reviewer released an edited text. Content stays out of the repr.
+    """
+
+    id: str
+    app: str
+    status: Status
+    domains: tuple[str, ...]
+    created_at: datetime
+    expires_at: datetime
+    decided_at: datetime | None
+    reviewer: str | None
+    note: str | None = field(repr=False)
+    request: dict[str, Any] = field(repr=False)
+    message: dict[str, Any] = field(repr=False)
+    original: dict[str, Any] = field(repr=False)
+    decision: dict[str, Any] = field(repr=False)
+    clock: Clock = field(default=_utc_now, repr=False, compare=False)
+
+    @property
+    def released(self) -> dict[str, Any] | None:
+        """The message, if it was approved and has not expired; else None."""
+        if self.status != "approved" or self.clock() >= self.expires_at:
+            return None
+        return self.message
+
+
+_Listed: TypeAlias = list[Review]  # inside the class, `list` is its method
+
+
+class ReviewStore:
+    """The held answers of one app in one file.
+
+    Safe to use from several threads and processes. Opening it creates the file (`create=False`:
+    only opens what is there). Every operation raises `ReviewError` when the file cannot serve it.
+    """
+
+    def __init__(
+        self,
+        settings: ReviewSettings,
+        *,
+        app: str,
+        now: Clock = _utc_now,
+        create: bool = True,
+        busy_timeout_s: float = BUSY_TIMEOUT_S,
+    ) -> None:
+        self._file = ReviewFile(settings.store, create=create, busy_timeout_s=busy_timeout_s)
+        self._app = app
+        self._now = now
+        self._reviewers = settings.reviewers
+        self._retention = timedelta(days=settings.retain_days)
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._file.path
+
+    def hold(self, item: HeldItem) -> str:
+        """Store an answer, durably; return its review id. The decision record gets that id too."""
+        if item.app != self._app:
+            raise ReviewError(f"this store belongs to app {self._app!r}, not {item.app!r}")
+        if not item.domains:
+            raise ReviewError("an answer held in no domain has nobody who may release it")
+        review_id = f"rev_{secrets.token_hex(20)}"
+        now = self._now()
+        row = {
+            "id": review_id,
+            "app": item.app,
+            "status": "pending",
+            "domains": _to_json(list(item.domains), "domains"),
+            "created_at": _to_micros(now),
+            "expires_at": _to_micros(now + self._retention),
+            "request": _to_json(item.request, "request"),
+            "message": _to_json(item.message, "message"),
+            "decision": _to_json({**item.decision, "review_id": review_id}, "decision"),
+        }
+        with self._file.transaction("BEGIN IMMEDIATE") as connection:
+            self._delete_expired(connection)
+            connection.execute(insert(reviews).values(row))
+        return review_id
+
+    def get(self, review_id: str) -> Review:
+        """Return one review of this app; `ReviewNotFound` for every other id."""
+        with self._file.transaction("BEGIN") as connection:
+            return self._read(connection, review_id)
+
+    def pending(self) -> _Listed:
+        """Return what waits for a reviewer, oldest first."""
+        return self.list("pending")
+
+    def list(self, status: Status | None = None) -> _Listed:
+        """Return this app's reviews, oldest first. Deletes what has expired."""
+        query = select(reviews).where(reviews.c.app == self._app)
+        if status is not None:
+            query = query.where(reviews.c.status == status)
+        with self._file.transaction("BEGIN IMMEDIATE") as connection:
+            self._delete_expired(connection)
+            rows = connection.execute(query.order_by(reviews.c.created_at, text("rowid"))).all()
+        return [self._review(row) for row in rows]
+
+    def approve(
+        self,
+        review_id: str,
+        *,
+        reviewer: str,
+        note: str | None = None,
+        message: dict[str, Any] | None = None,
+    ) -> Review:
+        """Release the answer, or `message` in its place. `ReviewRefused` says why not."""
+        edited = None if message is None else _to_json(message, "edited message")
+        return self._decide(review_id, "approved", reviewer, note, edited)
+
+    def reject(self, review_id: str, *, reviewer: str, note: str | None = None) -> Review:
+        """Decide that the answer is never released. `ReviewRefused` says why not."""
+        return self._decide(review_id, "rejected", reviewer, note, None)
+
+    def may_decide(self, review: Review) -> tuple[str, ...]:
+        """Return the names of the listed reviewers qualified in all domains of `review`."""
+        names = dict.fromkeys(reviewer.name for reviewer in self._reviewers)
+        return tuple(name for name in names if not self._lacks(name, review))
+
+    def purge(self) -> int:
+        """Delete what is past its retention, still pending or not; return how many."""
+        with self._file.transaction("BEGIN IMMEDIATE") as connection:
+            return self._delete_expired(connection)
+
+    def close(self) -> None:
+        """Refuse further use. May be called twice."""
+        self._file.close()
+
+    def _decide(
+        self, review_id: str, status: Status, reviewer: str, note: str | None, edited: str | None
+    ) -> Review:
+        if reviewer not in {listed.name for listed in self._reviewers}:
+            names = ", ".join(dict.fromkeys(listed.name for listed in self._reviewers))
+            raise ReviewRefused(f"{reviewer!r} is not listed as a reviewer; listed: {names}")
+        if note is not None:
+            _encodable(note, "note")
+        decided = update(reviews).values(
+            status=status,
+            decided_at=_to_micros(self._now()),
+            reviewer=reviewer,
+            note=note,
+            edited=edited,
+        )
+        with self._file.transaction("BEGIN IMMEDIATE") as connection:
+            review = self._read(connection, review_id)
+            if lacking := self._lacks(reviewer, review):
+                able = ", ".join(self.may_decide(review)) or "nobody who is listed"
+                raise ReviewRefused(
+                    f"{reviewer!r} is not qualified in {', '.join(lacking)}; may decide: {able}"
+                )
+            # Exactly once: the row is pending in the very statement that decides it.
+            done = connection.execute(
+                decided.where(
+                    reviews.c.id == review_id,
+                    reviews.c.app == self._app,
+                    reviews.c.status == "pending",
+                )
+            )
+            if done.rowcount != 1:
+                when = review.decided_at or review.created_at
+                raise ReviewRefused(
+                    f"already {review.status} by {review.reviewer!r} at {when:%Y-%m-%d %H:%M} UTC"
+                )
+            return self._read(connection, review_id)
+
+    def _lacks(self, reviewer: str, review: Review) -> tuple[str, ...]:
+        listed = [entry for entry in self._reviewers if entry.name == reviewer]
+        has = {domain for entry in listed for domain in entry.qualified_in}
+        return tuple(domain for domain in review.domains if domain not in has)
+
+    def _delete_expired(self, connection: Connection) -> int:
+        now = self._now()
+        # A retention shortened later counts for what is already stored; a longer one does not.
+        # Other apps' items go by the date they were stored with: their app may be gone.
+        shortened = (reviews.c.app == self._app) & (
+            reviews.c.created_at <= _to_micros(now - self._retention)
+        )
+        expired = or_(reviews.c.expires_at <= _to_micros(now), shortened)
+        return connection.execute(delete(reviews).where(expired)).rowcount
+
+    def _read(self, connection: Connection, review_id: str) -> Review:
+        if _ID.fullmatch(review_id):
+            query = select(reviews).where(reviews.c.id == review_id, reviews.c.app == self._app)
+            row = connection.execute(query).one_or_none()
+            if row is not None:
+                review = self._review(row)
+                if self._now() < review.expires_at:
+                    return review
+        raise ReviewNotFound("there is no review with this id")
+
+    def _review(self, row: Row[Any]) -> Review:
+        try:
+            created = _from_micros(row.created_at)
+            original = _from_json(row.message)
+            return Review(
+                id=row.id,
+                app=row.app,
+                status=row.status,
+                domains=tuple(json.loads(row.domains)),
+                created_at=created,
+                expires_at=min(_from_micros(row.expires_at), created + self._retention),
+                decided_at=None if row.decided_at is None else _from_micros(row.decided_at),
+                reviewer=row.reviewer,
+                note=row.note,
+                request=_from_json(row.request),
+                message=original if row.edited is None else _from_json(row.edited),
+                original=original,
+                decision=_from_json(row.decision),
+                clock=self._now,
+            )
+        except (TypeError, ValueError, OverflowError, RecursionError):
+            raise ReviewError(f"{self.path}: the record of {row.id} is damaged") from None
+
+
+def _to_json(value: object, what: str) -> str:
+    # ASCII: a lone surrogate in a text survives as an escape; SQLite could not take it as it is.
+    try:
+        return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError):
+        raise ReviewError(f"the {what} is not plain JSON and cannot be stored") from None
+
+
+def _from_json(stored: str) -> dict[str, Any]:
+    value = json.loads(stored)
+    if not isinstance(value, dict):
+        raise ValueError("not an object")
+    return cast("dict[str, Any]", value)
+
+
+def _encodable(value: str, what: str) -> None:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ReviewError(f"the {what} is not valid text") from None
+
+
+def _to_micros(moment: datetime) -> int:
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def _from_micros(stored: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=stored)

@@ -1,0 +1,300 @@
+"""Message batches: entries are judged before they are sent, results line by line as they come."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tracemalloc
+from typing import Any
+
+import httpx2
+import pytest
+
+from edges import Edge, both, edge
+from magistrate import Blocked, Moderation, ModerationUnavailable
+from magistrate.core.decide import Decision
+from magistrate.testing import ScriptedJudge, Simulator
+from magistrate.wire.messages import PLACEHOLDER
+from server_side import Batches, connected, judge
+
+BAD = "BADWORDS"
+OMIT = {"version": 1, "batches": {"on_block": "omit"}}
+
+
+def entry(name: str, *texts: str, **more: Any) -> dict[str, Any]:
+    turns = [{"role": ("user", "assistant")[i % 2], "content": t} for i, t in enumerate(texts)]
+    return {"custom_id": name, "params": {"model": "m", "max_tokens": 9, "messages": turns, **more}}
+
+
+def create(at: Edge, *entries: dict[str, Any], beta: bool = False) -> Any:
+    messages = at.client.beta.messages if beta else at.client.messages
+    return at.run(messages.batches.create(requests=list(entries)))
+
+
+def results(at: Edge) -> list[Any]:
+    return list(at.items(at.run(at.client.messages.batches.results("msgbatch_1"))))
+
+
+@both
+@pytest.mark.parametrize("beta", [False, True])
+def test_an_allowed_batch_is_sent_as_it_came(flavour: str, beta: bool) -> None:
+    server, judged = Batches(), judge(BAD)
+    with connected(flavour, server, Moderation({"version": 1}, judge=judged)) as at:
+        entries = [entry(f"e{i}", f"question {i}") for i in range(40)]
+        batch = create(at, *entries, beta=beta)
+        assert batch.id == "msgbatch_1"
+        assert server.made == [{"requests": entries}]
+        assert len(judged.subjects) == 40
+        assert {d.upstream for d in at.decisions()} == {"completed"}
+
+
+@both
+def test_a_violating_entry_refuses_the_batch_and_is_named(flavour: str) -> None:
+    server = Batches()
+    with connected(flavour, server, Moderation({"version": 1}, judge=judge(BAD))) as at:
+        with pytest.raises(Blocked, match="the-bad-one") as caught:
+            create(at, entry("good", "hello"), entry("the-bad-one", BAD))
+        assert list(caught.value.entries) == ["the-bad-one"]
+        assert server.made == []
+        assert [d.action for d in at.decisions()] == ["block", "allow"]
+
+
+@both
+@pytest.mark.parametrize("on_uninspected", ["block", "warn"])
+def test_an_entry_that_continues_an_unseen_thread_is_uninspected(
+    flavour: str, on_uninspected: str
+) -> None:
+    server = Batches()
+    settings = {"version": 1, "on_uninspected": {"thread": on_uninspected}}
+    thread = {"type": "continue", "previous_message_id": "msg_elsewhere"}
+    entries = [
+        entry("begins", "hello", thread={"type": "create"}),
+        entry("goes-on", "yes, do that", thread=thread),
+    ]
+    with connected(flavour, server, Moderation(settings, judge=judge(BAD))) as at:
+        if on_uninspected == "block":
+            with pytest.raises(Blocked) as caught:
+                create(at, *entries, beta=True)
+            assert list(caught.value.entries) == ["goes-on"]
+        else:
+            create(at, *entries, beta=True)
+        assert len(server.made) == (on_uninspected == "warn")
+        assert at.moderation.uninspected == {"thread": 1}
+
+
+def test_entries_of_a_batch_that_nobody_waited_for_are_not_on_record_as_allowed() -> None:
+    """Not those that were being judged, nor those whose turn had not come."""
+    settled: list[Decision] = []
+
+    class Noting(Moderation):
+        def settle(self, decision: Decision) -> None:
+            settled.append(decision)
+
+    moderation = Noting({"version": 1}, judge=ScriptedJudge(delay_s=5.0))
+    with connected("async", Batches(), moderation) as at:
+
+        async def story() -> None:
+            entries = [entry(f"e{i}", f"question {i}") for i in range(20)]
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.3):
+                    await at.client.messages.batches.create(requests=entries)
+
+        at.run(story())
+    assert [decision.action for decision in settled] == ["block"] * 20
+
+
+@both
+def test_quotes_of_refused_entries_follow_the_audit(flavour: str) -> None:
+    for content in ("none", "all"):
+        settings = {"version": 1, "audit": {"content": content}}
+        quoting = judge(BAD)
+        with connected(flavour, Batches(), Moderation(settings, judge=quoting)) as at:
+            with pytest.raises(Blocked) as caught:
+                create(at, entry("bad", BAD))
+            assert (BAD in repr(caught.value.entries)) is (content == "all")
+
+
+@both
+def test_an_omitted_entry_is_answered_with_a_refusal_later(flavour: str) -> None:
+    server = Batches()
+    with connected(flavour, server, Moderation(OMIT, judge=judge(BAD))) as at:
+        batch = create(at, entry("a", "hello"), entry("bad", BAD), entry("c", "there"))
+        assert [r["custom_id"] for r in server.made[0]["requests"]] == ["a", "c"]
+        assert list(batch.moderation["omitted"]) == ["bad"]
+        found = {line.custom_id: line.result for line in results(at)}
+        assert list(found) == ["a", "c", "bad"]
+        refused = found["bad"].message
+        assert refused.stop_reason == "refusal"
+        assert refused.stop_details.magistrate["decision_id"] == batch.moderation["omitted"]["bad"]
+
+
+@both
+def test_a_batch_with_nothing_left_is_refused_whatever_the_settings(flavour: str) -> None:
+    server = Batches()
+    with connected(flavour, server, Moderation(OMIT, judge=judge(BAD))) as at:
+        with pytest.raises(Blocked):
+            create(at, entry("bad", BAD))
+        assert server.made == []
+
+
+@both
+def test_an_entry_nobody_could_judge_stops_the_batch_and_is_no_refusal(flavour: str) -> None:
+    server = Batches()
+    down = ScriptedJudge(lambda _: ScriptedJudge.unavailable("timeout"))
+    open_ = {"version": 1, "judge": {"on_failure": {"input": "allow"}}, "batches": OMIT["batches"]}
+    with connected(flavour, server, Moderation(open_, judge=down)) as at:
+        with pytest.raises(ModerationUnavailable):
+            create(at, entry("a", "hello"))
+        assert server.made == []
+
+
+@both
+def test_a_blocked_turn_in_an_entrys_history_is_redacted(flavour: str) -> None:
+    server = Batches()
+    with connected(flavour, server, Moderation({"version": 1}, judge=judge(BAD))) as at:
+        with pytest.raises(Blocked):
+            create(at, entry("a", BAD))
+        create(at, entry("a", BAD, "I see.", "and then?"))
+        turns = server.made[0]["requests"][0]["params"]["messages"]
+        assert [turn["content"] for turn in turns] == [PLACEHOLDER, "I see.", "and then?"]
+
+
+@both
+def test_results_are_judged_line_by_line_with_their_question(flavour: str) -> None:
+    other = {
+        "errored": {"type": "error", "error": {"type": "api_error", "message": "m"}},
+        "expired": None,
+        "canceled": None,
+    }
+    answers: dict[str, Any] = {"bad": f"Here: {BAD}", "good": "fine answer"}
+    for kind, error in other.items():
+        answers[kind] = {"type": kind, **({"error": error} if error else {})}
+    server, judged = Batches(answers), judge(BAD)
+    with connected(flavour, server, Moderation({"version": 1}, judge=judged)) as at:
+        create(at, entry("good", "question good"), entry("bad", "question bad"))
+        found = {line.custom_id: line.result for line in results(at)}
+        assert found["good"].message.content[0].text == "fine answer"
+        assert found["good"].message.moderation["action"] == "allow"
+        assert found["bad"].message.stop_reason == "refusal"
+        assert BAD not in found["bad"].to_json()
+        assert {kind: found[kind].type for kind in other} == {kind: kind for kind in other}
+        heard = [s for s in judged.subjects if s.stage == "output"]
+        assert [s.parts[0].text for s in heard] == ["question good", "question bad"]
+        assert at.moderation.decision(found["bad"].message.moderation["id"]).action == "block"
+    assert server.closed == 1
+
+
+@both
+def test_results_of_a_batch_another_process_made_are_judged_too(flavour: str) -> None:
+    server = Batches({"x": BAD, "y": "fine"})
+    with connected(flavour, server, Moderation({"version": 1}, judge=judge(BAD))) as at:
+        found = {line.custom_id: line.result.message.stop_reason for line in results(at)}
+        assert found == {"x": "refusal", "y": "end_turn"}
+
+
+@both
+def test_results_are_judged_wherever_the_batch_says_they_are(flavour: str) -> None:
+    server = Batches({"x": BAD, "y": "fine"}, results_at="https://storage.example/x.jsonl?sig=1")
+    with connected(flavour, server, Moderation({"version": 1}, judge=judge(BAD))) as at:
+        found = {line.custom_id: line.result.message.stop_reason for line in results(at)}
+        assert found == {"x": "refusal", "y": "end_turn"}
+
+
+ODD: list[tuple[str, Any]] = [
+    ("no message", {"type": "succeeded"}),
+    ("no known type", {"type": "brand_new", "message": {"content": BAD}}),
+    ("no object", [BAD]),
+    ("a message without content", {"type": "succeeded", "message": {"text": BAD}}),
+]
+
+
+@both
+@pytest.mark.parametrize(("name", "result"), ODD, ids=[row[0] for row in ODD])
+def test_a_line_of_no_known_shape_is_not_passed_on(flavour: str, name: str, result: Any) -> None:
+    server = Batches({"odd": result, "good": "fine"})
+    with connected(flavour, server, Moderation({"version": 1}, judge=judge("nothing"))) as at:
+        response = at.run(at.client.messages.batches.with_raw_response.results("msgbatch_1"))
+        text = "".join(line.to_json() for line in at.items(at.run(response.parse())))
+        assert BAD not in text
+        assert "fine" in text
+
+
+@both
+def test_a_judge_that_fails_ends_the_results_with_its_own_error(flavour: str) -> None:
+    server = Batches({"a": "fine", "b": "fine too", "c": BAD, "d": "fine"})
+
+    def script(subject: Any) -> Any:
+        bad = any(BAD in part.text for part in subject.parts)
+        return ScriptedJudge.unavailable("timeout") if bad else ScriptedJudge.verdict()
+
+    with connected(flavour, server, Moderation({"version": 1}, judge=ScriptedJudge(script))) as at:
+        got: list[str] = []
+        with pytest.raises(ModerationUnavailable):
+            for line in at.items(at.run(at.client.messages.batches.results("msgbatch_1"))):
+                got.append(line.to_json())
+        # The SDK reads in pieces of 64 bytes, so the end of the last good line may stay with it.
+        assert 1 <= len(got) <= 2
+        assert BAD not in str(got)
+
+
+@both
+def test_upstream_errors_are_the_sdks_own(flavour: str) -> None:
+    import anthropic
+
+    server = Batches()
+    server.error = 500
+    moderation = Moderation({"version": 1}, judge=judge(BAD))
+    with (
+        connected(flavour, server, moderation) as at,
+        pytest.raises(anthropic.InternalServerError),
+    ):
+        create(at, entry("a", "hello"))
+
+
+@both
+def test_results_left_half_way_close_upstream(flavour: str) -> None:
+    server = Batches({f"e{i}": "fine " * 50 for i in range(200)}, chunk=4000)
+    with connected(flavour, server, Moderation({"version": 1}, judge=judge(BAD))) as at:
+        stream = at.run(at.client.messages.batches.results("msgbatch_1"))
+        for count, _ in enumerate(at.items(stream)):
+            if count == 3:
+                break
+        at.run(stream.close())
+    assert server.closed == 1
+
+
+@pytest.mark.slow
+def test_results_are_read_in_constant_memory() -> None:
+    """20,000 results (about 20 MB) with a peak of a few of them."""
+    server = Batches({f"e{i}": "fine " * 180 for i in range(20_000)}, chunk=65_536)
+    lines = server.results()
+    data = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+    server.results = lambda: []  # type: ignore[method-assign]
+    stream = server._chunks(data)
+
+    def serve(request: httpx2.Request) -> httpx2.Response:
+        if request.url.path.endswith("/results"):
+            return httpx2.Response(200, stream=stream)
+        return server(request)
+
+    moderation = Moderation({"version": 1}, judge=ScriptedJudge(keep=False))
+    with edge(
+        "sync",
+        Simulator(),
+        moderation=moderation,
+        http_client=httpx2.Client(transport=httpx2.MockTransport(serve)),
+    ) as at:
+        found = at.client.messages.batches.results("msgbatch_1")
+        peak = 0
+        tracemalloc.start()
+        for count, line in enumerate(found):
+            assert line.result.message.stop_reason == "end_turn"
+            if count == 2_000:
+                tracemalloc.reset_peak()
+                base = tracemalloc.get_traced_memory()[0]
+            if count == 2_500:
+                peak = tracemalloc.get_traced_memory()[1] - base
+                break
+        tracemalloc.stop()
+        found.close()
+    assert peak < 8 * 1024 * 1024
