@@ -25,6 +25,7 @@ from magistrate.core.offline import Trial
 from magistrate.evals.cases import Case, Dataset
 from magistrate.evals.metrics.compare import compare
 from magistrate.evals.metrics.metrics import measure
+from magistrate.evals.report.comparison import as_markdown
 from magistrate.evals.results import (
     CASES,
     FORMAT,
@@ -40,7 +41,7 @@ from magistrate.evals.results import (
 )
 from magistrate.evals.tuning.intervention_costs import Budget
 from magistrate.evals.tuning.tune import tune
-from magistrate.settings.model import Settings
+from magistrate.settings import Settings
 from magistrate.verdicts import (
     FAILURES,
     GRADES,
@@ -151,7 +152,7 @@ def metrics_seconds(run: Run) -> float:
 
 def compare_seconds(a: Run, b: Run) -> float:
     """A comparison, its intervals and its Markdown."""
-    return seconds(lambda: compare(a, b, draws=DRAWS).markdown())
+    return seconds(lambda: as_markdown(compare(a, b, draws=DRAWS)))
 
 
 def main() -> None:

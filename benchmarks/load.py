@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from magistrate import Moderation
-from magistrate.settings.model import Settings
+from magistrate.settings import Settings
 from magistrate.storage import memory as record
 from magistrate.storage.memory import Record
 from magistrate.verdicts import JudgeInfo, Outcome, Usage, Verdict

@@ -26,8 +26,8 @@ from magistrate.evals.labels import for_case
 from magistrate.evals.metrics.statistics import wilson
 from magistrate.judging.local import LocalJudge
 from magistrate.judging.local_model import pieces, said, worst
-from magistrate.policy.model import Policy, builtin_policy
-from magistrate.settings.model import Settings
+from magistrate.policy import Policy, builtin_policy
+from magistrate.settings import Settings
 from magistrate.testing import ScriptedJudge
 from magistrate.verdicts import GRADES, Verdict, at_least
 from magistrate.wire.content import Subject

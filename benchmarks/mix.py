@@ -198,7 +198,7 @@ def shares_clear() -> dict[str, float]:
     from magistrate.core.offline import Trial
     from magistrate.evals.cases import load_cases
     from magistrate.judging.local import LocalJudge
-    from magistrate.settings.model import Settings
+    from magistrate.settings import Settings
 
     settings = Settings.load({"version": 1})
     clear = LocalJudge().clear

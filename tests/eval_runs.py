@@ -9,7 +9,7 @@ from typing import Any
 
 from magistrate.evals.cases import Case, Dataset
 from magistrate.evals.results import Result, Run
-from magistrate.settings.model import Settings
+from magistrate.settings import Settings
 from magistrate.verdicts import Finding, JudgeInfo, Outcome, Unavailable, Usage, Verdict
 
 JUDGE = JudgeInfo("test")

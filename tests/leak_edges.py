@@ -34,7 +34,7 @@ from leak_strategies import (
 )
 from magistrate import Moderation
 from magistrate.core.decide import Decision
-from magistrate.settings.model import Settings
+from magistrate.settings import Settings
 from magistrate.verdicts import JudgeInfo, Outcome
 from magistrate.wire.content import Subject
 

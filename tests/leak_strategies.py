@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeAlias
 
 from hypothesis import strategies as st
 
-from magistrate.settings.model import Settings
+from magistrate.settings import Settings
 from magistrate.testing.judge_script import judged_parts_with
 from magistrate.verdicts import (
     Finding,

@@ -37,7 +37,7 @@ from magistrate.core.effects import (
 )
 from magistrate.core.exchange import Exchange
 from magistrate.core.flow import moderate
-from magistrate.settings.model import Settings
+from magistrate.settings import Settings
 from magistrate.verdicts import JudgeInfo, Outcome
 from magistrate.wire.content import Subject
 from magistrate.wire.digests import Digests

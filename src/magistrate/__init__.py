@@ -16,7 +16,7 @@ from magistrate._version import __version__
 if TYPE_CHECKING:
     from magistrate.core.decide import Decision
     from magistrate.judging import Judge
-    from magistrate.policy.model import Policy
+    from magistrate.policy import Policy
     from magistrate.sdk.clients import Anthropic, AsyncAnthropic
     from magistrate.sdk.errors import Blocked, HeldForReview, ModerationError, ModerationUnavailable
     from magistrate.sdk.middleware import Moderation
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         AsyncAnthropicGoogleCloud,
         AsyncAnthropicVertex,
     )
-    from magistrate.settings.model import Settings, SettingsError
+    from magistrate.settings import Settings, SettingsError
     from magistrate.verdicts import Finding, Verdict
 
 _HOME = {
@@ -60,9 +60,9 @@ _HOME = {
     "Moderation": "sdk.middleware",
     "ModerationError": "sdk.errors",
     "ModerationUnavailable": "sdk.errors",
-    "Policy": "policy.model",
-    "Settings": "settings.model",
-    "SettingsError": "settings.model",
+    "Policy": "policy",
+    "Settings": "settings",
+    "SettingsError": "settings",
     "Verdict": "verdicts",
 }
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import magistrate.testing
-from magistrate.settings.model import AppProfile
+from magistrate.settings import AppProfile
 from magistrate.testing import (
     JudgeScript,
     Simulator,

@@ -13,12 +13,12 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-import magistrate.settings.model
+import magistrate.settings
 from magistrate.cli.explain import explain
 from magistrate.cli.summary import notes
 from magistrate.cli.validate import validate
-from magistrate.policy.model import builtin_policy
-from magistrate.settings.model import Settings
+from magistrate.policy import builtin_policy
+from magistrate.settings import Settings
 
 DATA = Path(__file__).parents[1] / "data"
 CLINIC = """\
@@ -351,10 +351,10 @@ def test_markup_and_control_characters_of_a_file_are_printed_as_they_are(
 def test_configuration_commands_do_not_import_the_sdk() -> None:
     code = (
         "import sys, magistrate.cli.validate, magistrate.cli.explain\n"
-        "import magistrate.settings.model as s\n"
+        "import magistrate.settings as s\n"
         "s.Settings.load({})\n"
         "assert 'anthropic' not in sys.modules and 'httpx2' not in sys.modules"
     )
-    source = str(Path(magistrate.settings.model.__file__).parents[1])
+    source = str(Path(magistrate.settings.__file__).parents[1])
     path = os.pathsep.join([source, os.environ.get("PYTHONPATH", "")])
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": path})

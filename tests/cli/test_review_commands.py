@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from magistrate.cli.reviews import app
-from magistrate.settings.model import Settings
+from magistrate.settings import Settings
 from magistrate.storage.reviews import HeldItem, Review, ReviewStore
 
 CONFIG = """\

@@ -15,7 +15,7 @@ import anthropic.lib.vertex
 
 import magistrate
 import magistrate.sdk.clients
-from magistrate.settings.model import Settings
+from magistrate.settings import Settings
 from magistrate.settings.schema import OnUninspected
 from magistrate.testing import ScriptedJudge
 from magistrate.wire.routes import SURFACES

@@ -23,7 +23,7 @@ from magistrate.core.decide import (
 )
 from magistrate.core.exchange import Exchange
 from magistrate.core.history import Conversation
-from magistrate.settings.model import Settings
+from magistrate.settings import Settings
 from magistrate.verdicts import (
     ACTIONS,
     ANSWER_KINDS,

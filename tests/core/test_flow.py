@@ -24,7 +24,7 @@ from magistrate.core.effects import (
     Write,
 )
 from magistrate.core.replacement import as_stream
-from magistrate.settings.model import Settings
+from magistrate.settings import Settings
 from magistrate.testing.judge_script import judged_parts_with
 from magistrate.verdicts import (
     Failure,

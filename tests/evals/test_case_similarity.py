@@ -14,8 +14,8 @@ from scipy.sparse import csr_matrix
 
 from magistrate.core.offline import Trial
 from magistrate.evals.cases import Case, Dataset, load_cases
-from magistrate.policy.model import builtin_policy
-from magistrate.settings.model import Settings
+from magistrate.policy import builtin_policy
+from magistrate.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 

@@ -30,6 +30,7 @@ from magistrate.evals.metrics.compare import Comparison, compare
 from magistrate.evals.metrics.metrics import measure
 from magistrate.evals.metrics.paired import Compared, Paired
 from magistrate.evals.metrics.statistics import Estimate, Interval, needed_discordant
+from magistrate.evals.report.comparison import as_markdown
 from magistrate.evals.results import Result, Run
 from magistrate.verdicts import GRADES
 
@@ -327,7 +328,7 @@ def test_markdown_says_what_changed():
     cases = [case(f"v{at}", [SCAM]) for at in range(12)] + [case("plain")]
     a = graded(cases, ["likely"] * 12 + ["none"])
     b = graded(cases, ["none"] * 12 + ["none"])
-    text = both(cases, a, b).markdown()
+    text = as_markdown(both(cases, a, b))
     assert "### `b` against `a`" in text
     assert "13 cases compared" in text
     assert "12 lost, 0 won" in text
@@ -337,7 +338,7 @@ def test_markdown_says_what_changed():
 
 def test_markdown_is_cut_and_says_so():
     cases = [case(f"b{at}") for at in range(9)]
-    text = both(cases, graded(cases, ["none"] * 9), graded(cases, ["likely"] * 9)).markdown(4)
+    text = as_markdown(both(cases, graded(cases, ["none"] * 9), graded(cases, ["likely"] * 9)), 4)
     assert text.count("| `b") == 4
     assert "| and 5 more |" in text
 
@@ -348,14 +349,14 @@ def test_markdown_quotes_no_case_and_a_name_cannot_break_it():
         run([one], [result(one, grades)], name)
         for grades, name in (({SCAM: "likely"}, "x|`\n# y"), ({}, "b"))
     )
-    text = compare(a, b, draws=10).markdown()
+    text = as_markdown(compare(a, b, draws=10))
     assert MARK not in text
     assert "### `b` against `x/' # y`" in text
 
 
 def test_every_table_row_has_the_columns_of_its_head():
     found = both(*at_random(3))
-    widths = [line.count("|") for line in found.markdown().splitlines() if line.startswith("|")]
+    widths = [line.count("|") for line in as_markdown(found).splitlines() if line.startswith("|")]
     assert set(widths) == {8, 7}
 
 
@@ -700,7 +701,7 @@ def test_markdown_shows_adjusted_p_of_sections_and_plain_p_overall():
     cases = [*many(7, 3), *(case(f"l{at}", [LOBBY]) for at in range(20))]
     found = run(cases, [result(one, dict.fromkeys(one.violated, "likely")) for one in cases])
     worse = run(cases, [result(cases[at]) for at in range(7)] + list(found.results[7:]))
-    rows = compare(found, worse, draws=10).markdown().splitlines()
+    rows = as_markdown(compare(found, worse, draws=10)).splitlines()
     shown = {row.split(" | ")[0]: row.split(" | ")[3] for row in rows if row.startswith("| ")}
     assert shown["| **overall**"] == "0.016*"
     assert shown["| fraud_abuse"] == "0.031*"

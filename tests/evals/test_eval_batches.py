@@ -11,7 +11,7 @@ from typing import Any
 import anthropic
 import httpx2
 import pytest
-from test_evals_run import CLAUSE, Oracle, some
+from test_eval_run import CLAUSE, Oracle, some
 
 from magistrate.config.diagnostics import SettingsError
 from magistrate.evals import batch_run
@@ -21,7 +21,7 @@ from magistrate.evals.results import RESULTS, Run
 from magistrate.evals.run import Plan, Progress, run
 from magistrate.judging import ClaudeJudge
 from magistrate.judging.connection import asking_async
-from magistrate.settings.model import Settings
+from magistrate.settings import Settings
 from magistrate.testing import JudgeScript, Simulator, finds, refuses, when_judging
 
 JSON = dict[str, Any]

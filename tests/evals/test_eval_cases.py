@@ -13,8 +13,8 @@ from magistrate.core.offline import Trial
 from magistrate.evals.cases import MAX_LINE_BYTES, Case, Dataset, load_cases
 from magistrate.evals.labels import ORACLE, for_case, oracle_verdict, unexpected
 from magistrate.evals.results import read_cases, write_cases
-from magistrate.policy.model import builtin_policy
-from magistrate.settings.model import Settings
+from magistrate.policy import builtin_policy
+from magistrate.settings import Settings
 
 JSON = dict[str, Any]
 CASES = Path(__file__).parents[2] / "evals" / "cases"

@@ -28,7 +28,7 @@ from magistrate.evals.run import PASSES, Plan, Progress, begin, left_over, open_
 from magistrate.judging import ClaudeJudge
 from magistrate.judging.base import ModelReply
 from magistrate.judging.prompt import parse_prompt
-from magistrate.settings.model import Settings
+from magistrate.settings import Settings
 from magistrate.testing import JudgeScript, Simulator, finds, when_judging
 from magistrate.verdicts import JudgeInfo, Outcome, Unavailable, Usage, Verdict
 from magistrate.wire.content import Subject

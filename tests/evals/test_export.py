@@ -24,7 +24,7 @@ from magistrate.evals.labels import for_case
 from magistrate.judging.prompt import parse_prompt
 from magistrate.judging.rubric import make_rubric
 from magistrate.judging.templates import templates
-from magistrate.settings.model import Settings
+from magistrate.settings import Settings
 
 SETTINGS = Settings()
 REVIEWS, SPAM = "fraud_abuse.fake_reviews", "fraud_abuse.spam"

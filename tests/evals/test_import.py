@@ -24,8 +24,8 @@ from magistrate.evals.formats.importing import LEGAL_WEIGHT, NOT_MARKED, Importe
 from magistrate.evals.formats.mapping import load_mapping, ready
 from magistrate.evals.formats.rows import BadRow, Row, read_rows
 from magistrate.evals.labels import unexpected
-from magistrate.policy.model import builtin_policy
-from magistrate.settings.model import Settings
+from magistrate.policy import builtin_policy
+from magistrate.settings import Settings
 
 DEFAULTS = Settings()
 POLICY = builtin_policy()

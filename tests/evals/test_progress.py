@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_evals_run import command, environment, served, some, written
+from test_eval_run import command, environment, served, some, written
 
 from magistrate.cli.eval_progress import note, shown_progress
 from magistrate.evals.run import Progress

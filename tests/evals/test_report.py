@@ -38,7 +38,7 @@ from magistrate.evals.report.words import (
     seconds,
     share,
 )
-from magistrate.policy.model import Policy, builtin_policy
+from magistrate.policy import Policy, builtin_policy
 from report_runs import DRAWS, HOSTILE, changed, hostile, large, report, small
 
 CSS = (files("magistrate.evals.report") / "page.css").read_text("utf-8")

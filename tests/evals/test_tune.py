@@ -23,7 +23,7 @@ from magistrate.evals.run import Plan, open_run
 from magistrate.evals.tuning.intervention_costs import Budget, effect, judged_of
 from magistrate.evals.tuning.thresholds import Option, OverLimit, Weights, choose
 from magistrate.evals.tuning.tune import tune
-from magistrate.settings.model import Settings
+from magistrate.settings import Settings
 from magistrate.verdicts import Finding, Grade, JudgeInfo, Severity, Stage, Usage, Verdict
 
 WHO = JudgeInfo("made")
@@ -156,8 +156,8 @@ def test_the_patch_is_what_settings_take_and_does_what_was_promised(tmp_path: Pa
     file = tmp_path / "magistrate.yaml"
     file.write_text("version: 1\n" + found.patch)
     settings = Settings.load(file)
-    assert settings.rule(FRAUD, "input").from_grade == "possible"
-    assert settings.rule(FRAUD, "input").from_severity == "low"
+    assert settings.clause_action(FRAUD, "input").from_grade == "possible"
+    assert settings.clause_action(FRAUD, "input").from_severity == "low"
     assert effect(settings, judged_of(run, 0.01), 0.01).recall == found.after["dev"].recall
 
 

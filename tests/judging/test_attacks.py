@@ -26,7 +26,7 @@ from magistrate.judging.plan import tasks
 from magistrate.judging.prompt import make_prompt, parse_prompt
 from magistrate.judging.rubric import Rubric, has_third_party, make_rubric, make_screen
 from magistrate.judging.templates import templates
-from magistrate.settings.model import Settings
+from magistrate.settings import Settings
 from magistrate.verdicts import STAGES, Stage
 from magistrate.wire.content import Part, Subject, as_context, read_answer
 from magistrate.wire.digests import Digests

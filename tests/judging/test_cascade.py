@@ -21,8 +21,8 @@ from edges import CLAUSE, FLOOR, Edge, asking, both, edge
 from magistrate import Blocked, ModerationUnavailable
 from magistrate.judging.chunks import MOST_TOKENS
 from magistrate.judging.prompt import ParsedPrompt, parse_prompt
-from magistrate.policy.model import builtin_policy
-from magistrate.settings.model import DEFAULT_JUDGE_MODEL
+from magistrate.policy import builtin_policy
+from magistrate.settings import DEFAULT_JUDGE_MODEL
 from magistrate.testing import (
     Judgement,
     JudgeReply,

@@ -15,7 +15,7 @@ from magistrate.judging import ClaudeJudge, ModelReply
 from magistrate.judging.claude import SETTINGS_KEPT
 from magistrate.judging.plan import tasks
 from magistrate.judging.prompt import parse_prompt
-from magistrate.settings.model import DEFAULT_JUDGE_MODEL, Settings
+from magistrate.settings import DEFAULT_JUDGE_MODEL, Settings
 from magistrate.verdicts import Failure, Outcome, Unavailable, Verdict
 from magistrate.wire.content import Part, Subject
 

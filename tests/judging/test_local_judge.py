@@ -43,8 +43,8 @@ from magistrate.judging.local_model import (
     read_model,
     said,
 )
-from magistrate.policy.model import Policy, builtin_policy
-from magistrate.settings.model import Settings
+from magistrate.policy import Policy, builtin_policy
+from magistrate.settings import Settings
 from magistrate.verdicts import GRADES, SEVERITIES, Finding, Unavailable, Verdict
 from magistrate.wire.content import Part, Subject
 

@@ -13,8 +13,8 @@ from magistrate.core.decide import rule
 from magistrate.judging.chunks import split
 from magistrate.judging.plan import Question, concluded, deliberate, tasks
 from magistrate.judging.rubric import groups_for
-from magistrate.policy.model import builtin_policy
-from magistrate.settings.model import DEFAULT_JUDGE_MODEL, Settings
+from magistrate.policy import builtin_policy
+from magistrate.settings import DEFAULT_JUDGE_MODEL, Settings
 from magistrate.verdicts import (
     STAGES,
     Failure,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from magistrate.judging.prompt import labelled, make_prompt, parse_prompt, show
 from magistrate.judging.rubric import Rubric, make_rubric, make_screen
 from magistrate.judging.templates import templates
-from magistrate.settings.model import Settings
+from magistrate.settings import Settings
 from magistrate.verdicts import STAGES, Stage
 from magistrate.wire.content import Kind, Part, Role, Subject
 from strategies import NASTY, NONCE, json_values, labels, nasty_text

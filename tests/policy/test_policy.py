@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from magistrate.config.diagnostics import SettingsError
-from magistrate.policy.app_profile import AppProfile, holds
-from magistrate.policy.model import (
+from magistrate.policy import (
     DEFAULT_POLICY,
     Policy,
     PolicyException,
@@ -20,6 +19,7 @@ from magistrate.policy.model import (
     loosened_floors,
     required_floors,
 )
+from magistrate.policy.app_profile import AppProfile, holds
 
 DATA = Path(__file__).parents[1] / "data"
 CLAUSES = {

@@ -30,7 +30,7 @@ from edges import (
 )
 from magistrate import Blocked, HeldForReview, ModerationUnavailable
 from magistrate.core.replacement import HEADER
-from magistrate.settings.model import (
+from magistrate.settings import (
     DEFAULT_BLOCK_TEXT,
     DEFAULT_CHAT_DISCLOSURE,
     DEFAULT_HOLD_TEXT,

@@ -17,7 +17,7 @@ from anthropic.lib.middleware import BetaRefusalFallbackMiddleware
 from edges import CLAUSE, FLOOR, Edge, asking, both, edge, plain
 from magistrate import Blocked, Moderation, ModerationError
 from magistrate.judging.prompt import parse_prompt
-from magistrate.settings.model import DEFAULT_BLOCK_TEXT
+from magistrate.settings import DEFAULT_BLOCK_TEXT
 from magistrate.testing import (
     JudgeScript,
     Reply,

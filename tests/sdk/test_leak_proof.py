@@ -69,7 +69,7 @@ from magistrate.core.effects import (
 from magistrate.core.exchange import Exchange
 from magistrate.core.flow import moderate
 from magistrate.sdk.errors import ModerationError
-from magistrate.settings.model import (
+from magistrate.settings import (
     DEFAULT_BLOCK_TEXT,
     DEFAULT_CHAT_DISCLOSURE,
     DEFAULT_HIGH_RISK_DISCLOSURE,

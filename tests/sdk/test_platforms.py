@@ -32,7 +32,7 @@ import magistrate
 from edges import CLAUSE, FLAVOURS, STRUCTURED, SURFACES, Edge, asking, both
 from magistrate import Moderation, ModerationUnavailable, SettingsError
 from magistrate.core.replacement import HEADER
-from magistrate.settings.model import DEFAULT_BLOCK_TEXT
+from magistrate.settings import DEFAULT_BLOCK_TEXT
 from magistrate.testing import (
     JudgeScript,
     ScriptedJudge,

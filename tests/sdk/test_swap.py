@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from magistrate.settings.model import DEFAULT_BLOCK_TEXT
+from magistrate.settings import DEFAULT_BLOCK_TEXT
 from magistrate.testing import (
     JudgeScript,
     Reply,

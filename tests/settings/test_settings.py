@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from magistrate.policy.model import Policy, builtin_policy, load_policy
-from magistrate.settings.model import (
+from magistrate.policy import Policy, builtin_policy, load_policy
+from magistrate.settings import (
     DEFAULT_CHAT_DISCLOSURE,
     ActionRow,
     AppProfile,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from magistrate.settings.model import Settings
+from magistrate.settings import Settings
 from magistrate.storage.reviews import ReviewStore
 
 APP = """

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from magistrate.settings.model import Reviewer, ReviewSettings
+from magistrate.settings import Reviewer, ReviewSettings
 from magistrate.storage import reviews
 from magistrate.storage.reviews import (
     HeldItem,
@@ -190,7 +190,7 @@ def test_an_item_is_there_after_reopening(store: ReviewStore, opened: Opener) ->
 HOLD_AND_DIE = """
 import os, signal, sys
 from magistrate.storage.reviews import HeldItem, ReviewStore
-from magistrate.settings.model import ReviewSettings, Reviewer
+from magistrate.settings import ReviewSettings, Reviewer
 
 settings = ReviewSettings(store=f"sqlite:///{sys.argv[1]}",
                           reviewers=(Reviewer(name="dr.lee", qualified_in=("healthcare",)),))
@@ -809,7 +809,7 @@ def test_the_store_waits_five_seconds_by_default() -> None:
 HOLD_ON_A_FULL_DISK = """
 import resource, sys
 from magistrate.storage.reviews import HeldItem, ReviewError, ReviewStore
-from magistrate.settings.model import ReviewSettings, Reviewer
+from magistrate.settings import ReviewSettings, Reviewer
 
 settings = ReviewSettings(store=f"sqlite:///{sys.argv[1]}",
                           reviewers=(Reviewer(name="dr.lee", qualified_in=("healthcare",)),))

@@ -23,7 +23,7 @@ from magistrate.config.diagnostics import SettingsError
 from magistrate.evals.cases import Split, load_cases
 from magistrate.evals.formats.importing import MAX_PROBLEMS, Imported, import_rows
 from magistrate.evals.formats.mapping import load_mapping, ready
-from magistrate.settings.model import Settings
+from magistrate.settings import Settings
 
 Config = Annotated[
     Path | None,

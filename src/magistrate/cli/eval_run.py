@@ -33,7 +33,7 @@ from magistrate.judging.connection import (
     has_credentials,
     nobody_async,
 )
-from magistrate.settings.model import Settings
+from magistrate.settings import Settings
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic

@@ -170,7 +170,9 @@ def compare_runs(
         refuse(error, as_json)
     except (ModuleNotFoundError, ValueError) as error:
         stop(str(error))
-    said = found.markdown() + _gates(held)
+    from magistrate.evals.report.comparison import as_markdown  # brings the templates of pages
+
+    said = as_markdown(found) + _gates(held)
     if markdown is not None:
         markdown.write_text(said, "utf-8")
     if as_json:

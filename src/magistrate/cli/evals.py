@@ -15,7 +15,7 @@ from magistrate.cli.eval_tune import tune_rows
 from magistrate.cli.printing import AsJson, console, pairs, print_json, refuse, table, text
 from magistrate.config.diagnostics import Problem, SettingsError
 from magistrate.evals.cases import Case, Dataset, load_cases
-from magistrate.settings.model import Settings
+from magistrate.settings import Settings
 
 app = typer.Typer(
     help="Measure a judge, a policy and settings on labelled cases.", no_args_is_help=True

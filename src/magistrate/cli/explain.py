@@ -24,7 +24,7 @@ from magistrate.cli.printing import (
     text,
 )
 from magistrate.cli.summary import EVIDENCE, disclosure, effective, holding
-from magistrate.policy.model import (
+from magistrate.policy import (
     Clause,
     DisclosureRule,
     HighRiskUse,
@@ -33,7 +33,7 @@ from magistrate.policy.model import (
     Section,
     Source,
 )
-from magistrate.settings.model import Settings, SettingsError
+from magistrate.settings import Settings, SettingsError
 
 Rule = Section | Clause | PolicyException | HighRiskUse | DisclosureRule
 

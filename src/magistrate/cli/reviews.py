@@ -22,7 +22,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from magistrate.core.decide import disclosure_duty
-from magistrate.settings.model import Settings, SettingsError
+from magistrate.settings import Settings, SettingsError
 from magistrate.storage.reviews import Review, ReviewError, ReviewRefused, ReviewStore
 
 REFUSED = 1

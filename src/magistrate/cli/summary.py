@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from magistrate.core.decide import disclosure_duty
-from magistrate.policy.model import Clause, Section
-from magistrate.settings.model import DEFAULT_JUDGE_MODEL, Settings
+from magistrate.policy import Clause, Section
+from magistrate.settings import DEFAULT_JUDGE_MODEL, Settings
 from magistrate.verdicts import ACTIONS, SEVERITIES, STAGES, Action, at_least
 
 EVIDENCE = {

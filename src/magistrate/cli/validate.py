@@ -20,7 +20,7 @@ from magistrate.cli.printing import (
     table,
 )
 from magistrate.cli.summary import ORDERS, RELEASES, outline
-from magistrate.settings.model import Settings, SettingsError
+from magistrate.settings import Settings, SettingsError
 
 _AUDIENCES = {"consumer": "consumers", "business": "businesses", "internal": "its own staff"}
 _STRATEGIES = {

@@ -41,7 +41,7 @@ from magistrate.core.exchange import Exchange
 from magistrate.core.history import Conversation
 from magistrate.core.outcomes import allowed_marks, blocked_marks, conclude, settle
 from magistrate.core.questions import about_answer, ask
-from magistrate.settings.model import Settings
+from magistrate.settings import Settings
 from magistrate.wire.content import Uninspected, as_context
 from magistrate.wire.messages import JSON, is_array, is_object
 

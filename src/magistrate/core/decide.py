@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from magistrate.settings.model import Settings
+from magistrate.settings import Settings
 from magistrate.verdicts import (
     ACTIONS,
     GRADES,
@@ -234,13 +234,13 @@ def _on_finding(settings: Settings, stage: Stage, found: Finding) -> Ruling:
     if clause.evidence != "conversation":
         # A text cannot prove what happens across accounts or inside an app.
         suspicious = at_least(found.grade, "likely", GRADES)
-        asked = settings.rule(found.clause, stage).action
+        asked = settings.clause_action(found.clause, stage).action
         return Ruling(stage, "warn" if suspicious and asked != "allow" else "allow")
     if at_least(found.grade, "likely", GRADES) and settings.floor_holds(
         found.clause, found.severity
     ):
         return Ruling(stage, "block", floor=True)
-    asked_for = settings.rule(found.clause, stage)
+    asked_for = settings.clause_action(found.clause, stage)
     if at_least(found.grade, asked_for.from_grade, GRADES) and at_least(
         found.severity, asked_for.from_severity, SEVERITIES
     ):

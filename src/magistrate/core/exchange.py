@@ -20,7 +20,7 @@ from magistrate.core.decide import (
     stricter,
 )
 from magistrate.core.history import Conversation
-from magistrate.settings.model import Settings
+from magistrate.settings import Settings
 from magistrate.verdicts import Finding, JudgeInfo, Outcome, Stage, Unavailable, Usage, Verdict
 from magistrate.wire.content import Uninspected
 from magistrate.wire.digests import Digests

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from magistrate.core.decide import Decision
 from magistrate.core.exchange import Exchange
 from magistrate.core.history import Conversation
-from magistrate.settings.model import Settings
+from magistrate.settings import Settings
 from magistrate.verdicts import JudgeInfo, Outcome, Stage
 from magistrate.wire.content import Part, Subject, Uninspected, as_context, read_answer
 from magistrate.wire.digests import Digests

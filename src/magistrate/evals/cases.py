@@ -24,8 +24,8 @@ from magistrate.config.diagnostics import Problem, SettingsError, Where, listed,
 from magistrate.config.schema import Listed, Strict, Text, must_be, parsed
 from magistrate.config.yaml_document import Document, Mark, read
 from magistrate.core.decide import Disclosed
+from magistrate.policy import Policy
 from magistrate.policy.app_profile import AppProfile
-from magistrate.policy.model import Policy
 from magistrate.verdicts import Action, AnswerKind, Severity, Stage
 from magistrate.wire.messages import JSON, is_array, is_object, text_of
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from magistrate.core.offline import Trial
 from magistrate.evals.cases import Case
-from magistrate.settings.model import Settings
+from magistrate.settings import Settings
 from magistrate.verdicts import Finding, HighRiskAnswer, JudgeInfo, Usage, Verdict
 
 ORACLE = JudgeInfo("oracle")

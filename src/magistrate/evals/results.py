@@ -25,7 +25,7 @@ from magistrate.config.schema import parsed
 from magistrate.config.yaml_document import Document
 from magistrate.core.decide import Decision
 from magistrate.evals.cases import Case, Dataset
-from magistrate.settings.model import Settings
+from magistrate.settings import Settings
 from magistrate.verdicts import (
     ACTIONS,
     GRADES,

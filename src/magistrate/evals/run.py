@@ -43,7 +43,7 @@ from magistrate.evals.results import (
 )
 from magistrate.evals.sampling import Sample
 from magistrate.judging.base import AskModelAsync, Judge
-from magistrate.settings.model import Settings
+from magistrate.settings import Settings
 from magistrate.verdicts import Failure, JudgeInfo, Outcome, Unavailable, Usage, Verdict, broken
 from magistrate.wire.messages import JSON, is_object
 

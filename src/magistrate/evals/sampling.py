@@ -12,7 +12,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from magistrate.evals.cases import Case, Dataset
-from magistrate.policy.model import Policy
+from magistrate.policy import Policy
 from magistrate.wire.messages import JSON
 
 

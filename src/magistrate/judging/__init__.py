@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from magistrate.judging.base import AskModel, AskModelAsync, Judge, ModelReply
 from magistrate.judging.claude import ClaudeJudge
-from magistrate.settings.model import Settings
+from magistrate.settings import Settings
 
 __all__ = ["AskModel", "AskModelAsync", "ClaudeJudge", "Judge", "ModelReply", "judge_for"]
 

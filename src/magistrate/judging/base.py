@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from magistrate.settings.model import Settings
+from magistrate.settings import Settings
 from magistrate.verdicts import Failure, JudgeInfo, Outcome
 from magistrate.wire.content import Subject
 from magistrate.wire.messages import JSON

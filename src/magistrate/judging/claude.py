@@ -27,7 +27,7 @@ from magistrate.judging.prompt import Shown, labelled, make_prompt, show
 from magistrate.judging.reply import read_reply
 from magistrate.judging.rubric import Rubric, make_rubric, make_screen
 from magistrate.judging.templates import templates
-from magistrate.settings.model import DEFAULT_JUDGE_MODEL, Settings
+from magistrate.settings import DEFAULT_JUDGE_MODEL, Settings
 from magistrate.verdicts import (
     STAGES,
     Failure,

@@ -24,10 +24,9 @@ from magistrate.judging.local_model import (
     worst,
 )
 from magistrate.judging.rubric import has_third_party
-from magistrate.policy.checks import INTEGRITY
-from magistrate.policy.model import Policy
+from magistrate.policy import INTEGRITY, Policy
 from magistrate.policy.schema import Clause, HighRiskUse
-from magistrate.settings.model import Settings
+from magistrate.settings import Settings
 from magistrate.text.reading import Reading, reading
 from magistrate.verdicts import (
     GRADES,

@@ -13,8 +13,8 @@ from typing import TypeAlias
 from magistrate.core.decide import is_blocking
 from magistrate.judging.chunks import split
 from magistrate.judging.rubric import groups_for, has_third_party
-from magistrate.policy.checks import INTEGRITY
-from magistrate.settings.model import DEFAULT_JUDGE_MODEL, Settings
+from magistrate.policy import INTEGRITY
+from magistrate.settings import DEFAULT_JUDGE_MODEL, Settings
 from magistrate.verdicts import (
     Finding,
     JudgeInfo,

@@ -17,9 +17,8 @@ from functools import cache
 
 import jinja2
 
-from magistrate.policy.checks import INTEGRITY
-from magistrate.policy.model import Clause, Section
-from magistrate.settings.model import Settings
+from magistrate.policy import INTEGRITY, Clause, Section
+from magistrate.settings import Settings
 from magistrate.verdicts import ANSWER_KINDS, GRADES, SEVERITIES, Stage
 from magistrate.wire.content import Subject
 from magistrate.wire.digests import sha256

@@ -19,7 +19,7 @@ from typing import Any
 import structlog
 
 from magistrate.core.decide import Decision, retainable
-from magistrate.settings.model import Settings
+from magistrate.settings import Settings
 from magistrate.verdicts import Finding, Verdict
 
 _stdlib = logging.getLogger("magistrate")

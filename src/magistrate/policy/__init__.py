@@ -1,1 +1,39 @@
 """What is prohibited, what needs review, what must be disclosed: data, its schema, its loader."""
+
+from magistrate.policy.app_profile import AppProfile, Audience, Interface
+from magistrate.policy.floors import loosened_floors, required_floors
+from magistrate.policy.loader import builtin_policy, builtin_refs, load_policy
+from magistrate.policy.model import DEFAULT_POLICY, Policy
+from magistrate.policy.schema import (
+    INTEGRITY,
+    Clause,
+    DisclosureRule,
+    Example,
+    HighRiskUse,
+    PolicyException,
+    PolicySource,
+    Section,
+    Source,
+)
+
+__all__ = [
+    "DEFAULT_POLICY",
+    "INTEGRITY",
+    "AppProfile",
+    "Audience",
+    "Clause",
+    "DisclosureRule",
+    "Example",
+    "HighRiskUse",
+    "Interface",
+    "Policy",
+    "PolicyException",
+    "PolicySource",
+    "Section",
+    "Source",
+    "builtin_policy",
+    "builtin_refs",
+    "load_policy",
+    "loosened_floors",
+    "required_floors",
+]

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from magistrate.config.diagnostics import Misfit, Where, listed, nearest
 from magistrate.policy.app_profile import FACTS
+from magistrate.policy.model import Policy, PolicyFile
+from magistrate.policy.schema import INTEGRITY, Clause
 
-if TYPE_CHECKING:
-    from magistrate.policy.model import Policy, PolicyFile
-    from magistrate.policy.schema import Clause
-
-INTEGRITY = "integrity"
 # Words that name no section of a file: keys of the settings' `actions`, groups of a judge's task.
 RESERVED = ("default", INTEGRITY, "answer")
 

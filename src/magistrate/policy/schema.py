@@ -1,6 +1,6 @@
 """The parts of a policy file, each with what may stand in it.
 
-What one part demands of another is in `policy_checks.py`; the whole is in `policy.py`.
+What one part demands of another is in `checks.py`; the whole is in `model.py`.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ def _fact(value: object) -> object:
         raise must_be("a word, or true or false")
     return value
 
+
+INTEGRITY = "integrity"  # the group of clauses about third-party text; never a section's id
 
 Id = Annotated[str, _named(r"[a-z0-9_]+", "small letters, digits and underscores")]
 DottedId = Annotated[str, _named(r"[a-z0-9_]+\.[a-z0-9_]+", "an id such as section.name")]

@@ -17,7 +17,7 @@ import anthropic
 from anthropic import NotGiven
 
 from magistrate.sdk.middleware import Moderation
-from magistrate.settings.model import Settings
+from magistrate.settings import Settings
 
 ModerationSource: TypeAlias = (
     Moderation | Settings | str | os.PathLike[str] | Mapping[str, Any] | None

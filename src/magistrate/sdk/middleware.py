@@ -32,7 +32,7 @@ from magistrate.sdk.errors import ModerationError
 from magistrate.sdk.model_client import is_judging
 from magistrate.sdk.responses import wrapped
 from magistrate.sdk.sync_driver import SyncDriver
-from magistrate.settings.model import Settings
+from magistrate.settings import Settings
 from magistrate.storage.memory import Record
 from magistrate.verdicts import JudgeInfo, Usage
 from magistrate.wire.content import Reason

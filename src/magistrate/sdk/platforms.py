@@ -17,7 +17,7 @@ from anthropic.lib import bedrock, vertex
 from magistrate.judging import ClaudeJudge
 from magistrate.sdk.clients import ModerationSource, outermost
 from magistrate.sdk.middleware import Moderation
-from magistrate.settings.model import DEFAULT_JUDGE_MODEL, Problem, SettingsError
+from magistrate.settings import DEFAULT_JUDGE_MODEL, Problem, SettingsError
 
 # What a model is called where the default's name is not enough. Claude Platform on AWS and on
 # Google Cloud, which Anthropic runs, know the names of its own API.

@@ -9,25 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from magistrate.config.diagnostics import Misfit, Where, listed, nearest
-from magistrate.policy.model import DEFAULT_POLICY, Clause, loosened_floors
+from magistrate.policy import DEFAULT_POLICY, Clause, loosened_floors
+from magistrate.settings.model import SettingsModel
+from magistrate.settings.schema import ActionRow
 from magistrate.verdicts import GRADES, SEVERITIES, at_least
-
-if TYPE_CHECKING:
-    from magistrate.settings.model import ActionRow, Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
     """A rule, and the top-level keys that must be right in themselves before it can be judged."""
 
-    find: Callable[[Settings], Iterator[Misfit]]
+    find: Callable[[SettingsModel], Iterator[Misfit]]
     needs: frozenset[str]
 
 
-def unknown_action_keys(settings: Settings) -> Iterator[Misfit]:
+def unknown_action_keys(settings: SettingsModel) -> Iterator[Misfit]:
     """Rows of `actions` are named after a section, a clause, or `default`."""
     groups = [group.id for group in settings.policy.groups]
     for key in settings.actions:
@@ -43,7 +41,7 @@ def unknown_action_keys(settings: Settings) -> Iterator[Misfit]:
         yield Misfit(("actions", key), message, on_key=True)
 
 
-def hold_on_input(settings: Settings) -> Iterator[Misfit]:
+def hold_on_input(settings: SettingsModel) -> Iterator[Misfit]:
     """Only an answer can be held."""
     for key, row in settings.actions.items():
         if row.input == "hold":
@@ -51,7 +49,7 @@ def hold_on_input(settings: Settings) -> Iterator[Misfit]:
             yield Misfit(("actions", key, "input"), message)
 
 
-def loosened_rows(settings: Settings) -> Iterator[Misfit]:
+def loosened_rows(settings: SettingsModel) -> Iterator[Misfit]:
     """No row may loosen a clause with a floor that it names, or a section made of such clauses.
 
     `default` and rows of other sections may: floors then simply stay in force beneath them.
@@ -70,7 +68,7 @@ def loosened_rows(settings: Settings) -> Iterator[Misfit]:
             yield Misfit(("actions", key, field), f"{said}: {whose}")
 
 
-def _named(settings: Settings, key: str) -> tuple[Clause, ...]:
+def _named(settings: SettingsModel, key: str) -> tuple[Clause, ...]:
     if clause := settings.policy.clauses.get(key):
         return (clause,)
     return next((group.clauses for group in settings.policy.groups if group.id == key), ())
@@ -88,7 +86,7 @@ def _loosening(row: ActionRow, floors: list[str]) -> Iterator[tuple[str, str]]:
         yield "from_severity", f"found {row.from_severity}; allowed: {listed(allowed)}"
 
 
-def unknown_high_risk_uses(settings: Settings) -> Iterator[Misfit]:
+def unknown_high_risk_uses(settings: SettingsModel) -> Iterator[Misfit]:
     """Declared domains are domains of the policy."""
     known = [use.id for use in settings.policy.high_risk]
     for i, id in enumerate(settings.app.high_risk if settings.app else ()):
@@ -98,7 +96,7 @@ def unknown_high_risk_uses(settings: Settings) -> Iterator[Misfit]:
             yield Misfit(("app", "high_risk", i), message)
 
 
-def unknown_qualifications(settings: Settings) -> Iterator[Misfit]:
+def unknown_qualifications(settings: SettingsModel) -> Iterator[Misfit]:
     """Reviewers are qualified in high-risk uses or sections of the policy."""
     known = [use.id for use in settings.policy.high_risk]
     known += [group.id for group in settings.policy.groups]
@@ -109,7 +107,7 @@ def unknown_qualifications(settings: Settings) -> Iterator[Misfit]:
                 yield Misfit(("review", "reviewers", r, "qualified_in", q), message)
 
 
-def reviewers_named_twice(settings: Settings) -> Iterator[Misfit]:
+def reviewers_named_twice(settings: SettingsModel) -> Iterator[Misfit]:
     """A reviewer is known by name."""
     seen = set[str]()
     for r, reviewer in enumerate(settings.review.reviewers if settings.review else ()):
@@ -119,7 +117,7 @@ def reviewers_named_twice(settings: Settings) -> Iterator[Misfit]:
         seen.add(reviewer.name)
 
 
-def hold_without_review(settings: Settings) -> Iterator[Misfit]:
+def hold_without_review(settings: SettingsModel) -> Iterator[Misfit]:
     """What may be held needs a store and somebody to release it."""
     if settings.review is not None:
         return
@@ -129,7 +127,7 @@ def hold_without_review(settings: Settings) -> Iterator[Misfit]:
         yield Misfit(where, f"{message}; add {example}")
 
 
-def hold_without_reviewer(settings: Settings) -> Iterator[Misfit]:
+def hold_without_reviewer(settings: SettingsModel) -> Iterator[Misfit]:
     """Every domain in which answers may be held has a reviewer qualified in it."""
     if settings.review is None:
         return
@@ -140,7 +138,7 @@ def hold_without_reviewer(settings: Settings) -> Iterator[Misfit]:
             yield Misfit(where, message + "; add it to somebody's `qualified_in`")
 
 
-def _held(settings: Settings) -> dict[Where, list[str]]:
+def _held(settings: SettingsModel) -> dict[Where, list[str]]:
     """Where the file makes answers holdable, and the domains reviewers must be qualified in."""
     places: dict[Where, list[str]] = {}
     uses = {use.id: use for use in settings.policy.high_risk}
@@ -159,7 +157,7 @@ def _held(settings: Settings) -> dict[Where, list[str]]:
     return places
 
 
-def windows_that_hold(settings: Settings) -> Iterator[Misfit]:
+def windows_that_hold(settings: SettingsModel) -> Iterator[Misfit]:
     """Windows would give out the beginning of what must be held. Unasked, `message` is in force."""
     asked = "release" in settings.streaming.model_fields_set
     if asked and settings.streaming.release == "window" and settings.may_hold:
@@ -170,7 +168,7 @@ def windows_that_hold(settings: Settings) -> Iterator[Misfit]:
         yield Misfit(("streaming", "release"), message)
 
 
-def missing_floors(settings: Settings) -> Iterator[Misfit]:
+def missing_floors(settings: SettingsModel) -> Iterator[Misfit]:
     """Floors survive policies of a team's own."""
     weak = [f"{id} {how}" for id, how in loosened_floors(settings.policy).items()]
     if weak:

@@ -1,83 +1,35 @@
-"""The app team's file, `magistrate.yaml`: its schema, where it is looked for, what it resolves to.
+"""The settings of one app: the keys of `magistrate.yaml` and what follows from them.
 
-`Settings.load` is the door: every problem of a file comes out of it in one `SettingsError`. The
-rules that one part of the file imposes on another are a table in `settings_checks.py`.
+The rules that one part of the file imposes on another are a table in `checks.py`; reading a file
+is `loader.py`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Literal, cast
 
-from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from magistrate.config.diagnostics import Problem, SettingsError, described
-from magistrate.config.schema import OWN_FILE, Strict, must_be, parsed
-from magistrate.config.yaml_document import Document, given, read
-from magistrate.policy.app_profile import AppProfile, Audience, Interface
-from magistrate.policy.model import (
-    Policy,
-    PolicyException,
-    builtin_policy,
-    load_policy,
-    required_floors,
-)
-from magistrate.settings import checks
+from magistrate.config.schema import OWN_FILE, Strict, must_be
+from magistrate.policy import AppProfile, Policy, PolicyException, builtin_policy, required_floors
 from magistrate.settings.schema import (
-    DEFAULT_BLOCK_TEXT,
-    DEFAULT_CHAT_DISCLOSURE,
-    DEFAULT_HIGH_RISK_DISCLOSURE,
-    DEFAULT_HOLD_TEXT,
-    DEFAULT_JUDGE_MODEL,
     ActionRow,
     AuditSettings,
     BatchSettings,
     DisclosureTexts,
     JudgeSettings,
-    OnFailure,
     OnUninspected,
-    Reviewer,
     ReviewSettings,
     StreamingSettings,
     Texts,
     Written,
 )
 from magistrate.verdicts import SEVERITIES, Action, Grade, Severity, Stage, at_least
-
-__all__ = [
-    "DEFAULT_BLOCK_TEXT",
-    "DEFAULT_CHAT_DISCLOSURE",
-    "DEFAULT_HIGH_RISK_DISCLOSURE",
-    "DEFAULT_HOLD_TEXT",
-    "DEFAULT_JUDGE_MODEL",
-    "ActionRow",
-    "AppProfile",
-    "Audience",
-    "AuditSettings",
-    "DisclosureTexts",
-    "Interface",
-    "JudgeSettings",
-    "OnFailure",
-    "OnUninspected",
-    "Problem",
-    "ReviewSettings",
-    "Reviewer",
-    "Rule",
-    "Settings",
-    "SettingsError",
-    "StreamingSettings",
-    "Texts",
-]
-
-CONFIG_VARIABLE = "MAGISTRATE_CONFIG"
-CONFIG_FILE = "magistrate.yaml"
 
 
 def _one(value: object) -> object:
@@ -93,7 +45,7 @@ def _variable(value: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class ClauseAction:
     """What the settings ask for one clause at one stage. A floor may ask for more."""
 
     action: Action
@@ -101,8 +53,8 @@ class Rule:
     from_severity: Severity
 
 
-class Settings(Strict):
-    """The settings of one app, checked. Made by `load`; immutable."""
+class SettingsModel(Strict):
+    """The settings of one app: every key of the file, and what follows from them."""
 
     version: Annotated[Literal[1], BeforeValidator(_one)] = 1
     policy: Annotated[Policy, OWN_FILE] = Field(default_factory=builtin_policy)
@@ -121,52 +73,6 @@ class Settings(Strict):
     on_uninspected: OnUninspected = OnUninspected()
     audit: AuditSettings = AuditSettings()
     digest_key_env: Annotated[str, AfterValidator(_variable)] = "MAGISTRATE_KEY"
-
-    _source: str | None = PrivateAttr(default=None)
-
-    @classmethod
-    def load(
-        cls,
-        source: Settings | str | os.PathLike[str] | Mapping[str, Any] | None = None,
-        *,
-        environ: Mapping[str, str] = os.environ,
-        cwd: str | os.PathLike[str] | None = None,
-    ) -> Settings:
-        """Load settings from a path, a mapping, or where they are by convention.
-
-        None looks at $MAGISTRATE_CONFIG, then at ./magistrate.yaml, then takes the defaults.
-        Relative paths are relative to `cwd`; a policy's path to the file that names it.
-        Raises `SettingsError` with every problem found, `TypeError` for what is no source.
-        """
-        here = Path(cwd) if cwd is not None else Path()
-        if isinstance(source, Settings):
-            return _checked(source, given({}), [], frozenset())
-        if isinstance(source, Mapping):
-            return _from_document(given(source), here)
-        if source is None:
-            source = environ.get(CONFIG_VARIABLE) or None
-        if source is None:
-            if not os.path.lexists(here / CONFIG_FILE):
-                return cls()
-            source = CONFIG_FILE
-        if not isinstance(source, str | os.PathLike):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(
-                f"found {described(source)}; allowed for moderation settings: the path of a file, "
-                "a mapping, Settings, or None (and a Moderation, where a client is made)"
-            )
-        path = here / source
-        document = read(path)
-        if document.data is None:
-            message = "the file is empty; write at least `version: 1`"
-            raise SettingsError([*document.problems, Problem(str(path), 1, 1, "", message)])
-        settings = _from_document(document, path.parent)
-        settings._source = str(path)
-        return settings
-
-    @property
-    def source(self) -> str | None:
-        """The file these settings came from; None for defaults and mappings."""
-        return self._source
 
     @cached_property
     def release(self) -> Literal["window", "message", "shadow"]:
@@ -189,9 +95,9 @@ class Settings(Strict):
         exceptions = (rule for section in self.policy.sections for rule in section.exceptions)
         return tuple(rule for rule in exceptions if rule.permitted_to(self.app))
 
-    def rule(self, clause_id: str, stage: Stage) -> Rule:
+    def clause_action(self, clause_id: str, stage: Stage) -> ClauseAction:
         """What is asked for one clause at one stage; KeyError for an id the policy has not."""
-        return Rule(
+        return ClauseAction(
             cast("Action", self.deciding_row(clause_id, stage)[1]),
             cast("Grade", self.deciding_row(clause_id, "from_grade")[1]),
             cast("Severity", self.deciding_row(clause_id, "from_severity")[1]),
@@ -237,48 +143,3 @@ class Settings(Strict):
         shape |= {"policy": self.policy.hash, "release": self.release}
         canonical = json.dumps(shape, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def _from_document(document: Document, base: Path) -> Settings:
-    """Build settings from plain data, and say everything that is wrong with it at once."""
-    problems: list[Problem] = []
-    data = document.data
-    unknown_policy = False
-    if isinstance(data, dict) and "policy" in data:
-        data = dict(cast("dict[str, Any]", data))
-        policy = data.pop("policy")
-        try:
-            if isinstance(policy, str | os.PathLike):
-                policy = load_policy(cast("str | os.PathLike[str]", policy), base)
-            elif not isinstance(policy, Policy):
-                found = document.written(("policy",)) or described(policy)
-                message = f"found {found}; allowed: a policy's reference or the path of a file"
-                raise SettingsError([Problem(None, None, None, "", message)])
-            data["policy"] = policy
-        except SettingsError as error:
-            unknown_policy = True
-            for problem in error.problems:
-                if problem.line is None:  # not in the policy's file but in the way it is named
-                    place = f"{problem.file}: " if problem.file else ""
-                    problem = document.problem(("policy",), place + problem.message)
-                problems.append(problem)
-        document = Document(document.file, data, document.marks, document.problems)
-    settings, found, broken = parsed(Settings, document)
-    problems += found
-    if settings is None:
-        raise SettingsError(problems)
-    if unknown_policy:
-        broken |= {"policy"}
-    return _checked(settings, document, problems, broken)
-
-
-def _checked(
-    settings: Settings, document: Document, problems: list[Problem], broken: frozenset[str]
-) -> Settings:
-    """The settings, unless something is wrong with them: in itself, or in how it fits together."""
-    for check in checks.CHECKS:
-        if broken.isdisjoint(check.needs):
-            problems += [document.misfit(found) for found in check.find(settings)]
-    if problems:
-        raise SettingsError(sorted(problems, key=lambda at: (at.line or 0, at.column or 0)))
-    return settings

@@ -1,6 +1,6 @@
 """The parts of the app team's file, each with its defaults and what may stand in it.
 
-What one part demands of another is in `settings_checks.py`; the whole is in `settings.py`.
+What one part demands of another is in `checks.py`; the whole is in `model.py`.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ from sqlalchemy.engine import Row
 from magistrate.storage.sqlite import ReviewError, ReviewFile, reviews
 
 if TYPE_CHECKING:
-    from magistrate.settings.model import ReviewSettings
+    from magistrate.settings import ReviewSettings
 
 Status = Literal["pending", "approved", "rejected"]
 Clock: TypeAlias = Callable[[], datetime]

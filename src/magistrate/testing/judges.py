@@ -17,7 +17,7 @@ from typing import TypeAlias
 import anyio
 
 from magistrate.judging.base import AskModel, AskModelAsync
-from magistrate.settings.model import Settings
+from magistrate.settings import Settings
 from magistrate.testing.judge_script import judged_parts_with
 from magistrate.verdicts import (
     Failure,

@@ -14,18 +14,16 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from magistrate.testing.recorded import Service
 from magistrate.testing.wire import Answer, Pause, Send, Tear
-
-if TYPE_CHECKING:
-    from magistrate.testing.simulator import Simulator
 
 JOIN_S = 5.0
 
 
 @contextmanager
-def serving(simulator: Simulator) -> Generator[str]:
+def serving(simulator: Service) -> Generator[str]:
     """Serve `simulator` until the block is left; gives the base URL."""
     server = _Server(simulator)
     listener = threading.Thread(
@@ -48,7 +46,7 @@ class _ClientGone(Exception):
 class _Server(ThreadingHTTPServer):
     request_queue_size = 256
 
-    def __init__(self, simulator: Simulator) -> None:
+    def __init__(self, simulator: Service) -> None:
         super().__init__(("127.0.0.1", 0), _Connection)
         self.simulator = simulator
         self.closing = False

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, TypeAlias, cast
 
 import httpx2
@@ -21,6 +21,7 @@ from magistrate.testing.events import Asked, count_tokens, dump
 from magistrate.testing.judge_script import Judge, Judgement, ParsedPrompt
 from magistrate.testing.latency import LatencyProfile
 from magistrate.testing.prompt_cache import PromptCache
+from magistrate.testing.recorded import Recorded
 from magistrate.testing.replies import JSON, ErrorReply, Replies, Reply, When, checked, error
 from magistrate.testing.validation import complaint, last_user_text
 from magistrate.testing.wire import Answer, answer, compressed, plain
@@ -30,27 +31,6 @@ COUNT_TOKENS = "/v1/messages/count_tokens"
 LARGEST_BODY = 32 * 1024 * 1024
 
 ParsePrompt: TypeAlias = Callable[[JSON], "ParsedPrompt | None"]
-
-
-@dataclass(slots=True, eq=False)
-class Recorded:
-    """A request as it arrived, and how its answer went.
-
-    `body` is None where the request holds no JSON object. `status` is None where the connection
-    closed without an answer. `closed_early`: the client went away before it had been sent the
-    whole answer. Times are those of `time.monotonic`; `ended` is None while the answer is being
-    sent.
-    """
-
-    method: str
-    path: str
-    headers: Mapping[str, str]
-    body: JSON | None
-    is_judge: bool = False
-    closed_early: bool = False
-    status: int | None = None
-    started: float = field(default_factory=time.monotonic)
-    ended: float | None = None
 
 
 class Simulator:

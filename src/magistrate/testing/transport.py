@@ -10,15 +10,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import httpx2
 
+from magistrate.testing.recorded import Recorded, Service
 from magistrate.testing.wire import Answer, Pause, Send, Tear
-
-if TYPE_CHECKING:
-    from magistrate.testing.simulator import Recorded, Simulator
 
 POLL_S = 0.02  # how soon an async body sees that another thread shut its socket down
 
@@ -26,7 +24,7 @@ POLL_S = 0.02  # how soon an async body sees that another thread shut its socket
 class SimulatorTransport(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
     """Serves a client of either kind from a simulator in the same process."""
 
-    def __init__(self, simulator: Simulator) -> None:
+    def __init__(self, simulator: Service) -> None:
         self._simulator = simulator
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -60,7 +58,7 @@ class _Delivery:
 
     def __init__(
         self,
-        simulator: Simulator,
+        simulator: Service,
         recorded: Recorded,
         answer: Answer,
         read_timeout: float | None,

@@ -16,7 +16,7 @@ from magistrate.evals.cases import Case
 from magistrate.evals.formats.mapping import RowMapping, has, value_at
 from magistrate.evals.formats.rows import Row
 from magistrate.evals.labels import ORACLE, oracle_verdict
-from magistrate.settings.model import Settings
+from magistrate.settings import Settings
 from magistrate.verdicts import Action, Finding, Severity, Stage, Verdict
 from magistrate.wire.messages import JSON, is_array, is_object
 

@@ -22,7 +22,7 @@ from magistrate.evals.labels import for_case
 from magistrate.judging.prompt import make_prompt
 from magistrate.judging.rubric import Rubric, has_third_party, make_rubric
 from magistrate.judging.templates import templates
-from magistrate.settings.model import Settings
+from magistrate.settings import Settings
 from magistrate.wire.content import Subject
 from magistrate.wire.digests import sha256
 from magistrate.wire.messages import JSON

@@ -18,7 +18,7 @@ from magistrate.evals.cases import MAX_LINE_BYTES, Case
 from magistrate.evals.formats.conversion import Conversion, LeftOut, Unusable
 from magistrate.evals.formats.mapping import RowMapping, has
 from magistrate.evals.formats.rows import BadRow, read_rows
-from magistrate.settings.model import Settings
+from magistrate.settings import Settings
 from magistrate.wire.messages import JSON
 
 MAX_PROBLEMS = 1_000  # of rows, kept to be shown; further ones are counted

@@ -21,7 +21,7 @@ from magistrate.config.diagnostics import Misfit, Problem, SettingsError, Where,
 from magistrate.config.schema import Listed, Strict, Text, must_be, parsed
 from magistrate.config.yaml_document import Document, read
 from magistrate.evals.cases import Label, Split, Tag
-from magistrate.policy.model import Policy
+from magistrate.policy import Policy
 from magistrate.verdicts import Action, Severity, Stage
 from magistrate.wire.messages import JSON, is_array, is_object
 

@@ -20,7 +20,7 @@ from magistrate.evals.metrics.curves import FAILED, LEVELS, Level, detected
 from magistrate.evals.metrics.metrics import judgments_of
 from magistrate.evals.metrics.paired import Both, Compared, adjusted, compared
 from magistrate.evals.results import Run
-from magistrate.settings.model import Settings
+from magistrate.settings import Settings
 from magistrate.verdicts import Severity, Stage
 from magistrate.wire.messages import JSON
 
@@ -82,15 +82,6 @@ class Comparison:
 
     def as_json(self) -> JSON:
         return asdict(self)
-
-    def markdown(self, most: int = 50) -> str:
-        """A summary for a pull request: what changed, and at `most` so many of the flipped cases.
-
-        Ids, labels and actions only; nothing that a case or a judge said.
-        """
-        from magistrate.evals.report.comparison import summary
-
-        return summary(self, most)
 
 
 def compare(

@@ -27,7 +27,7 @@ from magistrate.evals.metrics.action_metrics import (
 )
 from magistrate.evals.metrics.curves import RULE, Group, Kind, Tally, group
 from magistrate.evals.results import RESULTS, Run, wrong
-from magistrate.policy.model import Policy
+from magistrate.policy import Policy
 from magistrate.verdicts import STAGES
 from magistrate.wire.messages import JSON
 

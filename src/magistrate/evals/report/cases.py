@@ -18,7 +18,7 @@ from magistrate.evals.metrics.compare import Comparison
 from magistrate.evals.metrics.curves import FAILED, LEVELS, detected
 from magistrate.evals.metrics.metrics import label_of
 from magistrate.evals.results import Result, Run
-from magistrate.policy.model import Policy
+from magistrate.policy import Policy
 from magistrate.wire.messages import JSON, blocks, is_object
 
 OutcomeWord = Literal["right", "missed", "alarm", "failed", "unlabelled"]

@@ -11,8 +11,11 @@ from magistrate.evals.metrics.statistics import ALPHA, Estimate
 _CHANGES = ("lost", "won", "same")
 
 
-def summary(found: Comparison, most: int) -> str:
-    """The whole text; `most` so many flipped cases, lost ones first."""
+def as_markdown(found: Comparison, most: int = 50) -> str:
+    """Return a comparison for a pull request, with at most `most` flipped cases, lost ones first.
+
+    Ids, labels and actions only; nothing that a case or a judge said.
+    """
     changes = {change: sum(f.change == change for f in found.flips) for change in _CHANGES}
     lines = [
         f"### `{_cell(found.b)}` against `{_cell(found.a)}`",

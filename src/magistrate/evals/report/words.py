@@ -16,7 +16,7 @@ from magistrate.evals.metrics.metrics import Metrics
 from magistrate.evals.metrics.paired import Compared
 from magistrate.evals.metrics.statistics import ALPHA, Estimate, Interval, Rate, needed
 from magistrate.evals.results import Run
-from magistrate.policy.model import Policy
+from magistrate.policy import Policy
 
 NONE = "–"  # where there is nothing to take a share of
 FEW = 20  # violating cases of a section, below which it is not named among the weakest

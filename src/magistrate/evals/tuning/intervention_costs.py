@@ -15,7 +15,7 @@ from magistrate.evals.cases import Case
 from magistrate.evals.labels import for_case
 from magistrate.evals.metrics.statistics import Estimate, Interval, Rate
 from magistrate.evals.results import Run
-from magistrate.settings.model import Settings
+from magistrate.settings import Settings
 from magistrate.verdicts import Finding, JudgeInfo, Stage, Usage, Verdict
 
 _STOPS = frozenset({"hold", "block"})

@@ -36,8 +36,8 @@ from magistrate.evals.tuning.intervention_costs import (
     ordinary,
 )
 from magistrate.evals.tuning.thresholds import Option, OverLimit, Weights, choose
+from magistrate.settings import Settings
 from magistrate.settings.checks import loosened_rows
-from magistrate.settings.model import Settings
 from magistrate.settings.schema import ActionRow, Threshold
 from magistrate.verdicts import SEVERITIES, Severity
 

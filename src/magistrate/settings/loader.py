@@ -1,0 +1,118 @@
+"""Settings from a file, a mapping, or the place they have by convention.
+
+`Settings.load` is the door: every problem of a file comes out of it in one `SettingsError`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import PrivateAttr
+
+from magistrate.config.diagnostics import Problem, SettingsError, described
+from magistrate.config.schema import parsed
+from magistrate.config.yaml_document import Document, given, read
+from magistrate.policy import Policy, load_policy
+from magistrate.settings.checks import CHECKS
+from magistrate.settings.model import SettingsModel
+
+CONFIG_VARIABLE = "MAGISTRATE_CONFIG"
+CONFIG_FILE = "magistrate.yaml"
+
+
+class Settings(SettingsModel):
+    """The settings of one app, checked. Made by `load`; immutable."""
+
+    _source: str | None = PrivateAttr(default=None)
+
+    @classmethod
+    def load(
+        cls,
+        source: Settings | str | os.PathLike[str] | Mapping[str, Any] | None = None,
+        *,
+        environ: Mapping[str, str] = os.environ,
+        cwd: str | os.PathLike[str] | None = None,
+    ) -> Settings:
+        """Load settings from a path, a mapping, or where they are by convention.
+
+        None looks at $MAGISTRATE_CONFIG, then at ./magistrate.yaml, then takes the defaults.
+        Relative paths are relative to `cwd`; a policy's path to the file that names it.
+        Raises `SettingsError` with every problem found, `TypeError` for what is no source.
+        """
+        here = Path(cwd) if cwd is not None else Path()
+        if isinstance(source, Settings):
+            return _checked(source, given({}), [], frozenset())
+        if isinstance(source, Mapping):
+            return _from_document(given(source), here)
+        if source is None:
+            source = environ.get(CONFIG_VARIABLE) or None
+        if source is None:
+            if not os.path.lexists(here / CONFIG_FILE):
+                return cls()
+            source = CONFIG_FILE
+        if not isinstance(source, str | os.PathLike):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(
+                f"found {described(source)}; allowed for moderation settings: the path of a file, "
+                "a mapping, Settings, or None (and a Moderation, where a client is made)"
+            )
+        path = here / source
+        document = read(path)
+        if document.data is None:
+            message = "the file is empty; write at least `version: 1`"
+            raise SettingsError([*document.problems, Problem(str(path), 1, 1, "", message)])
+        settings = _from_document(document, path.parent)
+        settings._source = str(path)
+        return settings
+
+    @property
+    def source(self) -> str | None:
+        """The file these settings came from; None for defaults and mappings."""
+        return self._source
+
+
+def _from_document(document: Document, base: Path) -> Settings:
+    """Build settings from plain data, and say everything that is wrong with it at once."""
+    problems: list[Problem] = []
+    data = document.data
+    unknown_policy = False
+    if isinstance(data, dict) and "policy" in data:
+        data = dict(cast("dict[str, Any]", data))
+        policy = data.pop("policy")
+        try:
+            if isinstance(policy, str | os.PathLike):
+                policy = load_policy(cast("str | os.PathLike[str]", policy), base)
+            elif not isinstance(policy, Policy):
+                found = document.written(("policy",)) or described(policy)
+                message = f"found {found}; allowed: a policy's reference or the path of a file"
+                raise SettingsError([Problem(None, None, None, "", message)])
+            data["policy"] = policy
+        except SettingsError as error:
+            unknown_policy = True
+            for problem in error.problems:
+                if problem.line is None:  # not in the policy's file but in the way it is named
+                    place = f"{problem.file}: " if problem.file else ""
+                    problem = document.problem(("policy",), place + problem.message)
+                problems.append(problem)
+        document = Document(document.file, data, document.marks, document.problems)
+    settings, found, broken = parsed(Settings, document)
+    problems += found
+    if settings is None:
+        raise SettingsError(problems)
+    if unknown_policy:
+        broken |= {"policy"}
+    return _checked(settings, document, problems, broken)
+
+
+def _checked(
+    settings: Settings, document: Document, problems: list[Problem], broken: frozenset[str]
+) -> Settings:
+    """The settings, unless something is wrong with them: in itself, or in how it fits together."""
+    for check in CHECKS:
+        if broken.isdisjoint(check.needs):
+            problems += [document.misfit(found) for found in check.find(settings)]
+    if problems:
+        raise SettingsError(sorted(problems, key=lambda at: (at.line or 0, at.column or 0)))
+    return settings
