@@ -100,6 +100,7 @@ def modules() -> dict[str, Path]:
 
 
 MODULES = modules()
+_OWN = {f"magistrate.{name}" for name in MODULES}  # `from package import module` takes no package
 
 
 def imported(path: Path) -> set[str]:
@@ -111,8 +112,8 @@ def imported(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
             assert node.module is not None
-            found.add(node.module)
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= names if names <= _OWN else {node.module, *names}
     return found
 
 

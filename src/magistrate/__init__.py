@@ -15,7 +15,7 @@ from magistrate._version import __version__
 
 if TYPE_CHECKING:
     from magistrate.core.decide import Decision
-    from magistrate.judging import Judge
+    from magistrate.judging.base import Judge
     from magistrate.policy import Policy
     from magistrate.sdk.clients import Anthropic, AsyncAnthropic
     from magistrate.sdk.errors import Blocked, HeldForReview, ModerationError, ModerationUnavailable
@@ -56,7 +56,7 @@ _HOME = {
     "Decision": "core.decide",
     "Finding": "verdicts",
     "HeldForReview": "sdk.errors",
-    "Judge": "judging",
+    "Judge": "judging.base",
     "Moderation": "sdk.middleware",
     "ModerationError": "sdk.errors",
     "ModerationUnavailable": "sdk.errors",

@@ -19,7 +19,7 @@ from magistrate.evals.batch_run import run_in_batches
 from magistrate.evals.cases import Dataset
 from magistrate.evals.results import RESULTS, Run
 from magistrate.evals.run import Plan, Progress, run
-from magistrate.judging import ClaudeJudge
+from magistrate.judging.claude import ClaudeJudge
 from magistrate.judging.connection import asking_async
 from magistrate.settings import Settings
 from magistrate.testing import JudgeScript, Simulator, finds, refuses, when_judging

@@ -25,8 +25,8 @@ from magistrate.evals.cases import Case, Dataset, load_cases
 from magistrate.evals.labels import ORACLE, oracle_verdict
 from magistrate.evals.results import RESULTS, Result, Run, read_results
 from magistrate.evals.run import PASSES, Plan, Progress, begin, left_over, open_run, replay, run
-from magistrate.judging import ClaudeJudge
 from magistrate.judging.base import ModelReply
+from magistrate.judging.claude import ClaudeJudge
 from magistrate.judging.prompt import parse_prompt
 from magistrate.settings import Settings
 from magistrate.testing import JudgeScript, Simulator, finds, when_judging

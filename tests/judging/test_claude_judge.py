@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from magistrate.judging import ClaudeJudge, ModelReply
-from magistrate.judging.claude import SETTINGS_KEPT
+from magistrate.judging.base import ModelReply
+from magistrate.judging.claude import SETTINGS_KEPT, ClaudeJudge
 from magistrate.judging.plan import tasks
 from magistrate.judging.prompt import parse_prompt
 from magistrate.settings import DEFAULT_JUDGE_MODEL, Settings

@@ -24,8 +24,8 @@ from magistrate.cli.printing import (
 )
 from magistrate.config.diagnostics import listed
 from magistrate.core.offline import Trial
-from magistrate.judging import judge_for
 from magistrate.judging.connection import NO_CREDENTIALS, asking, has_credentials, nobody
+from magistrate.judging.selection import judge_for
 from magistrate.settings import Settings, SettingsError
 from magistrate.verdicts import Outcome, Stage
 from magistrate.wire.messages import JSON, is_array, is_object

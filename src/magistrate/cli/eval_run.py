@@ -26,13 +26,13 @@ from magistrate.evals.cases import load_cases
 from magistrate.evals.results import Run
 from magistrate.evals.run import Plan, replay, run
 from magistrate.evals.sampling import draw
-from magistrate.judging import judge_for
 from magistrate.judging.connection import (
     NO_CREDENTIALS,
     asking_async,
     has_credentials,
     nobody_async,
 )
+from magistrate.judging.selection import judge_for
 from magistrate.settings import Settings
 
 if TYPE_CHECKING:

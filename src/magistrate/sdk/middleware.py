@@ -25,7 +25,9 @@ from cachetools import LRUCache
 
 from magistrate.core.decide import Decision
 from magistrate.engine.session import Case, batch_case, message_case, results_case
-from magistrate.judging import ClaudeJudge, Judge, judge_for
+from magistrate.judging.base import Judge
+from magistrate.judging.claude import ClaudeJudge
+from magistrate.judging.selection import judge_for
 from magistrate.observe import audit
 from magistrate.sdk.async_driver import AsyncDriver
 from magistrate.sdk.errors import ModerationError

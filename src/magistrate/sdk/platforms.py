@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import anthropic
 from anthropic.lib import bedrock, vertex
 
-from magistrate.judging import ClaudeJudge
+from magistrate.judging.claude import ClaudeJudge
 from magistrate.sdk.clients import ModerationSource, outermost
 from magistrate.sdk.middleware import Moderation
 from magistrate.settings import DEFAULT_JUDGE_MODEL, Problem, SettingsError
