@@ -1,11 +1,12 @@
 """The review queue as applications meet it: the store and its errors. It lives in `storage`."""
 
-from magistrate.storage.reviews import (
+from magistrate.storage.review_items import (
     HeldItem,
     Review,
     ReviewError,
+    ReviewNotFound,
     ReviewRefused,
-    ReviewStore,
 )
+from magistrate.storage.reviews import ReviewStore
 
-__all__ = ["HeldItem", "Review", "ReviewError", "ReviewRefused", "ReviewStore"]
+__all__ = ["HeldItem", "Review", "ReviewError", "ReviewNotFound", "ReviewRefused", "ReviewStore"]

@@ -15,8 +15,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from magistrate.cli.reviews import app
+from magistrate.reviews import HeldItem, Review, ReviewStore
 from magistrate.settings import Settings
-from magistrate.storage.reviews import HeldItem, Review, ReviewStore
 
 CONFIG = """\
 version: 1

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from magistrate.reviews import ReviewStore
 from magistrate.settings import Settings
-from magistrate.storage.reviews import ReviewStore
 
 APP = """
 import asyncio, os, signal, sys

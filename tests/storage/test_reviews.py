@@ -15,9 +15,7 @@ from typing import Any
 
 import pytest
 
-from magistrate.settings import Reviewer, ReviewSettings
-from magistrate.storage import reviews
-from magistrate.storage.reviews import (
+from magistrate.reviews import (
     HeldItem,
     Review,
     ReviewError,
@@ -25,6 +23,8 @@ from magistrate.storage.reviews import (
     ReviewRefused,
     ReviewStore,
 )
+from magistrate.settings import Reviewer, ReviewSettings
+from magistrate.storage import reviews
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 LEE, KIM, BOTH = "dr.lee", "kim", "sam.both"
@@ -189,7 +189,7 @@ def test_an_item_is_there_after_reopening(store: ReviewStore, opened: Opener) ->
 
 HOLD_AND_DIE = """
 import os, signal, sys
-from magistrate.storage.reviews import HeldItem, ReviewStore
+from magistrate.reviews import HeldItem, ReviewStore
 from magistrate.settings import ReviewSettings, Reviewer
 
 settings = ReviewSettings(store=f"sqlite:///{sys.argv[1]}",
@@ -808,7 +808,7 @@ def test_the_store_waits_five_seconds_by_default() -> None:
 
 HOLD_ON_A_FULL_DISK = """
 import resource, sys
-from magistrate.storage.reviews import HeldItem, ReviewError, ReviewStore
+from magistrate.reviews import HeldItem, ReviewError, ReviewStore
 from magistrate.settings import ReviewSettings, Reviewer
 
 settings = ReviewSettings(store=f"sqlite:///{sys.argv[1]}",

@@ -23,7 +23,8 @@ from rich.text import Text
 
 from magistrate.core.decide import disclosure_duty
 from magistrate.settings import Settings, SettingsError
-from magistrate.storage.reviews import Review, ReviewError, ReviewRefused, ReviewStore
+from magistrate.storage.review_items import Review, ReviewError, ReviewRefused
+from magistrate.storage.reviews import ReviewStore
 
 REFUSED = 1
 UNUSABLE = 2

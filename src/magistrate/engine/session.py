@@ -111,7 +111,7 @@ class Case:
             self.settle(exchange.abandoned())
 
     def _store(self, effect: Store) -> str:
-        from magistrate.storage.reviews import HeldItem, ReviewError  # brings SQLAlchemy
+        from magistrate.storage.review_items import HeldItem, ReviewError
 
         store = self.moderation.reviews
         item = HeldItem(

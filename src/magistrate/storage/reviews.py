@@ -1,9 +1,8 @@
-"""The review queue's store: answers held on disk, and the one decision each of them gets.
+"""The review queue: answers held on disk, and the one decision each of them gets.
 
-Here live the rules of who may decide, and what is kept for how long; the file itself is
-`review_file`. Question and answer are stored whole before `hold` returns, so a caller is told
-"pending" only of what survives a crash. Nothing here knows the SDK, and no error message carries
-content.
+Here live the rules of who may decide, and what is kept for how long; the file itself is `sqlite`.
+Question and answer are stored whole before `hold` returns, so a caller is told "pending" only of
+what survives a crash. Nothing here knows the SDK, and no error message carries content.
 """
 
 from __future__ import annotations
@@ -11,11 +10,9 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from sqlalchemy import (
     Connection,
@@ -28,83 +25,25 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Row
 
-from magistrate.storage.sqlite import ReviewError, ReviewFile, reviews
+from magistrate.storage.review_items import (
+    Clock,
+    HeldItem,
+    Review,
+    ReviewError,
+    ReviewNotFound,
+    ReviewRefused,
+    Status,
+    utc_now,
+)
+from magistrate.storage.sqlite import ReviewFile, reviews
 
 if TYPE_CHECKING:
     from magistrate.settings import ReviewSettings
 
-Status = Literal["pending", "approved", "rejected"]
-Clock: TypeAlias = Callable[[], datetime]
-
 BUSY_TIMEOUT_S = 5.0
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-__all__ = [
-    "HeldItem",
-    "Review",
-    "ReviewError",
-    "ReviewNotFound",
-    "ReviewRefused",
-    "ReviewStore",
-]
-
 _ID = re.compile(r"rev_[0-9a-f]{40}")
-
-
-class ReviewRefused(ReviewError):
-    """The store works, but this is not allowed: wrong reviewer, or already decided."""
-
-
-class ReviewNotFound(ReviewRefused, KeyError):
-    """No such review here: never was, another app's, or past its retention. Which is not told."""
-
-    def __str__(self) -> str:  # a KeyError would show the message in quotes
-        return str(self.args[0])
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class HeldItem:
-    """What is handed over to be held. A reviewer must be qualified in all of `domains`."""
-
-    app: str
-    domains: tuple[str, ...]
-    request: dict[str, Any] = field(repr=False)
-    message: dict[str, Any] = field(repr=False)
-    decision: dict[str, Any] = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Review:
-    """One held answer as it stands. `message` is what would be delivered, `original` what was held.
-
-    They differ only where a reviewer released an edited text. Content stays out of the repr.
-    """
-
-    id: str
-    app: str
-    status: Status
-    domains: tuple[str, ...]
-    created_at: datetime
-    expires_at: datetime
-    decided_at: datetime | None
-    reviewer: str | None
-    note: str | None = field(repr=False)
-    request: dict[str, Any] = field(repr=False)
-    message: dict[str, Any] = field(repr=False)
-    original: dict[str, Any] = field(repr=False)
-    decision: dict[str, Any] = field(repr=False)
-    clock: Clock = field(default=_utc_now, repr=False, compare=False)
-
-    @property
-    def released(self) -> dict[str, Any] | None:
-        """The message, if it was approved and has not expired; else None."""
-        if self.status != "approved" or self.clock() >= self.expires_at:
-            return None
-        return self.message
 
 
 _Listed: TypeAlias = list[Review]  # inside the class, `list` is its method
@@ -122,7 +61,7 @@ class ReviewStore:
         settings: ReviewSettings,
         *,
         app: str,
-        now: Clock = _utc_now,
+        now: Clock = utc_now,
         create: bool = True,
         busy_timeout_s: float = BUSY_TIMEOUT_S,
     ) -> None:

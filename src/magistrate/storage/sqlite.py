@@ -28,6 +28,8 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
+from magistrate.storage.review_items import ReviewError
+
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x6D616772  # "magr": tells our file from any other program's database
 
@@ -52,10 +54,6 @@ reviews = Table(
     Column("decision", Text, nullable=False),
     CheckConstraint("status IN ('pending', 'approved', 'rejected')"),
 )
-
-
-class ReviewError(RuntimeError):
-    """The store cannot do what was asked: nothing was stored, or nothing was changed."""
 
 
 class ReviewFile:

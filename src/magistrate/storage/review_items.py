@@ -1,0 +1,74 @@
+"""A held answer: as it is handed over, as it stands in the queue, and what can go wrong.
+
+No database here: whoever only talks about reviews need not load one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal, TypeAlias
+
+Status = Literal["pending", "approved", "rejected"]
+Clock: TypeAlias = Callable[[], datetime]
+
+
+class ReviewError(RuntimeError):
+    """The store cannot do what was asked: nothing was stored, or nothing was changed."""
+
+
+class ReviewRefused(ReviewError):
+    """The store works, but this is not allowed: wrong reviewer, or already decided."""
+
+
+class ReviewNotFound(ReviewRefused, KeyError):
+    """No such review here: never was, another app's, or past its retention. Which is not told."""
+
+    def __str__(self) -> str:  # a KeyError would show the message in quotes
+        return str(self.args[0])
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldItem:
+    """What is handed over to be held. A reviewer must be qualified in all of `domains`."""
+
+    app: str
+    domains: tuple[str, ...]
+    request: dict[str, Any] = field(repr=False)
+    message: dict[str, Any] = field(repr=False)
+    decision: dict[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """One held answer as it stands. `message` is what would be delivered, `original` what was held.
+
+    They differ only where a reviewer released an edited text. Content stays out of the repr.
+    """
+
+    id: str
+    app: str
+    status: Status
+    domains: tuple[str, ...]
+    created_at: datetime
+    expires_at: datetime
+    decided_at: datetime | None
+    reviewer: str | None
+    note: str | None = field(repr=False)
+    request: dict[str, Any] = field(repr=False)
+    message: dict[str, Any] = field(repr=False)
+    original: dict[str, Any] = field(repr=False)
+    decision: dict[str, Any] = field(repr=False)
+    clock: Clock = field(default=utc_now, repr=False, compare=False)
+
+    @property
+    def released(self) -> dict[str, Any] | None:
+        """The message, if it was approved and has not expired; else None."""
+        if self.status != "approved" or self.clock() >= self.expires_at:
+            return None
+        return self.message
