@@ -32,8 +32,8 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class Misfit:
-    """Something that does not fit, at a value of the file or at its key."""
+class ConstraintViolation:
+    """A value, or with `on_key` a key, that another part of the file does not allow."""
 
     where: Where
     message: str

@@ -22,7 +22,7 @@ from ruamel.yaml.reader import ReaderError
 from ruamel.yaml.tokens import DirectiveToken
 
 from magistrate.config.diagnostics import (
-    Misfit,
+    ConstraintViolation,
     Problem,
     SettingsError,
     Where,
@@ -72,7 +72,7 @@ class Document:
         line, column = place or (None, None)
         return Problem(self.file, line, column, dotted(where), message)
 
-    def misfit(self, found: Misfit) -> Problem:
+    def problem_of(self, found: ConstraintViolation) -> Problem:
         return self.problem(found.where, found.message, on_key=found.on_key)
 
     def written(self, where: Where) -> str | None:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from magistrate.config.diagnostics import Misfit, Where, listed, nearest
+from magistrate.config.diagnostics import ConstraintViolation, Where, listed, nearest
 from magistrate.policy.app_profile import FACTS
 from magistrate.policy.model import Policy, PolicyFile
 from magistrate.policy.schema import INTEGRITY, Clause
@@ -18,29 +18,35 @@ from magistrate.policy.schema import INTEGRITY, Clause
 RESERVED = ("default", INTEGRITY, "answer")
 
 
-def misfits(policy: PolicyFile, included: Policy | None) -> Iterator[Misfit]:
+def violations(policy: PolicyFile, included: Policy | None) -> Iterator[ConstraintViolation]:
     """What one part of a policy file says about another."""
     if not policy.sections and included is None:
-        yield Misfit(("sections",), "a policy has at least one section, or an `include`")
+        yield ConstraintViolation(
+            ("sections",), "a policy has at least one section, or an `include`"
+        )
     taken = {section.id for section in included.sections} if included else set[str]()
     for s, section in enumerate(policy.sections):
         at: Where = ("sections", s)
         if section.id in taken:
-            yield Misfit((*at, "id"), f"the included policy has a section '{section.id}' already")
+            yield ConstraintViolation(
+                (*at, "id"), f"the included policy has a section '{section.id}' already"
+            )
         if section.id in RESERVED:
-            yield Misfit((*at, "id"), f"'{section.id}' has a meaning of its own; choose another id")
+            yield ConstraintViolation(
+                (*at, "id"), f"'{section.id}' has a meaning of its own; choose another id"
+            )
         for c, clause in enumerate(section.clauses):
             yield from _check_clause(clause, section.id, (*at, "clauses", c))
             if clause.action is not None:
                 message = "actions are for the settings file; only integrity clauses have one here"
-                yield Misfit((*at, "clauses", c, "action"), message)
+                yield ConstraintViolation((*at, "clauses", c, "action"), message)
         own = [clause.id for clause in section.clauses]
         for e, exception in enumerate(section.exceptions):
             spot: Where = (*at, "exceptions", e)
             for i, id in enumerate(exception.applies_to):
                 if id not in own:
                     message = f"found '{id}'; allowed: {listed(own)}{nearest(id, own)}"
-                    yield Misfit((*spot, "applies_to", i), message)
+                    yield ConstraintViolation((*spot, "applies_to", i), message)
             yield from _check_facts(exception.requires, (*spot, "requires"))
         yield from _unique(own, (*at, "clauses"))
         ids = own + [exception.id for exception in section.exceptions]
@@ -50,7 +56,7 @@ def misfits(policy: PolicyFile, included: Policy | None) -> Iterator[Misfit]:
         yield from _check_clause(clause, INTEGRITY, (INTEGRITY, c))
         if clause.action == "hold":
             message = "found hold; allowed: allow, warn, block: holding is for the settings to ask"
-            yield Misfit((INTEGRITY, c, "action"), message)
+            yield ConstraintViolation((INTEGRITY, c, "action"), message)
     for u, use in enumerate(policy.high_risk):
         yield from _check_facts(use.applies_when, ("high_risk", u, "applies_when"))
     for r, rule in enumerate(policy.disclosure):
@@ -68,43 +74,49 @@ def misfits(policy: PolicyFile, included: Policy | None) -> Iterator[Misfit]:
     for category, id in policy.refusals.items():
         at = ("refusals", category)
         if id not in known:
-            yield Misfit(at, f"'{id}' is no clause of this policy{nearest(id, known)}")
+            yield ConstraintViolation(at, f"'{id}' is no clause of this policy{nearest(id, known)}")
         elif known[id].evidence != "conversation":
-            yield Misfit(at, f"'{id}' is never blocked, since text cannot prove it; choose another")
+            yield ConstraintViolation(
+                at, f"'{id}' is never blocked, since text cannot prove it; choose another"
+            )
 
 
-def _check_clause(clause: Clause, group: str, at: Where) -> Iterator[Misfit]:
+def _check_clause(clause: Clause, group: str, at: Where) -> Iterator[ConstraintViolation]:
     if not clause.id.startswith(f"{group}."):
         slug = clause.id.partition(".")[2]
         message = f"found '{clause.id}'; a clause of '{group}' is called {group}.{slug}"
-        yield Misfit((*at, "id"), message)
+        yield ConstraintViolation((*at, "id"), message)
     if clause.floor and clause.evidence != "conversation":
         message = "a clause that text cannot prove is never blocked, so it cannot have a floor"
-        yield Misfit((*at, "floor"), message)
+        yield ConstraintViolation((*at, "floor"), message)
     if len(set(clause.stages)) != len(clause.stages):
-        yield Misfit((*at, "stages"), "each stage is named once")
+        yield ConstraintViolation((*at, "stages"), "each stage is named once")
 
 
-def _check_facts(facts: Mapping[str, tuple[Any, ...]], at: Where) -> Iterator[Misfit]:
+def _check_facts(facts: Mapping[str, tuple[Any, ...]], at: Where) -> Iterator[ConstraintViolation]:
     for name, values in facts.items():
         if name not in FACTS:
             message = f"unknown fact '{name}' of an app; allowed: {listed(FACTS)}"
-            yield Misfit((*at, name), message + nearest(name, FACTS), on_key=True)
+            yield ConstraintViolation((*at, name), message + nearest(name, FACTS), on_key=True)
             continue
         allowed = FACTS[name]
         for i, value in enumerate(values):
             words = [str(word).lower() for word in allowed or ()]
             if allowed is None and not isinstance(value, str):
-                yield Misfit((*at, name, i), f"found {str(value).lower()}; allowed: a word")
+                yield ConstraintViolation(
+                    (*at, name, i), f"found {str(value).lower()}; allowed: a word"
+                )
             elif allowed is not None and value not in allowed:
                 message = f"found {value}; allowed: {listed(words)}{nearest(value, words)}"
-                yield Misfit((*at, name, i), message)
+                yield ConstraintViolation((*at, name, i), message)
 
 
-def _unique(ids: list[str], at: Where, taken: list[str] | None = None) -> Iterator[Misfit]:
+def _unique(
+    ids: list[str], at: Where, taken: list[str] | None = None
+) -> Iterator[ConstraintViolation]:
     counted = Counter([*(taken or ()), *ids])
     seen = set(taken or ())
     for i, id in enumerate(ids):
         if id in seen and counted[id] > 1:
-            yield Misfit((*at, i, "id"), f"the id '{id}' is used twice")
+            yield ConstraintViolation((*at, i, "id"), f"the id '{id}' is used twice")
         seen.add(id)

@@ -12,7 +12,7 @@ from typing import Any
 from magistrate.config.diagnostics import Problem, SettingsError, listed, nearest
 from magistrate.config.schema import parsed
 from magistrate.config.yaml_document import read
-from magistrate.policy.checks import misfits
+from magistrate.policy.checks import violations
 from magistrate.policy.model import DEFAULT_POLICY, Policy, PolicyFile
 
 
@@ -75,7 +75,7 @@ def _load_file(path: Path) -> Policy:
         if found.include not in builtin_refs():
             raise SettingsError([document.problem(("include",), unknown_ref(found.include))])
         included = builtin_policy(found.include)
-    problems = [document.misfit(wrong) for wrong in misfits(found, included)]
+    problems = [document.problem_of(wrong) for wrong in violations(found, included)]
     if problems:
         raise SettingsError(problems)
     return _merged(found, included)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from magistrate.config.diagnostics import Misfit, Where, listed, nearest
+from magistrate.config.diagnostics import ConstraintViolation, Where, listed, nearest
 from magistrate.policy import DEFAULT_POLICY, Clause, loosened_floors
 from magistrate.settings.model import SettingsModel
 from magistrate.settings.schema import ActionRow
@@ -21,11 +21,11 @@ from magistrate.verdicts import GRADES, SEVERITIES, at_least
 class Check:
     """A rule, and the top-level keys that must be right in themselves before it can be judged."""
 
-    find: Callable[[SettingsModel], Iterator[Misfit]]
+    find: Callable[[SettingsModel], Iterator[ConstraintViolation]]
     needs: frozenset[str]
 
 
-def unknown_action_keys(settings: SettingsModel) -> Iterator[Misfit]:
+def unknown_action_keys(settings: SettingsModel) -> Iterator[ConstraintViolation]:
     """Rows of `actions` are named after a section, a clause, or `default`."""
     groups = [group.id for group in settings.policy.groups]
     for key in settings.actions:
@@ -38,18 +38,18 @@ def unknown_action_keys(settings: SettingsModel) -> Iterator[Misfit]:
             ids = within or list(settings.policy.clauses)
         kind = "clause" if dot else "section"
         message = f"found the {kind} '{key}'; allowed: {listed(ids, 20)}{nearest(key, ids)}"
-        yield Misfit(("actions", key), message, on_key=True)
+        yield ConstraintViolation(("actions", key), message, on_key=True)
 
 
-def hold_on_input(settings: SettingsModel) -> Iterator[Misfit]:
+def hold_on_input(settings: SettingsModel) -> Iterator[ConstraintViolation]:
     """Only an answer can be held."""
     for key, row in settings.actions.items():
         if row.input == "hold":
             message = "found hold; allowed: allow, warn, block: only answers (output) can be held"
-            yield Misfit(("actions", key, "input"), message)
+            yield ConstraintViolation(("actions", key, "input"), message)
 
 
-def loosened_rows(settings: SettingsModel) -> Iterator[Misfit]:
+def loosened_rows(settings: SettingsModel) -> Iterator[ConstraintViolation]:
     """No row may loosen a clause with a floor that it names, or a section made of such clauses.
 
     `default` and rows of other sections may: floors then simply stay in force beneath them.
@@ -65,7 +65,7 @@ def loosened_rows(settings: SettingsModel) -> Iterator[Misfit]:
                 whose = "this clause has a floor and cannot be loosened"
             else:
                 whose = f"all clauses of this section have floors and cannot be loosened ({names})"
-            yield Misfit(("actions", key, field), f"{said}: {whose}")
+            yield ConstraintViolation(("actions", key, field), f"{said}: {whose}")
 
 
 def _named(settings: SettingsModel, key: str) -> tuple[Clause, ...]:
@@ -86,17 +86,17 @@ def _loosening(row: ActionRow, floors: list[str]) -> Iterator[tuple[str, str]]:
         yield "from_severity", f"found {row.from_severity}; allowed: {listed(allowed)}"
 
 
-def unknown_high_risk_uses(settings: SettingsModel) -> Iterator[Misfit]:
+def unknown_high_risk_uses(settings: SettingsModel) -> Iterator[ConstraintViolation]:
     """Declared domains are domains of the policy."""
     known = [use.id for use in settings.policy.high_risk]
     for i, id in enumerate(settings.app.high_risk if settings.app else ()):
         if id not in known:
             allowed = listed(known) or "none, the policy has no high-risk uses"
             message = f"found '{id}'; allowed: {allowed}{nearest(id, known)}"
-            yield Misfit(("app", "high_risk", i), message)
+            yield ConstraintViolation(("app", "high_risk", i), message)
 
 
-def unknown_qualifications(settings: SettingsModel) -> Iterator[Misfit]:
+def unknown_qualifications(settings: SettingsModel) -> Iterator[ConstraintViolation]:
     """Reviewers are qualified in high-risk uses or sections of the policy."""
     known = [use.id for use in settings.policy.high_risk]
     known += [group.id for group in settings.policy.groups]
@@ -104,30 +104,30 @@ def unknown_qualifications(settings: SettingsModel) -> Iterator[Misfit]:
         for q, id in enumerate(reviewer.qualified_in):
             if id not in known:
                 message = f"found '{id}'; allowed: {listed(known)}{nearest(id, known)}"
-                yield Misfit(("review", "reviewers", r, "qualified_in", q), message)
+                yield ConstraintViolation(("review", "reviewers", r, "qualified_in", q), message)
 
 
-def reviewers_named_twice(settings: SettingsModel) -> Iterator[Misfit]:
+def reviewers_named_twice(settings: SettingsModel) -> Iterator[ConstraintViolation]:
     """A reviewer is known by name."""
     seen = set[str]()
     for r, reviewer in enumerate(settings.review.reviewers if settings.review else ()):
         if reviewer.name in seen:
             message = f"found '{reviewer.name}' a second time; name each reviewer once"
-            yield Misfit(("review", "reviewers", r, "name"), message)
+            yield ConstraintViolation(("review", "reviewers", r, "name"), message)
         seen.add(reviewer.name)
 
 
-def hold_without_review(settings: SettingsModel) -> Iterator[Misfit]:
+def hold_without_review(settings: SettingsModel) -> Iterator[ConstraintViolation]:
     """What may be held needs a store and somebody to release it."""
     if settings.review is not None:
         return
     example = 'review: {store: "sqlite:///var/reviews.db", reviewers: [...]}'
     for where, domains in _held(settings).items():
         message = f"answers can be held ({listed(domains, 5)}), but there is no `review:`"
-        yield Misfit(where, f"{message}; add {example}")
+        yield ConstraintViolation(where, f"{message}; add {example}")
 
 
-def hold_without_reviewer(settings: SettingsModel) -> Iterator[Misfit]:
+def hold_without_reviewer(settings: SettingsModel) -> Iterator[ConstraintViolation]:
     """Every domain in which answers may be held has a reviewer qualified in it."""
     if settings.review is None:
         return
@@ -135,7 +135,7 @@ def hold_without_reviewer(settings: SettingsModel) -> Iterator[Misfit]:
     for where, domains in _held(settings).items():
         if missing := [domain for domain in domains if domain not in qualified]:
             message = f"answers can be held, but no reviewer is qualified in {listed(missing, 5)}"
-            yield Misfit(where, message + "; add it to somebody's `qualified_in`")
+            yield ConstraintViolation(where, message + "; add it to somebody's `qualified_in`")
 
 
 def _held(settings: SettingsModel) -> dict[Where, list[str]]:
@@ -157,7 +157,7 @@ def _held(settings: SettingsModel) -> dict[Where, list[str]]:
     return places
 
 
-def windows_that_hold(settings: SettingsModel) -> Iterator[Misfit]:
+def windows_that_hold(settings: SettingsModel) -> Iterator[ConstraintViolation]:
     """Windows would give out the beginning of what must be held. Unasked, `message` is in force."""
     asked = "release" in settings.streaming.model_fields_set
     if asked and settings.streaming.release == "window" and settings.may_hold:
@@ -165,10 +165,10 @@ def windows_that_hold(settings: SettingsModel) -> Iterator[Misfit]:
             "found window; allowed: message, shadow: answers can be held under these settings, "
             "and windows would give out their beginning"
         )
-        yield Misfit(("streaming", "release"), message)
+        yield ConstraintViolation(("streaming", "release"), message)
 
 
-def missing_floors(settings: SettingsModel) -> Iterator[Misfit]:
+def missing_floors(settings: SettingsModel) -> Iterator[ConstraintViolation]:
     """Floors survive policies of a team's own."""
     weak = [f"{id} {how}" for id, how in loosened_floors(settings.policy).items()]
     if weak:
@@ -177,7 +177,7 @@ def missing_floors(settings: SettingsModel) -> Iterator[Misfit]:
             f"`include: {DEFAULT_POLICY}` in the policy file brings them in, and clauses of your "
             "own beside them can say more"
         )
-        yield Misfit(("policy",), message)
+        yield ConstraintViolation(("policy",), message)
 
 
 CHECKS: tuple[Check, ...] = tuple(

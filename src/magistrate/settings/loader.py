@@ -112,7 +112,7 @@ def _checked(
     """The settings, unless something is wrong with them: in itself, or in how it fits together."""
     for check in CHECKS:
         if broken.isdisjoint(check.needs):
-            problems += [document.misfit(found) for found in check.find(settings)]
+            problems += [document.problem_of(found) for found in check.find(settings)]
     if problems:
         raise SettingsError(sorted(problems, key=lambda at: (at.line or 0, at.column or 0)))
     return settings

@@ -17,7 +17,14 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from magistrate.config.diagnostics import Misfit, Problem, SettingsError, Where, listed, nearest
+from magistrate.config.diagnostics import (
+    ConstraintViolation,
+    Problem,
+    SettingsError,
+    Where,
+    listed,
+    nearest,
+)
 from magistrate.config.schema import Listed, Strict, Text, must_be, parsed
 from magistrate.config.yaml_document import Document, read
 from magistrate.evals.cases import Label, Split, Tag
@@ -250,32 +257,40 @@ def load_mapping(source: str | os.PathLike[str], policy: Policy) -> RowMapping:
 def _checked(document: Document, policy: Policy) -> RowMapping:
     mapping, problems, _ = parsed(RowMapping, document)
     if mapping is not None and not problems:
-        problems = [document.misfit(wrong) for wrong in _misfits(mapping, policy)]
+        problems = [document.problem_of(wrong) for wrong in _misfits(mapping, policy)]
     if mapping is None or problems:
         raise SettingsError(problems)
     return mapping
 
 
-def _misfits(mapping: RowMapping, policy: Policy) -> Iterator[Misfit]:
+def _misfits(mapping: RowMapping, policy: Policy) -> Iterator[ConstraintViolation]:
     columns, overall = mapping.columns, mapping.overall
     if (columns.prompt is None) == (columns.conversation is None):
-        yield Misfit(("columns",), "give either `prompt` or `conversation`")
+        yield ConstraintViolation(("columns",), "give either `prompt` or `conversation`")
     if columns.conversation is None and mapping.stage == "output" and columns.answer is None:
-        yield Misfit(("columns",), "stage output needs the answer's column under `answer`")
+        yield ConstraintViolation(
+            ("columns",), "stage output needs the answer's column under `answer`"
+        )
     if columns.answer is not None and mapping.stage == "input":
-        yield Misfit(("columns", "answer"), "`answer` belongs to stage output")
+        yield ConstraintViolation(("columns", "answer"), "`answer` belongs to stage output")
     if columns.answer is not None and columns.conversation is not None:
-        yield Misfit(("columns", "answer"), "the last turn of the conversation is the answer")
+        yield ConstraintViolation(
+            ("columns", "answer"), "the last turn of the conversation is the answer"
+        )
     if overall.always is not None and (overall.violated or overall.ok):
-        yield Misfit(("overall", "always"), "`always` leaves nothing for `violated` and `ok`")
+        yield ConstraintViolation(
+            ("overall", "always"), "`always` leaves nothing for `violated` and `ok`"
+        )
     if overall == Overall() and not any(rule.violated or rule.ok for rule in mapping.labels):
-        yield Misfit((), "nothing here labels a row; give `overall` or `labels`")
+        yield ConstraintViolation((), "nothing here labels a row; give `overall` or `labels`")
     for index, rule in enumerate(mapping.labels):
         where: Where = ("labels", index)
         if not (rule.violated or rule.ok or rule.tags):
-            yield Misfit(where, "this rule says nothing; give `violated`, `ok` or `tags`")
+            yield ConstraintViolation(
+                where, "this rule says nothing; give `violated`, `ok` or `tags`"
+            )
         for clause in sorted(set(rule.violated) & set(rule.ok)):
-            yield Misfit(where, f"{clause} is both violated and ok")
+            yield ConstraintViolation(where, f"{clause} is both violated and ok")
         yield from _clauses((*where, "violated"), rule.violated, mapping.stage, policy)
         yield from _clauses((*where, "ok"), rule.ok, mapping.stage, policy)
     yield from _unexpected(mapping)
@@ -283,17 +298,21 @@ def _misfits(mapping: RowMapping, policy: Policy) -> Iterator[Misfit]:
 
 def _clauses(
     where: Where, clauses: Iterable[str], stage: Stage, policy: Policy
-) -> Iterator[Misfit]:
+) -> Iterator[ConstraintViolation]:
     for index, clause in enumerate(clauses):
         known = policy.clauses.get(clause)
         if known is None:
             close = nearest(clause, policy.clauses)
-            yield Misfit((*where, index), f"'{clause}' is no clause of {policy.ref}{close}")
+            yield ConstraintViolation(
+                (*where, index), f"'{clause}' is no clause of {policy.ref}{close}"
+            )
         elif stage not in known.stages:
-            yield Misfit((*where, index), f"{clause} is not judged at the stage {stage}")
+            yield ConstraintViolation(
+                (*where, index), f"{clause} is not judged at the stage {stage}"
+            )
 
 
-def _unexpected(mapping: RowMapping) -> Iterator[Misfit]:
+def _unexpected(mapping: RowMapping) -> Iterator[ConstraintViolation]:
     """Conditions on words that `expect` says never occur."""
     allowed: Mapping[str, set[str | None]] = {
         column: {None, *map(as_word, values)} for column, values in mapping.expect.items()
@@ -304,4 +323,4 @@ def _unexpected(mapping: RowMapping) -> Iterator[Misfit]:
                 if column in allowed and as_word(value) not in allowed[column]:
                     close = nearest(value, map(str, mapping.expect[column]))
                     message = f"a condition asks for '{value}', which is not expected{close}"
-                    yield Misfit(("expect", column), message)
+                    yield ConstraintViolation(("expect", column), message)
