@@ -6,7 +6,7 @@ third way, and nothing here ever turns the second into the first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
 Stage = Literal["input", "output"]
@@ -14,6 +14,7 @@ Grade = Literal["none", "unlikely", "possible", "likely", "certain"]
 Severity = Literal["low", "medium", "high", "critical"]
 Action = Literal["allow", "warn", "hold", "block"]
 AnswerKind = Literal["general", "advice", "recommendation", "decision", "publication"]
+Waits = Literal["never", "within_deadline", "unknown"]
 Failure = Literal[
     "timeout",
     "overloaded",
@@ -40,11 +41,17 @@ def at_least(value: str, threshold: str, scale: tuple[str, ...]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class JudgeInfo:
-    """Which judge spoke: its name, the model it used, and the hash of prompt and rubric."""
+    """Which judge spoke: its name, the model it used, and the hash of prompt and rubric.
+
+    `waits` says how long the judge may keep its caller waiting: `never` (it computes, for
+    milliseconds on a short text), `within_deadline` (it answers by its deadline without being
+    stopped), or `unknown`. Verdicts do not depend on it, so it is no part of who judged.
+    """
 
     name: str
     model: str | None = None
     prompt_hash: str | None = None
+    waits: Waits = field(default="unknown", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,7 @@ class Case:
         self.settings = moderation.settings
         self.judge: JudgeInfo = moderation.judge_info
         self.stream = False  # a stream of events was asked for
+        self.lines = False  # the response is read line by line, as it comes
         self.started = time.monotonic()
         self._open: dict[str, Exchange] = {}
         self._settled: dict[str, Decision] = {}
@@ -258,5 +259,6 @@ def batch_case(moderation: Moderation, request: APIRequest, body: JSON) -> Case:
 def results_case(moderation: Moderation, request: APIRequest) -> Case:
     """A call that reads the results of a message batch."""
     case = Case(moderation, request)
+    case.lines = True
     case.flow = moderate_results(batch_id(request.url), case.exchange)
     return case

@@ -95,7 +95,11 @@ class Result:
         """The line of `results.jsonl`; `of_json` reads it back."""
         outcome = self.outcome
         said: JSON = {
-            "judge": _fields(outcome.judge),
+            "judge": {
+                "name": outcome.judge.name,
+                "model": outcome.judge.model,
+                "prompt_hash": outcome.judge.prompt_hash,
+            },
             "usage": _fields(outcome.usage),
             "findings": [_fields(found) for found in outcome.findings],
         }

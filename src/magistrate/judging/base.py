@@ -54,7 +54,13 @@ class Judge(Protocol):
 
     `info` names the judge and everything its verdicts depend on (`prompt_hash`): remembered
     verdicts are only good for a judge with the same info. The two methods must agree; the sync
-    client calls the first on a thread of its own, the async client awaits the second.
+    client calls the first, the async client awaits the second.
+
+    `info` may also say how long the judge keeps its caller waiting (`JudgeInfo.waits`). With
+    `unknown`, the sync client calls it on a thread of its own and gives it up after the deadline.
+    With `within_deadline`, it is called on the caller's thread where that has nothing else to do,
+    so nothing but the judge ends the wait. With `never`, both clients call `judge` at once, on the
+    caller's thread or in the event loop, for a text that is short.
     """
 
     def info(self, settings: Settings) -> JudgeInfo: ...

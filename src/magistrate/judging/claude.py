@@ -111,7 +111,7 @@ class ClaudeJudge:
             asked = settings.judge.model_dump(mode="json", exclude={"deadline_s", "on_failure"})
             model = settings.judge.model or DEFAULT_JUDGE_MODEL
             digest = sha256([prompts, asked, self.clear_by])
-            told.info = JudgeInfo("claude", model, digest)
+            told.info = JudgeInfo("claude", model, digest, waits="within_deadline")
         return told.info
 
     def after_fork(self) -> None:

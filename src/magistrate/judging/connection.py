@@ -1,6 +1,7 @@
-"""How a command that has no moderated client asks a judge model: over a plain SDK client.
+"""How a judge model is asked over a plain SDK client, and what came of any call to one.
 
-For `magistrate check` and the eval suites. One HTTP attempt a call; retries are the judge's.
+A command that has no moderated client asks so: `magistrate check` and the eval suites. One HTTP
+attempt a call; retries are the judge's.
 """
 
 from __future__ import annotations
@@ -76,16 +77,17 @@ def replied(raw: Any) -> ModelReply:
 
 
 def failed(error: Exception) -> ModelReply:
-    """What the SDK raised, as a reply. Re-raises what is no matter of the network."""
+    """What the SDK or its HTTP client raised, as a reply. Re-raises what is not of the network."""
     import anthropic
+    import httpx2
 
     match error:
-        case anthropic.APITimeoutError():
+        case anthropic.APITimeoutError() | httpx2.TimeoutException():
             return ModelReply(0, failure="timeout")
         case anthropic.APIStatusError():
             found = error.body if is_object(error.body) else None
             return ModelReply(error.status_code, found, dict(error.response.headers))
-        case anthropic.APIConnectionError():
+        case anthropic.APIConnectionError() | httpx2.HTTPError():
             return ModelReply(0, failure="error", detail=named(error))
         case _:
             raise error

@@ -117,7 +117,7 @@ class LocalJudge:
         self.check(settings.policy)
         domains = settings.app.high_risk if settings.app else ()
         shape = [self.model.hash, settings.policy.hash, domains]
-        return JudgeInfo("local", self.model.name, sha256(shape))
+        return JudgeInfo("local", self.model.name, sha256(shape), waits="never")
 
     def judge(
         self, subject: Subject, settings: Settings, ask: AskModel | None, deadline_s: float

@@ -1,23 +1,23 @@
 """Performs a flow for an asynchronous client.
 
-One background task owns the upstream call and puts what it reads into a mailbox, a few chunks ahead
-of the reader; each judgment is a task that puts its outcome there too. No task group or cancel
-scope stays open across a `yield` to the caller: the caller may close the stream from another task.
+Where the flow can only wait for upstream, the caller's own task does. Else a background task owns
+the upstream call and puts what it reads into a mailbox, a few chunks ahead of the reader; each
+judgment is a task that puts its outcome there too. No task group or cancel scope stays open across
+a `yield` to the caller: the caller may close the stream from another task.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING, Any
 
-import anthropic
 import anyio
 import httpx2
-from anthropic import AsyncAPIResponse, AsyncCallNext
+from anthropic import APIRequest, AsyncAPIResponse, AsyncCallNext
 
+from magistrate.core.decide import Upstream
 from magistrate.core.effects import (
     Answer,
     Ask,
@@ -28,6 +28,7 @@ from magistrate.core.effects import (
     Failed,
     Forward,
     Happening,
+    Head,
     Heard,
     Next,
     Open,
@@ -36,8 +37,8 @@ from magistrate.core.effects import (
     Store,
     Write,
 )
-from magistrate.judging.base import ModelReply, named
-from magistrate.sdk.model_client import GRACE_S, head_of, judging, model_reply
+from magistrate.sdk.async_judging import AsyncJudging
+from magistrate.sdk.model_client import head_of
 from magistrate.sdk.responses import (
     AsyncBody,
     async_events_of,
@@ -46,7 +47,6 @@ from magistrate.sdk.responses import (
     rewritten,
     synthetic,
 )
-from magistrate.verdicts import Outcome, Verdict, broken, no_answer
 from magistrate.wire.messages import JSON
 
 if TYPE_CHECKING:
@@ -63,13 +63,10 @@ class AsyncDriver:
 
     def __init__(self, case: Case, call_next: AsyncCallNext) -> None:
         self._case = case
-        self._call_next = call_next
         self._flow = case.flow
         self._mailbox: asyncio.Queue[Happening] = asyncio.Queue()
         self._aside: deque[Happening] = deque()
-        self._waiting: set[str] = set()
-        self._judges: set[asyncio.Task[Outcome]] = set()
-        self._timers: list[asyncio.TimerHandle] = []
+        self._judging = AsyncJudging(case, call_next, self._mailbox)
         self._upstream = _Upstream(case, call_next, self._mailbox)
         self._pump: asyncio.Task[None] | None = None
 
@@ -122,16 +119,15 @@ class AsyncDriver:
     async def _release(self) -> None:
         """The one way out: flow, then judges, then upstream; an exchange always has a record."""
         self._flow.close()
-        self._waiting.clear()
-        for timer in self._timers:
-            timer.cancel()
+        self._judging.give_up()
         self._case.abandon()
-        tasks = [task for task in (*self._judges, self._pump) if task and not task.done()]
+        tasks = [task for task in (*self._judging.tasks, self._pump) if task and not task.done()]
         for task in tasks:
             task.cancel()
         if tasks:
             with anyio.CancelScope(shield=True):
                 await asyncio.wait(tasks)
+        await self._upstream.close()
 
     async def _drive(self) -> AsyncGenerator[_Outward, None]:
         # A stream that its caller drops unclosed gets here too: the event loop closes generators.
@@ -145,10 +141,9 @@ class AsyncDriver:
                 reply = None
                 match effect:
                     case Ask():
-                        self._ask(effect)
+                        self._judging.ask(effect)
                     case Forward(body):
-                        request = self._case.forwarded(body)
-                        self._pump = asyncio.create_task(self._upstream.run(request))
+                        self._upstream.request = self._case.forwarded(body)
                     case Next(read):
                         reply = await self._next(read)
                     case Cancel():
@@ -164,117 +159,48 @@ class AsyncDriver:
         finally:
             await self._release()
 
-    # --- judging ----------------------------------------------------------------------------------
-
-    def _ask(self, ask: Ask) -> None:
-        self._waiting.add(ask.ticket)
-        key, verdict = self._case.remembered(ask.subject)
-        if verdict is not None:
-            self._mailbox.put_nowait(Heard(ask.ticket, verdict))
-            return
-        flights = self._case.moderation.record.flights
-        loop, context = asyncio.get_running_loop(), contextvars.copy_context()
-        patience_s = self._case.settings.judge.deadline_s + GRACE_S
-
-        def lead() -> None:
-            task = asyncio.create_task(self._judge(ask, key))
-            self._judges.add(task)
-            task.add_done_callback(self._judges.discard)
-            # Also a task that is cancelled before its first step gets here.
-            task.add_done_callback(lambda task: flights.land(key, _verdict_of(task)))
-
-        def landed(verdict: Verdict | None) -> None:
-            if ask.ticket not in self._waiting:
-                if verdict is None:
-                    flights.land(key, None)  # nobody waits here any more
-            elif verdict is None:
-                lead()
-            else:
-                self._mailbox.put_nowait(Heard(ask.ticket, verdict))
-
-        def land(verdict: Verdict | None) -> None:
-            # On whatever thread: RuntimeError if the loop is closed. In our own context, since who
-            # leads from then on asks under it, and not under that of the request before.
-            loop.call_soon_threadsafe(landed, verdict, context=context)
-
-        if flights.join(key, land, patience_s):
-            lead()
-        else:  # somebody is asking just that; if they never say, this is over in time all the same
-            late = Heard(ask.ticket, no_answer(self._case.judge))
-            self._timers.append(loop.call_later(patience_s, self._mailbox.put_nowait, late))
-
-    async def _judge(self, ask: Ask, key: str) -> Outcome:
-        case = self._case
-        deadline_s = case.settings.judge.deadline_s
-        outcome: Outcome
-        try:
-            async with asyncio.timeout(deadline_s + GRACE_S):
-                outcome = await case.moderation.judge.judge_async(
-                    ask.subject, case.settings, self._ask_model, deadline_s
-                )
-        except TimeoutError:
-            outcome = no_answer(case.judge)
-        except Exception as error:
-            outcome = broken(case.judge, type(error).__name__)
-        except BaseException as error:  # not only ours: nobody may wait for this verdict for ever
-            outcome = broken(case.judge, type(error).__name__)
-            self._mailbox.put_nowait(Heard(ask.ticket, outcome))
-            raise
-        outcome = case.heard(ask.subject, key, outcome)
-        self._mailbox.put_nowait(Heard(ask.ticket, outcome))
-        return outcome
-
-    async def _ask_model(self, body: JSON, timeout_s: float) -> ModelReply:
-        with judging(body):
-            try:
-                request = self._case.judge_request(body, timeout_s)
-                found = await self._call_next(request)
-                raw = received(found, request, AsyncAPIResponse).http_response
-                await raw.aread()
-            except anthropic.APITimeoutError:
-                return ModelReply(0, failure="timeout")
-            except (anthropic.APIConnectionError, httpx2.HTTPError) as error:
-                return ModelReply(0, failure="error", detail=named(error))
-            except Exception as error:
-                self._case.not_sent(error)
-                raise
-        return model_reply(raw)
-
-    # --- whichever comes first --------------------------------------------------------------------
-
     async def _next(self, read: bool) -> Happening:
-        if read and self._aside:
-            self._upstream.more()
-            return self._aside.popleft()
+        """Whichever comes first."""
+        upstream, waiting = self._upstream, self._judging.waiting
+        if self._pump is None and upstream.pending and self._mailbox.empty():
+            if waiting or upstream.pieces:
+                self._pump = asyncio.create_task(upstream.run())
+            elif read:
+                return await upstream.next()
         if read:
-            self._upstream.more()
+            upstream.go_on()
+            if self._aside:
+                return self._given(self._aside.popleft())
         while True:
-            happened = await self._mailbox.get()
+            box = self._mailbox
+            happened = await box.get() if box.empty() else box.get_nowait()
             if isinstance(happened, Heard):
-                if happened.ticket in self._waiting:
-                    self._waiting.discard(happened.ticket)
+                if happened.ticket in waiting:
+                    waiting.discard(happened.ticket)
                     return happened
             elif read:
-                return happened
+                return self._given(happened)
             else:
                 self._aside.append(happened)
 
-    async def _cancel(self) -> Any:
-        if self._pump is None:
-            return "not_sent"
+    def _given(self, happened: Happening) -> Happening:
+        if isinstance(happened, Chunk):
+            self._upstream.ahead -= 1
+        return happened
+
+    async def _cancel(self) -> Upstream:
         if self._upstream.complete:
             return "completed"
-        self._pump.cancel()
-        await asyncio.wait([self._pump])
+        if self._pump is not None:
+            self._pump.cancel()
+            await asyncio.wait([self._pump])
+        await self._upstream.close()
         return "cancelled" if self._upstream.sent else "not_sent"
 
 
-def _verdict_of(task: asyncio.Task[Outcome]) -> Outcome | None:
-    return None if task.cancelled() or task.exception() is not None else task.result()
-
-
 class _Upstream:
-    """The upstream call in a task of its own. Holds no reference to the driver."""
+    """The upstream call: a step at a time, or run ahead in a task. Holds no reference to the
+    driver."""
 
     def __init__(
         self, case: Case, call_next: AsyncCallNext, mailbox: asyncio.Queue[Happening]
@@ -282,20 +208,27 @@ class _Upstream:
         self._case = case
         self._call_next = call_next
         self._mailbox = mailbox
-        self._room = asyncio.Semaphore(0)
-        self._started = False
+        self._room = asyncio.Event()  # for the task to read on
+        self._kept = True
+        self._sse = False
+        self.request: APIRequest | None = None
         self.response: AsyncAPIResponse[Any] | None = None
+        self.pieces = False  # the body is used as it comes, and the caller may leave meanwhile
         self.sent = False  # a task that is cancelled before its first step has sent nothing
         self.complete = False
-        self._kept = True
+        self.over = False  # nothing more can be read
+        self.ahead = 0  # chunks that the flow has not taken yet
 
-    def more(self) -> None:
-        """The flow reads on: let the body run ahead by one more chunk."""
-        if self.response is None:
-            return
-        for _ in range(1 if self._started else _AHEAD):
-            self._room.release()
-        self._started = True
+    @property
+    def pending(self) -> bool:
+        """Whether there is a call, and more of it to come."""
+        return self.request is not None and not self.over
+
+    def go_on(self) -> None:
+        """The flow reads on: let the body run ahead. Not for each chunk, so that the tasks take
+        turns less often, but before the last one that is there."""
+        if self.response is not None and self.ahead <= _AHEAD // 2:
+            self._room.set()
 
     def hand_over(self) -> AsyncAPIResponse[Any]:
         """Give up the response, unread and open, to the caller."""
@@ -303,29 +236,66 @@ class _Upstream:
         self._kept = False
         return self.response
 
-    async def run(self, request: Any) -> None:
-        """Send the request; put its head, chunks and end into the mailbox."""
-        self.sent = True
+    async def close(self) -> None:
+        """Close what was not read to its end."""
+        if self.response is None or not self._kept or self.response.http_response.is_closed:
+            return  # a scope is dear
+        with anyio.CancelScope(shield=True):
+            await self.response.http_response.aclose()
+
+    async def next(self) -> Happening:
+        """Send the request and return its head; after that, the body in one piece."""
         try:
-            found = await self._call_next(request)
-            self.response = received(found, self._case.request, AsyncAPIResponse)
-            raw = self.response.http_response
+            if self.response is None:
+                return await self._send()
+            data = await self.response.http_response.aread()
+        except Exception as error:
+            self.over = True
+            return Failed(error)
+        self.over = self.complete = True
+        self._mailbox.put_nowait(End())
+        return Chunk(data)
+
+    async def run(self) -> None:
+        """Put what is to come into the mailbox: head, chunks and end."""
+        try:
             try:
-                head = head_of(raw, stream=self._case.stream)
-                self._mailbox.put_nowait(head)
-                await self._room.acquire()
-                events = async_events_of(self.response) if head.sse else raw.aiter_bytes()
-                async for data in events:
+                if self.response is None:
+                    self._mailbox.put_nowait(await self._send())
+                await self._room.wait()
+                async for data in self._body():
                     self._mailbox.put_nowait(Chunk(data))
-                    await self._room.acquire()
-                self.complete = True
+                    self.ahead += 1
+                    if self.ahead >= _AHEAD:
+                        self._room.clear()
+                        await self._room.wait()
+                self.over = self.complete = True
                 self._mailbox.put_nowait(End())
             finally:
-                if self._kept and not raw.is_closed:  # read to its end it is, and a scope is dear
-                    with anyio.CancelScope(shield=True):
-                        await raw.aclose()
+                await self.close()
         except Exception as error:
             self._mailbox.put_nowait(Failed(error))
         except BaseException as error:  # a cancellation that is not ours must not hang the caller
             self._mailbox.put_nowait(Failed(error))
             raise
+
+    async def _send(self) -> Head:
+        assert self.request is not None
+        self.sent = True
+        found = await self._call_next(self.request)
+        self.response = received(found, self._case.request, AsyncAPIResponse)
+        head = head_of(self.response.http_response, stream=self._case.stream)
+        self._sse, self.pieces = head.sse, head.sse or self._case.lines
+        return head
+
+    def _body(self) -> AsyncIterator[bytes]:
+        assert self.response is not None
+        if self._sse:
+            return async_events_of(self.response)
+        raw = self.response.http_response
+        return raw.aiter_bytes() if self.pieces else _whole(raw)
+
+
+async def _whole(raw: httpx2.Response) -> AsyncIterator[bytes]:
+    """A body that is of use only when all of it is there."""
+    yield await raw.aread()

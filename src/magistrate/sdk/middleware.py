@@ -13,7 +13,6 @@ import secrets
 import threading
 from collections import Counter
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, get_origin
 from weakref import WeakSet
@@ -34,6 +33,7 @@ from magistrate.sdk.errors import ModerationError
 from magistrate.sdk.model_client import is_judging
 from magistrate.sdk.responses import wrapped
 from magistrate.sdk.sync_driver import SyncDriver
+from magistrate.sdk.threads import JudgeThreads
 from magistrate.settings import Settings
 from magistrate.storage.memory import Record
 from magistrate.verdicts import JudgeInfo, Usage
@@ -79,7 +79,7 @@ class Moderation(anthropic.Middleware):
         # Re-entrant: the garbage collector may end a dropped stream while this thread holds it.
         self._lock = threading.RLock()
         # Threads that synchronous clients judge on; never shared with upstream calls.
-        self.pool = self._new_pool()
+        self.pool = JudgeThreads(self.settings.judge.concurrency)
         _instances.add(self)
         self._key = os.environ.get(self.settings.digest_key_env, "").encode()
         if not self._key:
@@ -93,16 +93,13 @@ class Moderation(anthropic.Middleware):
             app = self.settings.app.name if self.settings.app else "app"
             self.reviews = ReviewStore(self.settings.review, app=app)
 
-    def _new_pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self.settings.judge.concurrency, "magistrate-judge")
-
     @staticmethod
     def after_fork() -> None:
         """Begin anew, in every instance of a child process: no thread of the parent's is there, and
         a lock may be held by one. Servers load an application, perhaps use it once, and fork.
         """
         for each in _instances:
-            each.pool = each._new_pool()
+            each.pool = JudgeThreads(each.settings.judge.concurrency)
             each.record = Record()
             each._lock = threading.RLock()
             if isinstance(each.judge, ClaudeJudge):
@@ -139,7 +136,7 @@ class Moderation(anthropic.Middleware):
 
     def close(self) -> None:
         """Release the judging threads and the review store. The instance must not be used after."""
-        self.pool.shutdown(wait=False, cancel_futures=True)
+        self.pool.close()
         if self.reviews is not None:
             self.reviews.close()
 

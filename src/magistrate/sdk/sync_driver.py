@@ -1,26 +1,24 @@
 """Performs a flow for a synchronous client.
 
 Upstream stays on the caller's thread, so that its context variables, and its right to be
-interrupted, are what they are without moderation; judges run on a pool of their own. A thread that
-is blocked reading cannot also wait for a verdict, so a verdict that ends the exchange wakes it by
-shutting the socket down.
+interrupted, are what they are without moderation. Judges work on threads of their own, unless the
+caller has nothing else to do and the judge keeps its deadline. A thread that is blocked reading
+cannot also wait for a verdict, so a verdict that ends the exchange wakes it by shutting the socket
+down.
 """
 
 from __future__ import annotations
 
-import contextvars
 import socket
 import threading
-import time
 from collections.abc import Generator, Iterator
 from contextlib import suppress
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-import anthropic
 import httpx2
 from anthropic import APIResponse, CallNext
 
+from magistrate.core.decide import Upstream
 from magistrate.core.effects import (
     Answer,
     Ask,
@@ -38,10 +36,9 @@ from magistrate.core.effects import (
     Reraise,
     Write,
 )
-from magistrate.judging.base import ModelReply, named
-from magistrate.sdk.model_client import GRACE_S, head_of, judging, model_reply
+from magistrate.sdk.model_client import head_of
 from magistrate.sdk.responses import SyncBody, declined, events_of, received, rewritten, synthetic
-from magistrate.verdicts import Outcome, Verdict, broken, no_answer
+from magistrate.sdk.sync_judging import Judging
 from magistrate.wire.messages import JSON
 
 if TYPE_CHECKING:
@@ -55,20 +52,10 @@ class SyncDriver:
 
     def __init__(self, case: Case, call_next: CallNext) -> None:
         self._case = case
-        self._call_next = call_next
         self._flow = case.flow
-        self._mailbox: SimpleQueue[Heard] = SimpleQueue()
-        self._waiting: dict[str, float] = {}  # ticket -> when the driver gives up on it
-        self._request = case.request
-        self._response: APIResponse[Any] | None = None
-        self._sse = False
-        self._chunks: Iterator[bytes] | None = None
+        self._upstream = _Upstream(case, call_next)
+        self._judging = Judging(case, call_next, self._upstream.interrupt)
         self._aside: Failed | None = None
-        self._over = False  # nothing more can be read
-        self._complete = False
-        self._guard = threading.Lock()  # held to change, or act on, `_reading`
-        self._reading = False
-        self._doomed = False
 
     def respond(self) -> APIResponse[Any]:
         """Run the flow until the caller has a response; a stream runs on as it is read."""
@@ -77,7 +64,7 @@ class SyncDriver:
             first = next(outward)
             match first:
                 case Open(public, ours):
-                    body = SyncBody(self._stream(outward), outward.close, self._interrupt)
+                    body = SyncBody(self._stream(outward), outward.close, self._upstream.interrupt)
                     return self._rewritten(public, body, ours)
                 case Answer(message, public, ours):
                     for _ in outward:
@@ -88,10 +75,9 @@ class SyncDriver:
                         raise AssertionError("nothing follows a declined request")
                     return declined(self._case.request, APIResponse, status, body)
                 case Relay():
-                    response, self._response = self._response, None  # the caller's to close now
+                    response = self._upstream.hand_over()
                     for _ in outward:
                         raise AssertionError("nothing follows a relayed response")
-                    assert response is not None
                     return response
                 case Write():
                     raise AssertionError("a stream must be opened first")
@@ -100,9 +86,9 @@ class SyncDriver:
             raise
 
     def _rewritten(self, public: JSON, body: JSON | SyncBody, ours: bool) -> APIResponse[Any]:
-        if ours or self._response is None:
+        if ours or self._upstream.response is None:
             return synthetic(self._case.request, APIResponse, public, body)
-        return rewritten(self._response, public, body)
+        return rewritten(self._upstream.response, public, body)
 
     def _stream(self, outward: Generator[_Outward, None, None]) -> Generator[bytes, None, None]:
         try:
@@ -115,10 +101,9 @@ class SyncDriver:
     def _release(self) -> None:
         """The one way out: flow, then judges, then upstream; an exchange always has a record."""
         self._flow.close()
-        self._waiting.clear()
+        self._judging.give_up()
         self._case.abandon()
-        if self._response is not None and not self._response.is_closed:
-            self._response.close()
+        self._upstream.close()
 
     def _drive(self) -> Generator[_Outward, None, None]:
         try:
@@ -136,167 +121,65 @@ class SyncDriver:
             reply = None
             match effect:
                 case Ask():
-                    self._ask(effect)
+                    self._judging.ask(effect)
                 case Forward(body):
-                    self._request = self._case.forwarded(body)
+                    self._upstream.request = self._case.forwarded(body)
                 case Next(read):
                     reply = self._next(read)
                 case Cancel():
-                    reply = self._cancel()
+                    reply = self._upstream.cancel()
                 case Reraise(error):
                     raise error
                 case Relay() | Answer() | Decline() | Open() | Write():
+                    self._judging.go_on()  # the caller may take its time with it
                     yield effect
                 case _:
                     reply = self._case.perform(effect)
 
-    # --- judging, on the pool ---------------------------------------------------------------------
-
-    def _ask(self, ask: Ask) -> None:
-        key, verdict = self._case.remembered(ask.subject)
-        deadline_s = self._case.settings.judge.deadline_s
-        self._waiting[ask.ticket] = time.monotonic() + deadline_s + GRACE_S
-        if verdict is not None:
-            self._mailbox.put(Heard(ask.ticket, verdict))
-            return
-        context = contextvars.copy_context()
-        give_up = time.monotonic() + deadline_s
-        flights = self._case.moderation.record.flights
-
-        def lead() -> None:
-            self._case.moderation.pool.submit(context.run, self._judge, ask, key, give_up)
-
-        def land(verdict: Verdict | None) -> None:
-            if verdict is None:
-                lead()
-            else:
-                self._deliver(ask, verdict)
-
-        if not flights.join(key, land, deadline_s + GRACE_S):
-            return  # somebody is asking just that
-        try:
-            lead()
-        except RuntimeError:  # the interpreter, or the Moderation, is shutting down
-            flights.land(key, None)
-            self._mailbox.put(Heard(ask.ticket, broken(self._case.judge, "shutting down")))
-
-    def _judge(self, ask: Ask, key: str, give_up: float) -> None:
-        case = self._case
-        outcome: Outcome | None = None
-        try:
-            if ask.ticket not in self._waiting:
-                return  # the caller left while this waited for a free thread
-            remaining = give_up - time.monotonic()  # that wait counts
-            try:
-                judge = case.moderation.judge
-                outcome = (
-                    judge.judge(ask.subject, case.settings, self._ask_model, remaining)
-                    if remaining > 0
-                    else no_answer(case.judge)
-                )
-            except Exception as error:
-                outcome = broken(case.judge, type(error).__name__)
-            outcome = case.heard(ask.subject, key, outcome)
-            self._deliver(ask, outcome)
-        finally:
-            case.moderation.record.flights.land(key, outcome)
-
-    def _deliver(self, ask: Ask, outcome: Outcome) -> None:
-        self._mailbox.put(Heard(ask.ticket, outcome))
-        if ask.fatal(outcome):
-            self._interrupt()
-
-    def _ask_model(self, body: JSON, timeout_s: float) -> ModelReply:
-        with judging(body):
-            try:
-                request = self._case.judge_request(body, timeout_s)
-                raw = received(self._call_next(request), request, APIResponse).http_response
-                raw.read()
-            except anthropic.APITimeoutError:
-                return ModelReply(0, failure="timeout")
-            except (anthropic.APIConnectionError, httpx2.HTTPError) as error:
-                return ModelReply(0, failure="error", detail=named(error))
-            except Exception as error:
-                self._case.not_sent(error)
-                raise
-        return model_reply(raw)
-
-    def _interrupt(self) -> None:
-        """Wake the thread that is reading a body that no longer matters.
-
-        A connection may be back in the pool an instant before the reader says so; shutting it down
-        then costs another request a retry, never a wrong answer.
-        """
-        with self._guard:
-            self._doomed = True
-            if not self._reading or self._response is None:
-                return
-            extensions = self._response.http_response.extensions
-            if extensions.get("http_version") == b"HTTP/2":
-                return  # the socket belongs to other requests too
-            stream = extensions.get("network_stream")
-            sock = stream.get_extra_info("socket") if stream is not None else None
-            if sock is not None:
-                with suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)
-
-    # --- whichever comes first --------------------------------------------------------------------
-
     def _next(self, read: bool) -> Head | Chunk | End | Failed | Heard:
-        if (heard := self._poll()) is not None:
+        """Whichever comes first."""
+        if not read or (self._upstream.over and self._aside is None):
+            return self._judging.wait()
+        self._judging.go_on()
+        if (heard := self._judging.answered()) is not None:
             return heard
-        if self._aside is not None and read:
+        if self._aside is not None:
             failed, self._aside = self._aside, None
             return failed
-        if not read or self._over:
-            return self._wait()
-        happened = self._read()
-        if isinstance(happened, Failed) and (heard := self._poll()) is not None:
+        happened = self._upstream.read()
+        if isinstance(happened, Failed) and (heard := self._judging.answered()) is not None:
             self._aside = happened  # probably our own doing: the verdict explains it
             return heard
         return happened
 
-    def _poll(self) -> Heard | None:
-        """A verdict that is there already, or overdue."""
-        while not self._mailbox.empty():
-            heard = self._mailbox.get_nowait()
-            if self._waiting.pop(heard.ticket, None) is not None:
-                return heard
-        if not self._waiting:
-            return None
-        now = time.monotonic()
-        for ticket, give_up in list(self._waiting.items()):
-            if give_up <= now:
-                del self._waiting[ticket]
-                return Heard(ticket, no_answer(self._case.judge))
-        return None
 
-    def _wait(self) -> Heard:
-        """The next verdict, or its absence when the deadline has passed."""
-        while True:
-            if (heard := self._poll()) is not None:
-                return heard
-            if not self._waiting:
-                raise AssertionError("waiting for a verdict that nobody was asked for")
-            remaining = min(self._waiting.values()) - time.monotonic()
-            with suppress(Empty):
-                arrived = self._mailbox.get(timeout=max(0.0, remaining))
-                if self._waiting.pop(arrived.ticket, None) is not None:
-                    return arrived
+class _Upstream:
+    """The upstream call, on the caller's thread; judging threads may interrupt it."""
 
-    # --- upstream, on the caller's thread ---------------------------------------------------------
+    def __init__(self, case: Case, call_next: CallNext) -> None:
+        self._case = case
+        self._call_next = call_next
+        self.request = case.request
+        self.response: APIResponse[Any] | None = None
+        self.over = False  # nothing more can be read
+        self._sse = False
+        self._chunks: Iterator[bytes] | None = None
+        self._complete = False
+        self._guard = threading.Lock()  # held to change, or act on, `_reading`
+        self._reading = False
+        self._doomed = False
 
-    def _read(self) -> Head | Chunk | End | Failed:
+    def read(self) -> Head | Chunk | End | Failed:
+        """Send the request and return its head; after that, what comes next of the body."""
         try:
-            if self._response is None:
-                found = self._call_next(self._request)
-                self._response = received(found, self._case.request, APIResponse)
-                head = head_of(self._response.http_response, stream=self._case.stream)
+            if self.response is None:
+                found = self._call_next(self.request)
+                self.response = received(found, self._case.request, APIResponse)
+                head = head_of(self.response.http_response, stream=self._case.stream)
                 self._sse = head.sse
                 return head
             if self._chunks is None:
-                raw = self._response.http_response
-                self._chunks = events_of(self._response) if self._sse else raw.iter_bytes()
+                self._chunks = _body(self.response, sse=self._sse, lines=self._case.lines)
             with self._guard:
                 if self._doomed:
                     raise httpx2.ReadError("given up after a verdict")
@@ -307,18 +190,58 @@ class SyncDriver:
                 with self._guard:
                     self._reading = False
         except Exception as error:
-            self._over = True
+            self.over = True
             return Failed(error)
         if data is None:
-            self._over = self._complete = True
+            self.over = self._complete = True
             return End()
         return Chunk(data)
 
-    def _cancel(self) -> Any:
-        if self._response is None:
+    def interrupt(self) -> None:
+        """Wake the thread that is reading a body that no longer matters.
+
+        A connection may be back in the pool an instant before the reader says so; shutting it down
+        then costs another request a retry, never a wrong answer.
+        """
+        with self._guard:
+            self._doomed = True
+            if not self._reading or self.response is None:
+                return
+            extensions = self.response.http_response.extensions
+            if extensions.get("http_version") == b"HTTP/2":
+                return  # the socket belongs to other requests too
+            stream = extensions.get("network_stream")
+            sock = stream.get_extra_info("socket") if stream is not None else None
+            if sock is not None:
+                with suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+
+    def cancel(self) -> Upstream:
+        """Give the call up; how far it had got."""
+        if self.response is None:
             # A call that raised was sent; one that was never started was not.
-            return "cancelled" if self._over else "not_sent"
+            return "cancelled" if self.over else "not_sent"
         if self._complete:
             return "completed"
-        self._response.close()
+        self.response.close()
         return "cancelled"
+
+    def hand_over(self) -> APIResponse[Any]:
+        """Give up the response, unread and open, to the caller."""
+        assert self.response is not None
+        response, self.response = self.response, None
+        return response
+
+    def close(self) -> None:
+        """Close what was not read to its end."""
+        if self.response is not None and not self.response.is_closed:
+            self.response.close()
+
+
+def _body(response: APIResponse[Any], *, sse: bool, lines: bool) -> Iterator[bytes]:
+    if sse:
+        yield from events_of(response)
+    elif lines:
+        yield from response.http_response.iter_bytes()
+    else:  # of use only when all of it is there
+        yield response.http_response.read()

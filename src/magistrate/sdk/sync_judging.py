@@ -1,0 +1,153 @@
+"""The questions of one synchronous exchange to its judge: on which thread, and until when."""
+
+from __future__ import annotations
+
+import contextvars
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
+
+from anthropic import APIResponse, CallNext
+
+from magistrate.core.effects import Ask, Heard
+from magistrate.judging.base import ModelReply
+from magistrate.judging.connection import replied
+from magistrate.sdk.model_client import GRACE_S, failed_call, judge_here, judged_at_once, judging
+from magistrate.sdk.responses import received
+from magistrate.verdicts import Outcome, Verdict, broken, no_answer
+from magistrate.wire.messages import JSON
+
+if TYPE_CHECKING:
+    from magistrate.engine.session import Case
+
+
+class Judging:
+    """What was asked, and what has been answered.
+
+    A judge works on a thread of the `Moderation`, beside whatever the caller's thread does. Where
+    that does nothing but wait, and the judge keeps its deadline by itself, it works on the caller's
+    thread. `on_fatal` is called, on whatever thread, for an outcome that ends the exchange.
+    """
+
+    def __init__(self, case: Case, call_next: CallNext, on_fatal: Callable[[], None]) -> None:
+        self._case = case
+        self._call_next = call_next
+        self._on_fatal = on_fatal
+        self._asked: list[Ask] = []  # not begun: where it is judged depends on what comes next
+        self._waiting: dict[str, float] = {}  # ticket -> when it is given up
+        self._mailbox: SimpleQueue[Heard] = SimpleQueue()
+
+    def ask(self, ask: Ask) -> None:
+        """Note a question. It is put to the judge when the caller goes on or waits."""
+        self._asked.append(ask)
+
+    def go_on(self) -> None:
+        """The caller's thread does something else now: judge beside it."""
+        if self._asked:
+            self._begin(alone=False)
+
+    def answered(self) -> Heard | None:
+        """An answer that is there already, or overdue."""
+        while not self._mailbox.empty():
+            heard = self._mailbox.get_nowait()
+            if self._waiting.pop(heard.ticket, None) is not None:
+                return heard
+        if not self._waiting:
+            return None
+        now = time.monotonic()
+        for ticket, give_up in list(self._waiting.items()):
+            if give_up <= now:
+                del self._waiting[ticket]
+                return Heard(ticket, no_answer(self._case.judge))
+        return None
+
+    def wait(self) -> Heard:
+        """The next answer, or its absence when the deadline has passed."""
+        if self._asked:
+            self._begin(alone=len(self._asked) == 1 and not self._waiting)
+        while True:
+            if (heard := self.answered()) is not None:
+                return heard
+            if not self._waiting:
+                raise AssertionError("waiting for a verdict that nobody was asked for")
+            remaining = min(self._waiting.values()) - time.monotonic()
+            with suppress(Empty):
+                arrived = self._mailbox.get(timeout=max(0.0, remaining))
+                if self._waiting.pop(arrived.ticket, None) is not None:
+                    return arrived
+
+    def give_up(self) -> None:
+        """Nobody waits any more."""
+        self._asked.clear()
+        self._waiting.clear()
+
+    def _begin(self, *, alone: bool) -> None:
+        asked, self._asked = self._asked, []
+        for ask in asked:
+            self._start(ask, alone=alone)
+
+    def _start(self, ask: Ask, *, alone: bool) -> None:
+        case = self._case
+        key, verdict = case.remembered(ask.subject)
+        give_up = time.monotonic() + case.settings.judge.deadline_s
+        self._waiting[ask.ticket] = give_up + GRACE_S
+        if verdict is not None:
+            self._mailbox.put(Heard(ask.ticket, verdict))
+            return
+        context = contextvars.copy_context()
+        pool, flights = case.moderation.pool, case.moderation.record.flights
+
+        def work() -> None:
+            context.run(self._judge, ask, key, give_up)
+
+        def land(verdict: Verdict | None) -> None:
+            if verdict is None:
+                pool.submit(work)
+            else:
+                self._deliver(ask, verdict)
+
+        if not flights.join(key, land, case.settings.judge.deadline_s + GRACE_S):
+            return  # somebody is asking just that
+        if judged_at_once(case, ask.subject) or (alone and case.judge.waits != "unknown"):
+            work()
+            return
+        try:
+            pool.submit(work)
+        except RuntimeError:  # the interpreter, or the Moderation, is shutting down
+            flights.land(key, None)
+            self._mailbox.put(Heard(ask.ticket, broken(case.judge, "shutting down")))
+
+    def _judge(self, ask: Ask, key: str, give_up: float) -> None:
+        """Judge on this thread and deliver the outcome. However it ends, the flight lands."""
+        case = self._case
+        outcome: Outcome | None = None
+        try:
+            if ask.ticket not in self._waiting:
+                return  # the caller left while this waited for a free thread
+            remaining = give_up - time.monotonic()  # that wait counts
+            outcome = (
+                judge_here(case, ask.subject, self._ask_model, remaining)
+                if remaining > 0
+                else no_answer(case.judge)
+            )
+            outcome = case.heard(ask.subject, key, outcome)
+            self._deliver(ask, outcome)
+        finally:
+            case.moderation.record.flights.land(key, outcome)
+
+    def _deliver(self, ask: Ask, outcome: Outcome) -> None:
+        self._mailbox.put(Heard(ask.ticket, outcome))
+        if ask.fatal(outcome):
+            self._on_fatal()
+
+    def _ask_model(self, body: JSON, timeout_s: float) -> ModelReply:
+        with judging(body):
+            try:
+                request = self._case.judge_request(body, timeout_s)
+                raw = received(self._call_next(request), request, APIResponse).http_response
+                raw.read()
+            except Exception as error:
+                return failed_call(self._case, error)
+        return replied(raw)
