@@ -39,11 +39,12 @@ from magistrate.core.streaming import answer_stream
 from magistrate.verdicts import Outcome, Unavailable
 from magistrate.wire.content import Part, Subject, Uninspected, as_context
 from magistrate.wire.messages import JSON, acts_on_the_provider, is_object
+from magistrate.wire.sizes import total_size
 
 # How much of a stream is read ahead while the input is still being judged, in bytes.
 _READ_AHEAD = 256 * 1024
-# Characters that are read for disguises in well under a second or two, whatever is in them.
-_READ_AT_ONCE = 200_000
+# Tokens that are read for disguises in well under a second or two, whatever is in them.
+_READ_AT_ONCE = 50_000
 
 
 def moderate(exchange: Exchange) -> Flow[None]:
@@ -121,10 +122,10 @@ def _as_provoked(outcome: Outcome, subject: Subject) -> Outcome:
     """A timeout over a text so long that reading it may have taken the time is no outage: whoever
     wrote the text can bring it about, so it must not fail open as one."""
     late = isinstance(outcome, Unavailable) and outcome.reason == "timeout"
-    size = sum(len(part.text) for part in subject.parts if part.judged) if late else 0
+    size = total_size(part for part in subject.parts if part.judged) if late else 0
     if not late or size <= _READ_AT_ONCE:
         return outcome
-    return replace(outcome, reason="too_long", detail=f"{size:,} characters took too long to judge")
+    return replace(outcome, reason="too_long", detail=f"{size:,} tokens took too long to judge")
 
 
 def _hear_input(

@@ -41,6 +41,7 @@ from magistrate.verdicts import (
 from magistrate.wire.content import Subject, as_context
 from magistrate.wire.digests import Digests, sha256
 from magistrate.wire.messages import JSON, is_object
+from magistrate.wire.sizes import total_size
 
 _ATTEMPTS = 4
 # Calls of one judgment. A sync client's have a thread each, so at most so many for each of its
@@ -49,7 +50,7 @@ _AT_ONCE = 8
 # Rubrics of so many settings are kept, half a megabyte each: an application has one, an eval suite
 # may have one a case.
 SETTINGS_KEPT = 8
-_LONG = 20_000  # characters of a subject that take longer to prepare than an event loop may stand
+_LONG = 5_000  # tokens of a subject that take longer to prepare than an event loop may stand
 # Asking again would get the same answer: the content is the cause.
 _FINAL: frozenset[Failure] = frozenset({"refused", "truncated", "too_long", "unsupported"})
 _STANDING = frozenset({401, 403, 404})  # a key, its rights, or the model's name: no wait mends them
@@ -265,7 +266,7 @@ class Call:
 
     @property
     def is_long(self) -> bool:
-        return sum(len(part.text) for part in self.question.subject.parts) > _LONG
+        return total_size(self.question.subject.parts) > _LONG
 
     @property
     def rubric(self) -> Rubric:

@@ -10,6 +10,8 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
+from magistrate.text.scanning import ranges
+
 LEAST_HITS = 3  # disguised common words in a passage, of at least two different kinds
 SHARE = 5  # at least one word in so many is a common one: in plain English it is every second
 
@@ -69,16 +71,42 @@ _PLAIN = frozenset(
     word for word in _COMMON if len(word) > 2
 )  # "em" is Portuguese, or "me" reversed
 # What ends a passage besides a common word as it is: a paragraph, or what announces a quotation.
-_TOKEN = re.compile(r"(?<!\w)[^\W\d_]++(?!\w)|\n\s*\n|[:\"“”«»]")
+_BREAK = re.compile(r"[\n:\"“”«»](?:(?<=\n)\s*\n|(?<!\n))")
+_TOKEN = re.compile(r"(?<!\w)[^\W\d_]++(?!\w)")
+_LETTERS = f"[{ranges(set(''.join(_DISGUISED)))}]"  # those that disguised words have
+_WORD = re.compile(f"{_LETTERS}{_LETTERS}+")
+_ONLY_LETTERS = bytes(code if chr(code) in _ALPHABET else ord(" ") for code in range(256))
 
 
 def shifted(text: str) -> Iterator[tuple[str, str]]:
     """Passages that a cipher makes readable, as (how, text)."""
+    if _can_be_shifted(text):
+        for section in _BREAK.split(text):
+            if _can_be_shifted(section):
+                yield from _passages(section)
+
+
+def _can_be_shifted(text: str) -> bool:
+    """Whether a text has the disguised words that one passage must have; cheap."""
+    small = text.lower()
+    if small.isascii():
+        found = small.encode().translate(_ONLY_LETTERS).decode().split()
+    else:
+        found = _WORD.findall(small)
+    words = [word for word in found if word in _DISGUISED]
+    if len(words) < LEAST_HITS:
+        return False
+    hits = Counter(how for word in words for how in _DISGUISED[word])
+    kinds = Counter(how for word in set(words) for how in _DISGUISED[word])
+    return any(total >= LEAST_HITS and kinds[how] > 1 for how, total in hits.items())
+
+
+def _passages(text: str) -> Iterator[tuple[str, str]]:
     start = end = words = 0
     hits: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for token in _TOKEN.finditer(text):
         word = token[0].lower()
-        if word in _PLAIN or not word[0].isalpha():
+        if word in _PLAIN:
             yield from _readable(text, start, end, words, hits)
             start, words = token.end(), 0
             hits.clear()
@@ -103,9 +131,10 @@ def _readable(
 
 # --- Morse ----------------------------------------------------------------------------------------
 
-_SIGNAL = r"[.\-·•−–—]{1,6}"
-MORSE = re.compile(
-    rf"(?<!\S)(?:{_SIGNAL}(?:[ \t]{{0,4}}[/|][ \t]{{0,4}}|\s{{1,4}})){{3,}}+(?:{_SIGNAL}(?!\S))?"
+_SIGN = r"[.\-·•−–—]"
+_END = r"(?:[ \t]{0,4}[/|][ \t]{0,4}|\s{1,4})"
+MORSE = re.compile(  # begins with a sign rather than with what is before it: that is found fast
+    rf"{_SIGN}(?<!\S.){_SIGN}{{0,5}}{_END}(?:{_SIGN}{{1,6}}{_END}){{2,}}+(?:{_SIGN}{{1,6}}(?!\S))?"
 )
 # Signs in the order of their letters.
 _MORSE: dict[str, str] = dict(
@@ -122,13 +151,12 @@ _MORSE: dict[str, str] = dict(
 )
 _SIGNS_OF = {char: signal for signal, char in _MORSE.items()}
 _SIGNALS = str.maketrans("·•−–—", "..---")
+_WORD_END = re.compile(r"\s{0,4}[/|]\s{0,4}|\s{0,4}\n\s{0,4}|\s{2,4}")
 
 
 def morse(run: str) -> str | None:
     """What a run of signals says, in small letters; None for a rule, a list or a row of dots."""
-    words = re.split(
-        r"\s{0,4}[/|]\s{0,4}|\s{0,4}\n\s{0,4}|\s{2,4}", run.translate(_SIGNALS).strip()
-    )
+    words = _WORD_END.split(run.translate(_SIGNALS).strip())
     text = " ".join("".join(_MORSE.get(signal, "\0") for signal in word.split()) for word in words)
     # Those have one kind of sign in each of their words.
     mixed = sum(len(set(_SIGNS_OF.get(char, ""))) == 2 for char in text)

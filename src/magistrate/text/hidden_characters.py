@@ -19,15 +19,17 @@ from dataclasses import dataclass
 _PIECE = 100_000  # characters taken at a time: millions of hidden ones must not cost gigabytes
 MOST_KINDS = 16  # named one by one; someone who sends a hundred kinds must not fill the prompt
 
+_CONTROL = bytes([*range(0x09), *range(0x0E, 0x1B), 0x7F])
 # Anything that could be invisible; `_is_honest` decides. Not among them: tab, line ends, ESC (logs
 # are full of it, and JSON shows it), and what Unicode has assigned since this Python was made.
 _SUSPECT = re.compile(
-    "\U0001f3f4(?:\U000e0067\U000e0062(?:\U000e0065\U000e006e\U000e0067|\U000e0073\U000e0063\U000e0074"
-    "|\U000e0077\U000e006c\U000e0073)\U000e007f)"  # the flags of England, Scotland and Wales
-    "|[\x00-\x08\x0e-\x1a\x7f-\x84\x86-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"
+    "[\x00-\x08\x0e-\x1a\x7f-\x84\x86-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"
     "\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164\ud800-\udfff\ue000-\uf8ff\ufdd0-\ufdef"
     "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
-    "\U0001fffe\U0001ffff\U0002fffe\U0002ffff\U0003fffe-\U0010ffff]"
+    "\U0001fffe\U0001ffff\U0002fffe\U0002ffff\U0003fffe-\U0010ffff\U0001f3f4](?:(?<=\U0001f3f4)"
+    # The flags of England, Scotland and Wales, whole.
+    "\U000e0067\U000e0062(?:\U000e0065\U000e006e\U000e0067|\U000e0073\U000e0063\U000e0074"
+    "|\U000e0077\U000e006c\U000e0073)\U000e007f)?"
 )
 _RIGHT_TO_LEFT = re.compile(
     "[\u0590-\u05ff\u0600-\u07bf\u07c0-\u08ff\ufb1d-\ufdcf\ufdf0-\ufdff\ufe70-\ufefc"
@@ -65,15 +67,21 @@ class Stripped:
     payloads: tuple[tuple[str, str], ...]
 
 
+def can_hide(text: str) -> bool:
+    """Whether `strip` could change any part of it; cheap."""
+    if text.isascii():
+        return len(text.encode().translate(None, _CONTROL)) < len(text)
+    return _SUSPECT.search(text) is not None or _MARK.search(text) is not None
+
+
 def strip(text: str) -> Stripped:
     """Take out what a reader does not see, and put in order what an override has turned."""
-    if text.isascii() and _SUSPECT.search(text) is None:
+    if not can_hide(text):
         return Stripped(text, (), ())
     found: list[str] = []
     if "\u202e" in text:
         text = _OVERRIDDEN.sub(_as_shown, text)
     rtl = _RIGHT_TO_LEFT.search(text) is not None
-
     clean = "".join(_seen(text, start, found, rtl=rtl) for start in range(0, len(text), _PIECE))
     stacked = 0
     if _MARK.search(clean):
@@ -109,6 +117,8 @@ def _is_honest(text: str, at: int, *, rtl: bool) -> bool:
     match char:
         case "\ufeff":
             return at == 0
+        case "\U0001f3f4":  # a flag of no country
+            return True
         case "\u200b":
             return bool(_UNSPACED.match(before) and _UNSPACED.match(after))
         case "\u200c" | "\u200d":
@@ -157,7 +167,9 @@ def _is_drawn(char: str) -> bool:
 
 def _named(found: list[str], stacked: int) -> tuple[str, ...]:
     """What was found, most frequent first, with counts."""
-    kinds = Counter(map(_name, found))
+    kinds: Counter[str] = Counter()
+    for char, count in Counter(found).items():
+        kinds[_name(char)] += count
     if stacked:
         kinds["STACKED COMBINING MARKS"] = stacked
     named = [f"{name} ×{count}" for name, count in kinds.most_common(MOST_KINDS)]
