@@ -255,6 +255,49 @@ def test_lines_shown_once_can_be_put_to_several_judges():
     assert not any("cache_control" in block for block in shown.blocks)
 
 
+@st.composite
+def followed(draw: st.DrawFn) -> tuple[Subject, Subject]:
+    """A subject and another one that begins alike, up to some part, or whose parts look alike."""
+    first = draw(subjects)
+    kept = first.parts[: draw(st.integers(0, len(first.parts)))]
+    changes = st.sampled_from(
+        (
+            lambda part: part,
+            replace,
+            lambda part: replace(part, judged=not part.judged),
+            lambda part: replace(part, labels=dict(reversed(part.labels.items()))),
+            lambda part: replace(part, text=part.text + "."),
+            lambda part: replace(part, attachment={"type": "image", "source": 1}),
+            lambda part: replace(part, attachment={"type": "image", "source": True}),
+        )
+    )
+    again = tuple(draw(changes)(part) for part in kept)
+    more = draw(st.lists(parts, max_size=3))
+    return first, Subject(draw(st.sampled_from(STAGES)), (*again, *more), draw(st.booleans()))
+
+
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@given(followed())
+def test_lines_taken_from_an_earlier_subject_are_the_same_as_new_ones(
+    pair: tuple[Subject, Subject],
+):
+    before, subject = pair
+    shown = show(subject, show(before))
+    assert json.dumps(shown.blocks) == json.dumps(show(subject).blocks)
+    assert shown == show(subject)
+    assert json.dumps(prompt(subject, shown=shown)) == json.dumps(prompt(subject))
+
+
+def test_what_becomes_of_a_prompt_does_not_change_the_next():
+    """What is sent passes through code of the application, which may edit it in place."""
+    subject = answer("Take flour. ", heard=0)
+    shown = show(subject)
+    for block in content(prompt(subject, shown=shown)):
+        block["text"] = "edited"
+    grown = answer("Take flour. ", "Add water. ", heard=1)
+    assert prompt(grown, shown=show(grown, shown)) == prompt(grown)
+
+
 FIELDS = {"hidden", "normalised", "decoded", "in_labels", "attached", "continues", "labels"}
 
 

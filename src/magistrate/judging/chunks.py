@@ -13,7 +13,7 @@ from itertools import accumulate
 from typing import TypeAlias
 
 from magistrate.core.windows import BYTES_PER_TOKEN
-from magistrate.wire.content import Part, Subject
+from magistrate.wire.content import Part, Subject, as_context
 from magistrate.wire.sizes import size_of, total_size
 
 # Tokens of a subject in one call, estimated at four bytes each. With rubric and reply it stays
@@ -34,9 +34,10 @@ def split(subject: Subject, most: int = MOST_TOKENS) -> list[Subject]:
     """The subject in pieces of at most about `most` tokens each; itself if it is short enough.
 
     A quarter of a piece is for context. Empty if it would take more than `MOST_PIECES`, or if the
-    labels of a part, which stand in each of its pieces, leave no room for its text.
+    labels of a part, which stand in each of its pieces, leave no room for its text. `sizes` are
+    those of its parts, where they are known: to measure a text takes time that grows with it.
     """
-    reached = list(accumulate(map(size_of, subject.parts), initial=0))
+    reached = list(accumulate(sizes or map(size_of, subject.parts), initial=0))
     if reached[-1] <= most:
         return [subject]
     room = most - most // 4
@@ -145,7 +146,7 @@ def _context(
     begins = -(-max(0, reached[-1] - room) // step) * step  # tokens from the start, rounded up
     run = len(reached) - 1
     first = bisect_left(reached, begins, hi=run)
-    context = [replace(part, judged=False) for part in parts[first:run]]
+    context = [as_context(part) for part in parts[first:run]]
     if first and (over := reached[first] - begins) > 0:
         context = [*_ends(parts[first - 1], _bytes(parts[first - 1]), over), *context]
     return [*context, *kept]

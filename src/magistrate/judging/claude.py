@@ -23,7 +23,8 @@ from tenacity.wait import wait_random_exponential
 
 from magistrate.judging.base import AskModel, AskModelAsync, ModelReply
 from magistrate.judging.plan import Question, Task, deliberate, tasks
-from magistrate.judging.prompt import Shown, labelled, make_prompt, show
+from magistrate.judging.prepared import Preparations
+from magistrate.judging.prompt import Shown, labelled, make_prompt
 from magistrate.judging.reply import read_reply
 from magistrate.judging.rubric import Rubric, make_rubric, make_screen
 from magistrate.judging.templates import templates
@@ -38,8 +39,8 @@ from magistrate.verdicts import (
     Usage,
     no_answer,
 )
-from magistrate.wire.content import Subject, as_context
-from magistrate.wire.digests import Digests, sha256
+from magistrate.wire.content import Subject
+from magistrate.wire.digests import sha256
 from magistrate.wire.messages import JSON, is_object
 from magistrate.wire.sizes import total_size
 
@@ -81,7 +82,8 @@ class ClaudeJudge:
         self.clear_by = clear_by
         self._told: LRUCache[str, _Told] = LRUCache(SETTINGS_KEPT)
         self._lock = threading.Lock()
-        self.key = secrets.token_bytes(32)  # of the codes that fence subjects
+        self._key = secrets.token_bytes(32)
+        self.prepared = Preparations(self._key)
 
     def rubric(self, settings: Settings, task: Task) -> Rubric:
         """What this judge is told for a task under these settings; rendered once."""
@@ -116,8 +118,9 @@ class ClaudeJudge:
         return told.info
 
     def after_fork(self) -> None:
-        """In a child process: the lock may be held by a thread that is not there."""
+        """In a child process: the locks may be held by threads that are not there."""
         self._lock = threading.Lock()
+        self.prepared = Preparations(self._key)  # the key stays: so do the codes of conversations
 
     def _under(self, settings: Settings) -> _Told:
         with self._lock:
@@ -214,11 +217,10 @@ class Judgment:
         self.give_up = time.monotonic() + deadline_s
         self.deadline_s = deadline_s
         self.info = owner.info(settings)
-        # The same for a whole conversation, so that the prompt of its next turn begins alike; what
-        # is judged now is context then.
-        first = [as_context(part).as_json() for part in subject.parts[:1]]
-        self.nonce = Digests(owner.key, "nonce").of("nonce", first)[:32]
-        self._deliberation = deliberate(settings, subject, self.info, owner.clear)
+        self.prepared = owner.prepared.of(subject)
+        self.nonce = self.prepared.nonce
+        sizes = self.prepared.sizes(subject)
+        self._deliberation = deliberate(settings, subject, self.info, owner.clear, sizes=sizes)
         self._shown: dict[int, tuple[Subject, Shown]] = {}
 
     @property
@@ -246,7 +248,7 @@ class Judgment:
         """The lines of one piece of the subject, made once for all that is asked about it."""
         kept = self._shown.get(id(subject))
         if kept is None:  # the subject is kept along, so that its id stays its own
-            kept = self._shown[id(subject)] = (subject, show(subject))
+            kept = self._shown[id(subject)] = (subject, self.prepared.show(subject))
         return kept[1]
 
 
@@ -297,7 +299,10 @@ class Call:
             return Unavailable(*_failure(reply, info), usage=self.spent)
         if reply.body is None:
             return Unavailable("unparseable", info, "the response is not JSON", self.spent)
-        answer = read_reply(reply.body, info, self.rubric, labelled(self.question.subject))
+        # A screen names no parts; and labels take time that grows with all that was said before.
+        parts = {} if self.question.task.screen else labelled(self.question.subject)
+        read = self.judgment.owner.prepared.read
+        answer = read_reply(reply.body, info, self.rubric, parts, read)
         self.spent = self.spent + answer.usage
         return replace(answer, usage=self.spent)
 

@@ -85,16 +85,19 @@ def deliberate(
     subject: Subject,
     judge: JudgeInfo,
     clear: Callable[[Subject], bool] | None = None,
+    *,
+    sizes: Sequence[int] | None = None,
 ) -> Deliberation:
     """Ask about a subject until there is a verdict, or a reason why there is none.
 
+    `sizes` are those of its parts, where they are known (see `split`).
     `clear` says of a subject that nobody needs to be asked about it; only the settings bring it in.
     It knows what breaks a rule, not what an answer is: those of a declared high-risk use are heard.
     """
     stage, third_party = subject.stage, has_third_party(subject)
     if clear is not None and not _may_owe_review(settings, stage) and clear(subject):
         return Verdict(judge)
-    pieces = split(subject)
+    pieces = split(subject, sizes=sizes)
     if not pieces:
         return Unavailable("too_long", judge, "more than could be judged in pieces")
     options = settings.judge

@@ -7,15 +7,16 @@ input: an unknown clause, a missing field or prose around the JSON makes it unus
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from magistrate.judging.prices import priced
 from magistrate.judging.rubric import NOTHING, Rubric
-from magistrate.text.reading import reading
+from magistrate.text.reading import Reading, reading
 from magistrate.verdicts import (
     AnswerKind,
     Failure,
@@ -98,11 +99,16 @@ _CUT_SHORT: Mapping[str, Failure] = {
 
 
 def read_reply(
-    message: JSON, judge: JudgeInfo, rubric: Rubric, parts: Mapping[str, Part]
+    message: JSON,
+    judge: JudgeInfo,
+    rubric: Rubric,
+    parts: Mapping[str, Part],
+    read: Callable[[str], Reading] = reading,
 ) -> Outcome | Screened:
     """Read one Messages API message as the reply to a rubric, about a subject with these parts.
 
     A quote that does not occur in the part it names is dropped and counted; the finding stays.
+    `read` is how the parts were read for disguises.
     """
     judge = replace(judge, model=str(message.get("model") or judge.model))
     usage = read_usage(message, judge.model)
@@ -138,7 +144,8 @@ def read_reply(
         return Unavailable("unparseable", judge, "a clause that was not on offer", usage)
     if any(answer.domain not in rubric.domains for answer in answers):
         return Unavailable("unparseable", judge, "a domain that was not on offer", usage)
-    found = [_finding(each, rubric.stage, parts) for each in findings]
+    read_once = cache(read)  # many findings can name the same part
+    found = [_finding(each, rubric.stage, parts, read_once) for each in findings]
     dropped = sum(
         bool(each.quote) and made.evidence is None
         for each, made in zip(findings, found, strict=True)
@@ -161,19 +168,21 @@ def _each_once(pairs: list[tuple[str, Any]]) -> JSON:
     return found
 
 
-def _finding(found: _Finding, stage: Stage, parts: Mapping[str, Part]) -> Finding:
+def _finding(
+    found: _Finding, stage: Stage, parts: Mapping[str, Part], read: Callable[[str], Reading]
+) -> Finding:
     part = parts.get(found.part)
     path = part.path if part else ("request" if stage == "input" else "response")
-    quote = found.quote if part and found.quote and _occurs(found.quote, part) else None
+    quote = found.quote if part and found.quote and _occurs(found.quote, part, read) else None
     reason = found.reason if isinstance(found, _Explained) else None
     return Finding(found.clause, found.grade, found.severity, stage, path, quote, reason)
 
 
-def _occurs(quote: str, part: Part) -> bool:
+def _occurs(quote: str, part: Part, read: Callable[[str], Reading]) -> bool:
     """Whether a quote stands in a part as it was sent, or in what the judge was shown beside it."""
     if quote in part.text or any(quote in value for value in part.labels.values()):
         return True
-    shown = reading(part.text)
+    shown = read(part.text)
     views = [shown.normalised or "", *(text for _, text in shown.decoded)]
     return any(quote in view for view in views)
 

@@ -30,7 +30,8 @@ Reason = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True)
+# Weak references: what a judge has prepared of an exchange it keeps for as long as its first part.
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Part:
     """One piece of content: where it stands, whose it is, and its text.
 
@@ -207,7 +208,7 @@ def heard_so_far(message: JSON, heard: Windows) -> Windows:
 
 def as_context(part: Part) -> Part:
     """The same part, as something the judge reads but does not judge."""
-    return _piece(part, part.text, judged=False)
+    return _piece(part, part.text, judged=False) if part.judged else part
 
 
 def _piece(part: Part, text: str, *, judged: bool) -> Part:
