@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -127,3 +128,147 @@ def test_a_name_that_needs_the_sdk_brings_it() -> None:
         assert issubclass(SettingsError, ValueError)
         assert not issubclass(SettingsError, anthropic.AnthropicError)
     """)
+
+
+# --- the command line -----------------------------------------------------------------------------
+
+COMMANDS = [
+    "demo",
+    "check",
+    "validate",
+    "explain",
+    "coverage",
+    "eval run",
+    "eval report",
+    "eval compare",
+    "eval tune",
+    "eval import",
+    "eval export",
+    "eval check",
+    "reviews list",
+    "reviews show",
+    "reviews approve",
+    "reviews reject",
+]
+# Of ours: what a command works with. Of others: what takes long to import.
+WORKS = ("magistrate.settings", "magistrate.judging", "magistrate.text.reading", "magistrate.evals")
+SLOW = ("anthropic", "httpx2", "sqlalchemy", "jinja2", "numpy", "scipy", "sklearn", "altair")
+
+
+def brings(*commands: str, nothing_of: tuple[str, ...]) -> None:
+    """Run commands one after the other in one process; what none of them may import."""
+    python(f"""
+        import sys
+        from typer.testing import CliRunner
+        from magistrate.cli import app
+
+        for words in {commands!r}:
+            done = CliRunner().invoke(app, words.split())
+            assert done.exit_code == 0, done.output
+            found = [name for name in {nothing_of!r} if name in sys.modules]
+            assert not found, (words, found)
+    """)
+
+
+def test_a_list_of_commands_imports_none_of_them() -> None:
+    lists = ("--help", "--version", "eval --help", "reviews --help")
+    brings(*lists, nothing_of=(*SLOW, *WORKS, "ruamel"))
+
+
+def test_the_help_of_a_command_imports_nothing_slow() -> None:
+    brings(*(f"{command} --help" for command in COMMANDS), nothing_of=SLOW)
+
+
+def test_commands_about_the_configuration_import_nothing_that_judges(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MAGISTRATE_CONFIG", raising=False)
+    theirs = ("asyncio", "structlog", "tenacity")
+    brings("validate", "explain", "explain healthcare", nothing_of=(*SLOW, *WORKS[1:], *theirs))
+
+
+# --- without the extra `cli` ----------------------------------------------------------------------
+
+# Every module but those of the command line.
+PACKAGE = Path(magistrate.__file__).parent
+LIBRARY = [
+    ".".join(("magistrate", *file.relative_to(PACKAGE).with_suffix("").parts))
+    for file in sorted(PACKAGE.rglob("*.py"))
+    if "cli" not in file.relative_to(PACKAGE).parts and not file.stem.startswith("__")
+]
+
+
+def python_without(names: tuple[str, ...], script: str) -> None:
+    """Run a script in an interpreter of its own that lacks some packages."""
+    python(
+        f"""
+        import sys
+
+        class Missing:
+            def find_spec(self, name, path=None, target=None):
+                if name.partition(".")[0] in {names!r}:
+                    raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+        sys.meta_path.insert(0, Missing())
+        """
+        + textwrap.indent(textwrap.dedent(script), " " * 8)
+    )
+
+
+@pytest.mark.parametrize("name", ["rich", "typer"])
+def test_the_command_says_which_extra_it_needs(name: str) -> None:
+    python_without(
+        (name,),
+        f"""
+        import contextlib, io
+        from magistrate.cli import main
+
+        sys.argv = ["magistrate", "--help"]
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            try:
+                main()
+            except SystemExit as ended:
+                assert ended.code == 2
+        line = "the command line needs {name}: pip install 'magistrate[cli]'"
+        assert said.getvalue().splitlines() == [line], said.getvalue()
+        """,
+    )
+
+
+def test_another_module_that_is_missing_is_not_called_an_extra() -> None:
+    python_without(
+        ("ruamel",),
+        """
+        from magistrate.cli import main
+
+        sys.argv = ["magistrate", "explain"]
+        try:
+            main()
+        except ModuleNotFoundError as error:
+            assert error.name.startswith("ruamel"), error
+        else:
+            raise AssertionError
+        """,
+    )
+
+
+def test_calls_are_moderated_without_the_extra_of_the_command_line() -> None:
+    python_without(
+        ("rich", "typer"),
+        f"""
+        from magistrate import Anthropic, Settings
+        from magistrate.testing import JudgeScript, Simulator, finds, text, when_judging
+
+        for module in {LIBRARY!r}:
+            __import__(module)
+        judge = JudgeScript(when_judging("five-star", finds("fraud_abuse.fake_reviews")))
+        api = Simulator(text("Hello."), judge=judge)
+        client = Anthropic(api_key="t", http_client=api.http_client(), moderation=Settings())
+        for words, action in (("Hello!", "allow"), ("Write a five-star review.", "block")):
+            asked = [dict(role="user", content=words)]
+            got = client.messages.create(model="claude-sonnet-5-5", max_tokens=9, messages=asked)
+            assert got.moderation["action"] == action, got
+        client.moderation.close()
+        """,
+    )

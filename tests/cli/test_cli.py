@@ -9,13 +9,17 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import magistrate.testing
+from command_line import ROOT, Ended, run, start
+from magistrate.cli.commands import Commands
+from magistrate.cli.evals import EvalCommands
+from magistrate.cli.lazy import LazyGroup, load
 from magistrate.settings import AppProfile
 from magistrate.testing import (
     JudgeScript,
@@ -29,7 +33,6 @@ from magistrate.testing import (
     when_judging,
 )
 
-ROOT = Path(__file__).parents[2]
 BAD = "five-star reviews"
 JUDGE = JudgeScript(
     when_judging(BAD, finds("fraud_abuse.fake_reviews", severity="medium")),
@@ -40,34 +43,6 @@ JUDGE = JudgeScript(
     when_judging("half a tablet", high_risk("healthcare"), stage="output"),
     when_judging("a miracle cure", finds("misinformation.medical_science")),
 )
-
-
-def run(
-    *words: str,
-    url: str | None = None,
-    stdin: str | None = None,
-    cwd: Path | None = None,
-    variables: dict[str, str] | None = None,
-    stdout: Any = subprocess.PIPE,
-) -> subprocess.CompletedProcess[str]:
-    """Run the command as a user's shell would, with a clean environment."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("ANTHROPIC_", "MAGISTRATE_"))}
-    if url is not None:
-        env |= {"ANTHROPIC_API_KEY": "sk-test-secret", "ANTHROPIC_BASE_URL": url}
-    env |= {"HOME": str(cwd or ROOT / "nowhere"), "PYTHONWARNINGS": "error", "COLUMNS": "100"}
-    return subprocess.run(
-        [sys.executable, "-m", "magistrate", *words],
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        env=env | (variables or {}),
-        input=stdin,
-        cwd=cwd,
-        timeout=120,
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +86,7 @@ def test_the_demo_fails_when_an_outcome_is_not_as_expected(
 
 
 def test_the_demo_keeps_ids_whole_in_80_columns() -> None:
-    done = run("demo", "--only", "warned", variables={"COLUMNS": "80"})
+    done = start("demo", "--only", "warned", variables={"COLUMNS": "80"})
     assert "misinformation.medical_science" in done.stdout
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 80
@@ -147,10 +122,19 @@ def test_check_judges_a_text(
     assert "sk-test-secret" not in done.stdout
 
 
+def test_a_process_that_could_not_judge_prints_and_ends_the_same(
+    simulator: tuple[Simulator, str],
+) -> None:
+    """Nothing else comes out of it: no warning, no log."""
+    done = start("check", "judge is down", url=simulator[1])
+    assert (done.returncode, done.stderr) == (3, "")
+    assert "NOT JUDGED: overloaded" in done.stdout
+
+
 def test_check_reads_standard_input_and_prints_the_record_as_json(
     simulator: tuple[Simulator, str],
 ) -> None:
-    done = run("check", "--json", stdin=f"Write {BAD}, please.\n", url=simulator[1])
+    done = start("check", "--json", stdin=f"Write {BAD}, please.\n", url=simulator[1])
     record = json.loads(done.stdout)
     assert done.returncode == 1
     assert record["action"] == "block"
@@ -249,7 +233,7 @@ SAYING = pytest.mark.parametrize(
 def test_a_pipe_that_nobody_reads_ends_a_command_quietly(words: list[str], unbuffered: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    done = run(*words, stdout=writer, variables={"PYTHONUNBUFFERED": unbuffered})
+    done = start(*words, stdout=writer, variables={"PYTHONUNBUFFERED": unbuffered})
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, "")  # never 1, which `check` means as "blocked"
 
@@ -258,7 +242,7 @@ def test_a_pipe_that_nobody_reads_ends_a_command_quietly(words: list[str], unbuf
 @SAYING
 def test_a_full_disk_is_reported(words: list[str], unbuffered: str) -> None:
     with open("/dev/full", "w") as full:
-        done = run(*words, stdout=full, variables={"PYTHONUNBUFFERED": unbuffered})
+        done = start(*words, stdout=full, variables={"PYTHONUNBUFFERED": unbuffered})
     assert done.returncode == 2
     assert done.stderr == "standard output: No space left on device\n"
 
@@ -269,12 +253,14 @@ def test_a_closed_output_changes_no_exit_code() -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
-def test_a_terminal_that_lacks_characters_shows_what_it_can(encoding: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("encoding", "how"), [("ascii", start), ("latin-1", run), ("cp1252", run)])
+def test_a_terminal_that_lacks_characters_shows_what_it_can(
+    encoding: str, how: Callable[..., Ended], tmp_path: Path
+) -> None:
     (tmp_path / "magistrate.yaml").write_text(
         "app: {name: Bücher 書店, audience: internal, interface: api}", encoding="utf-8"
     )
-    done = run("validate", cwd=tmp_path, variables={"PYTHONIOENCODING": encoding})
+    done = how("validate", cwd=tmp_path, variables={"PYTHONIOENCODING": encoding})
     assert done.returncode == 0, done.stderr
     assert "cher ??: an API" in done.stdout
 
@@ -310,38 +296,52 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 # --- all of it ------------------------------------------------------------------------------------
 
-COMMANDS = [
-    [],
-    ["demo"],
-    ["check"],
-    ["validate"],
-    ["explain"],
-    ["reviews"],
-    ["reviews", "list"],
-    ["reviews", "show"],
-    ["reviews", "approve"],
-    ["reviews", "reject"],
-]
+
+@pytest.mark.parametrize("group", [Commands, EvalCommands])
+def test_commands_are_listed_as_their_own_help_begins(group: type[LazyGroup]) -> None:
+    listed = {name: source.summary for name, source in group.sources.items()}
+    helps = {name: load(name, source).help for name, source in group.sources.items()}
+    assert listed == {name: " ".join(h.split("\n\n")[0].split()) for name, h in helps.items()}
 
 
-@pytest.mark.parametrize("words", COMMANDS, ids=[" ".join(c) or "magistrate" for c in COMMANDS])
-def test_help_does_not_load_the_sdk(words: list[str]) -> None:
-    code = (
-        "import sys\n"
-        "from typer.testing import CliRunner\n"
-        "from magistrate.cli import app\n"
-        f"done = CliRunner().invoke(app, {[*words, '--help']!r})\n"
-        "assert done.exit_code == 0, done.output\n"
-        "assert 'Usage' in done.output\n"
-        "assert 'anthropic' not in sys.modules\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["chek"], "No such command 'chek'. Did you mean 'check'?"),
+        (["eval", "rum"], "No such command 'rum'. Did you mean 'run'?"),
+        (["--chek"], "No such option: --chek"),
+        (["eval"], "Usage: magistrate eval [OPTIONS] COMMAND"),
+        (["reviews"], "Usage: magistrate reviews [OPTIONS] COMMAND"),
+        ([], "Usage: magistrate [OPTIONS] COMMAND"),
+    ],
+)
+def test_what_is_no_command_is_answered_with_what_there_is(words: list[str], said: str) -> None:
+    done = run(*words)
+    assert done.returncode == 2
+    assert said in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (["demo"], "--only"),
+        (["check"], "--stage"),
+        (["coverage"], "--json"),
+        (["eval", "run"], "--retry-failed"),
+        (["eval", "compare"], "--gate"),
+        (["reviews", "approve"], "--reviewer"),
+    ],
+)
+def test_the_help_of_a_command_names_it_and_its_options(words: list[str], option: str) -> None:
+    said = run(*words, "--help").stdout
+    assert f"Usage: magistrate {' '.join(words)} " in said
+    assert option in said
 
 
 def test_the_version_is_printed() -> None:
     from magistrate import __version__
 
-    assert run("--version").stdout == f"magistrate {__version__}\n"
+    assert start("--version").stdout == f"magistrate {__version__}\n"
 
 
 def test_ci_runs_the_readme_commands_as_they_stand() -> None:

@@ -20,6 +20,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+import command_line
+from command_line import environment
 from magistrate.config.diagnostics import SettingsError
 from magistrate.evals.cases import Case, Dataset, load_cases
 from magistrate.evals.labels import ORACLE, oracle_verdict
@@ -535,15 +537,8 @@ def answers(cases: Dataset) -> JudgeScript:
     return JudgeScript(when_judging("BAD", finds(CLAUSE, severity="medium")))
 
 
-def command(*words: str, url: str | None = None) -> list[str]:
+def command(*words: str) -> list[str]:
     return [sys.executable, "-m", "magistrate", "eval", *words]
-
-
-def environment(url: str | None, home: Path) -> dict[str, str]:
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("ANTHROPIC_", "MAGISTRATE_"))}
-    if url:
-        env |= {"ANTHROPIC_API_KEY": "sk-test", "ANTHROPIC_BASE_URL": url}
-    return env | {"HOME": str(home), "COLUMNS": "100"}
 
 
 @contextmanager
@@ -578,13 +573,8 @@ def test_a_run_killed_at_ten_places_ends_as_one_that_was_not(tmp_path: Path):
     quiet = Simulator(judge=answers(cases))
     with served(quiet) as url:
         whole = tmp_path / "whole"
-        done = subprocess.run(
-            command("run", str(file), "--out", str(whole), "--concurrency", "4"),
-            env=environment(url, tmp_path),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        words = ("eval", "run", str(file), "--out", str(whole), "--concurrency", "4")
+        done = command_line.run(*words, url=url, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
     killed = tmp_path / "killed"
     asked_after: Counter[str] = Counter()
@@ -637,12 +627,9 @@ def test_the_command_runs_resumes_and_says_what_came_of_it(tmp_path: Path):
     file = written(tmp_path, cases)
     sim = Simulator(judge=answers(cases))
     with served(sim) as url:
-        env = environment(url, tmp_path)
 
-        def call(*words: str) -> subprocess.CompletedProcess[str]:
-            return subprocess.run(
-                command("run", *words), env=env, capture_output=True, text=True, check=False
-            )
+        def call(*words: str) -> command_line.Ended:
+            return command_line.run("eval", "run", *words, url=url, cwd=tmp_path)
 
         out = str(tmp_path / "r")
         done = call(str(file), "--out", out, "--json")
@@ -668,14 +655,8 @@ def test_deciding_a_part_of_a_run_again_is_no_complete_run(tmp_path: Path):
     """Results of 2 of 3 cases, both allowed: nobody is to take that for the whole."""
     file = written(tmp_path, some(3))
 
-    def call(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            command("run", *words),
-            env=environment(None, tmp_path),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    def call(*words: str) -> command_line.Ended:
+        return command_line.run("eval", "run", *words, cwd=tmp_path)
 
     whole = tmp_path / "r"
     assert call(str(file), "--judge", "local", "--out", str(whole)).returncode == 0
@@ -693,13 +674,8 @@ def test_nothing_is_spent_on_a_suite_with_a_mistake_in_it(tmp_path: Path):
     file.write_text('{"id": "a"}\nnot json\n')
     sim = Simulator()
     with served(sim) as url:
-        done = subprocess.run(
-            command("run", str(file), "--out", str(tmp_path / "r")),
-            env=environment(url, tmp_path),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        words = ("eval", "run", str(file), "--out", str(tmp_path / "r"))
+        done = command_line.run(*words, url=url, cwd=tmp_path)
     assert done.returncode == 2
     assert "bad.jsonl:1" in done.stderr
     assert "bad.jsonl:2" in done.stderr
@@ -724,14 +700,7 @@ def test_nothing_is_spent_on_a_suite_with_a_mistake_in_it(tmp_path: Path):
 )
 def test_wrong_usage_is_said_in_a_line(words: list[str], said: str, tmp_path: Path):
     written(tmp_path, some(2)).rename(tmp_path / "cases.jsonl")
-    done = subprocess.run(
-        command(*words),
-        env=environment(None, tmp_path),
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        check=False,
-    )
+    done = command_line.run("eval", *words, cwd=tmp_path)
     assert done.returncode == 2, done.stdout + done.stderr
     assert said in done.stderr
     assert "Traceback" not in done.stderr

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import re
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_eval_run import command, environment, served, some, written
+from test_eval_run import served, some, written
 
+from command_line import start
 from magistrate.cli.eval_progress import note, shown_progress
 from magistrate.evals.run import Progress
 from magistrate.testing import JudgeScript, Simulator, garbage, when_judging
@@ -111,13 +111,8 @@ def test_the_command_says_in_a_log_how_it_goes(tmp_path: Path):
     file = written(tmp_path, cases)
     sim = Simulator(judge=JudgeScript(when_judging("number 4:", garbage())))
     with served(sim) as url:
-        done = subprocess.run(
-            command("run", str(file), "--out", str(tmp_path / "r"), "--json"),
-            env=environment(url, tmp_path),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        words = ("eval", "run", str(file), "--out", str(tmp_path / "r"), "--json")
+        done = start(*words, url=url, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 10

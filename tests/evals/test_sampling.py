@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import command_line
 from eval_runs import ABUSE, LOBBY, SCAM, case, result, run
 from magistrate.config.diagnostics import SettingsError
 from magistrate.evals.cases import Case, Dataset, load_cases
@@ -189,14 +187,8 @@ def test_two_samples_are_compared_on_what_both_have_and_that_is_said():
 # --- the command ----------------------------------------------------------------------------------
 
 
-def call(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "magistrate", "eval", *words],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"COLUMNS": "200"},
-    )
+def call(*words: str) -> command_line.Ended:
+    return command_line.run("eval", *words, variables={"COLUMNS": "200"})
 
 
 def test_the_command_judges_a_sample(tmp_path: Path):

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from fractions import Fraction
 from itertools import product
 from pathlib import Path
@@ -15,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import command_line
 from magistrate.config.diagnostics import SettingsError
 from magistrate.core.offline import Trial
 from magistrate.evals.cases import Case, Dataset
@@ -434,14 +432,8 @@ def test_no_choice_within_the_limit_catches_more(
 # --- the command ----------------------------------------------------------------------------------
 
 
-def call(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "magistrate", "eval", "tune", *words],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"COLUMNS": "200"},
-    )
+def call(*words: str) -> command_line.Ended:
+    return command_line.run("eval", "tune", *words, variables={"COLUMNS": "200"})
 
 
 def test_the_command_keeps_a_budget_and_says_what_it_comes_to(tmp_path: Path):
@@ -493,23 +485,13 @@ def test_the_command_writes_the_rows_and_says_both_splits(tmp_path: Path):
         ],
         tmp_path / "r",
     )
-    words = ["eval", "tune", str(tmp_path / "r"), "--max-fpr", "0.02"]
-    done = subprocess.run(
-        [sys.executable, "-m", "magistrate", *words, "--out", str(tmp_path / "rows.yaml")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    words = [str(tmp_path / "r"), "--max-fpr", "0.02"]
+    done = call(*words, "--out", str(tmp_path / "rows.yaml"))
     assert done.returncode == 0, done.stderr
     assert "fraud_abuse: {from_grade: possible, from_severity: medium}" in done.stdout
     assert (tmp_path / "rows.yaml").read_text().startswith("actions:\n")
     assert "benign test cases" in " ".join(done.stdout.split())
-    done = subprocess.run(
-        [sys.executable, "-m", "magistrate", *words, "--json"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = call(*words, "--json")
     said = json.loads(done.stdout)
     assert said["after"]["test"]["recall"] == 1.0
     assert said["rows"] == {"fraud_abuse": {"from_grade": "possible", "from_severity": "medium"}}

@@ -22,18 +22,15 @@ from magistrate.cli.printing import (
     refuse,
     text,
 )
-from magistrate.config.diagnostics import listed
-from magistrate.core.offline import Trial
-from magistrate.judging.connection import NO_CREDENTIALS, asking, has_credentials, nobody
-from magistrate.judging.selection import judge_for
-from magistrate.settings import Settings, SettingsError
-from magistrate.verdicts import Outcome, Stage
+from magistrate.config.diagnostics import SettingsError, listed
 from magistrate.wire.messages import JSON, is_array, is_object
 
 if TYPE_CHECKING:
     from anthropic import Anthropic
 
     from magistrate.core.decide import Decision
+    from magistrate.settings import Settings
+    from magistrate.verdicts import Outcome, Stage
 
 STOPPED = 1
 UNAVAILABLE = 3
@@ -86,6 +83,8 @@ def check(
     Exit codes: 0 allowed (warned included); 1 blocked or held; 2 wrong usage or configuration;
     3 the judge could not answer, which says nothing about the text.
     """
+    from magistrate.settings import Settings
+
     try:
         settings = Settings.load(config)
     except SettingsError as error:
@@ -161,6 +160,8 @@ def _json(file: Path) -> JSON:
 def _client() -> Anthropic:
     import anthropic
 
+    from magistrate.judging.connection import NO_CREDENTIALS, has_credentials
+
     client = anthropic.Anthropic(max_retries=0)
     if not has_credentials(client):
         _stop(NO_CREDENTIALS)
@@ -168,6 +169,10 @@ def _client() -> Anthropic:
 
 
 def _judged(settings: Settings, stage: Stage, body: JSON, answer: JSON) -> Decision:
+    from magistrate.core.offline import Trial
+    from magistrate.judging.connection import asking, nobody
+    from magistrate.judging.selection import judge_for
+
     judge = judge_for(settings)
     trial = Trial.of(settings, stage, body, answer)
     outcomes: list[Outcome] = []

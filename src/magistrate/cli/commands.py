@@ -1,40 +1,73 @@
-"""The commands: one file a group; this one only puts them together.
+"""The commands: one file a group; this one only lists them.
 
-Nothing here imports the SDK: a command that needs it does so when it runs.
+A command's file is imported when it is called, and imports in the command's body what `--help` can
+do without: the SDK, the judges, the store.
 """
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import typer
 
 from magistrate._version import __version__
-from magistrate.cli import evals, reviews
-from magistrate.cli.check import check
-from magistrate.cli.coverage import coverage
-from magistrate.cli.demo import demo
-from magistrate.cli.explain import explain
+from magistrate.cli.lazy import LazyGroup, Source
 from magistrate.cli.printing import UNUSABLE, console, text
 from magistrate.cli.streams import replace_outputs
-from magistrate.cli.validate import validate
+
+
+class Commands(LazyGroup):
+    """All commands and groups of `magistrate`."""
+
+    sources: ClassVar[dict[str, Source]] = {
+        "demo": Source(
+            "magistrate.cli.demo",
+            "demo",
+            "Watch requests and streams be judged, and come back allowed, disclosed, held or "
+            "blocked.",
+        ),
+        "check": Source(
+            "magistrate.cli.check",
+            "check",
+            "Judge one text or request under the configuration, without asking for an answer to "
+            "it.",
+        ),
+        "validate": Source(
+            "magistrate.cli.validate",
+            "validate",
+            "Check a configuration and say in plain words what it will do.",
+        ),
+        "explain": Source(
+            "magistrate.cli.explain",
+            "explain",
+            "Explain a rule of the policy, and what the configuration makes of it.",
+        ),
+        "coverage": Source(
+            "magistrate.cli.coverage",
+            "coverage",
+            "Show which calls and which content of the installed SDK are judged.",
+        ),
+        "eval": Source(
+            "magistrate.cli.evals",
+            "app",
+            "Measure a judge, a policy and settings on labelled cases.",
+        ),
+        "reviews": Source(
+            "magistrate.cli.reviews", "app", "List held answers, read them, release or reject them."
+        ),
+    }
+
 
 app = typer.Typer(
     name="magistrate",
+    cls=Commands,
     help="LLM-judge moderation for the Claude API.",
     epilog="Exit codes of all commands: 2 also where a file cannot be read or written; 130 after "
     "Ctrl-C; 141 where nobody reads the output any more.",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,  # locals hold what people wrote
 )
-app.command()(demo)
-app.command()(check)
-app.command()(validate)
-app.command()(explain)
-app.command()(coverage)
-app.add_typer(evals.app, name="eval")
-app.add_typer(reviews.app, name="reviews")
 
 
 def _version(wanted: bool) -> None:

@@ -6,12 +6,10 @@ import math
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
-import anyio
 import typer
 
-from magistrate.cli.eval_progress import shown_progress
 from magistrate.cli.printing import (
     UNUSABLE,
     AsJson,
@@ -22,21 +20,14 @@ from magistrate.cli.printing import (
     text,
 )
 from magistrate.config.diagnostics import SettingsError
-from magistrate.evals.cases import load_cases
-from magistrate.evals.results import Run
-from magistrate.evals.run import Plan, replay, run
-from magistrate.evals.sampling import draw
-from magistrate.judging.connection import (
-    NO_CREDENTIALS,
-    asking_async,
-    has_credentials,
-    nobody_async,
-)
-from magistrate.judging.selection import judge_for
-from magistrate.settings import Settings
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
+
+    from magistrate.evals.results import Run
+    from magistrate.evals.run import Plan
+    from magistrate.judging.base import AskModelAsync
+    from magistrate.settings import Settings
 
 INCOMPLETE = 3
 
@@ -129,6 +120,13 @@ def run_cases(
     Exit codes: 0 every case has a result; 2 wrong usage, configuration or cases; 3 the budget
     ended the run before its end, or --replay was given such a run; 130 it was interrupted.
     """
+    from magistrate.evals.cases import load_cases
+    from magistrate.evals.results import Run
+    from magistrate.evals.run import Plan, replay
+    from magistrate.evals.sampling import draw
+    from magistrate.judging.selection import judge_for
+    from magistrate.settings import Settings
+
     if out is None:
         _stop("give the run's folder: --out DIR")
     if retry_failed and not resume:
@@ -186,6 +184,8 @@ def _stop(message: str) -> NoReturn:
 
 
 def _settings(config: Path | None, judge: JudgeName) -> Settings:
+    from magistrate.settings import Settings
+
     settings = Settings.load(config)
     if judge == "settings":
         return settings
@@ -208,13 +208,25 @@ def _check_budget(plan: Plan) -> None:
 def _run(
     plan: Plan, out: Path, resume: bool, retry_failed: bool, via: Literal["calls", "batches"]
 ) -> bool:
+    import anyio
+
+    from magistrate.cli.eval_progress import shown_progress
+    from magistrate.evals.run import run
+    from magistrate.judging.connection import asking_async, nobody_async
+
+    async def asked(ask: AskModelAsync) -> bool:
+        with shown_progress(sys.stderr) as watch:
+            return await run(plan, out, ask, watch, resume=resume, retry_failed=retry_failed)
+
     if plan.settings.judge.backend == "local":
         if via == "batches":
             _stop("--via batches: the local judge is asked in this process")
-        return _with_bar(plan, out, resume, retry_failed, nobody_async)
+        return anyio.run(asked, nobody_async)
     client = _client()
-    if via == "calls":
-        return _with_bar(plan, out, resume, retry_failed, asking_async(client))
+
+    async def in_calls() -> bool:
+        async with client:
+            return await asked(asking_async(client))
 
     async def in_batches() -> bool:
         from magistrate.evals.batch_run import run_in_batches
@@ -225,24 +237,18 @@ def _run(
                     plan, out, client, watch, resume=resume, retry_failed=retry_failed
                 )
 
-    return anyio.run(in_batches)
+    return anyio.run(in_calls if via == "calls" else in_batches)
 
 
 def _client() -> AsyncAnthropic:
     import anthropic
 
+    from magistrate.judging.connection import NO_CREDENTIALS, has_credentials
+
     client = anthropic.AsyncAnthropic(max_retries=0)
     if not has_credentials(client):
         _stop(NO_CREDENTIALS)
     return client
-
-
-def _with_bar(plan: Plan, out: Path, resume: bool, retry_failed: bool, ask: Any) -> bool:
-    async def go() -> bool:
-        with shown_progress(sys.stderr) as watch:
-            return await run(plan, out, ask, watch, resume=resume, retry_failed=retry_failed)
-
-    return anyio.run(go)
 
 
 def _print(finished: Run, done: bool, why: str, as_json: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
@@ -19,12 +19,11 @@ from magistrate.cli.printing import (
     text,
 )
 from magistrate.config.diagnostics import SettingsError, nearest
-from magistrate.evals.gates.gates import Gate, check
-from magistrate.evals.gates.rules import read_rules
-from magistrate.evals.metrics.compare import compare
-from magistrate.evals.metrics.metrics import Metrics, measure
-from magistrate.evals.report.words import overview, share
-from magistrate.evals.results import Run
+
+if TYPE_CHECKING:
+    from magistrate.evals.gates.gates import Gate
+    from magistrate.evals.metrics.metrics import Metrics
+    from magistrate.evals.results import Run
 
 FAILED = 1
 
@@ -68,7 +67,10 @@ def report(
 
     Exit codes: 0 written; 2 wrong usage or a damaged run.
     """
+    from magistrate.evals.metrics.compare import compare
+    from magistrate.evals.metrics.metrics import measure
     from magistrate.evals.report import write_report
+    from magistrate.evals.results import Run
 
     if not 1 <= len(runs) <= 2:
         stop("give one run, or two to see side by side")
@@ -107,6 +109,8 @@ def report(
 
 
 def _print(run: Run, metrics: Metrics) -> None:
+    from magistrate.evals.report.words import overview, share
+
     out = console()
     heading(out, f"{run.folder}")
     for sentence in overview(run, metrics):
@@ -156,6 +160,12 @@ def compare_runs(
 
     Exit codes: 0 every rule passed; 1 one did not; 2 wrong usage, or a run that cannot be read.
     """
+    from magistrate.evals.gates.gates import check
+    from magistrate.evals.gates.rules import read_rules
+    from magistrate.evals.metrics.compare import compare
+    from magistrate.evals.metrics.metrics import measure
+    from magistrate.evals.results import Run
+
     part = None if split == "all" else split
     try:
         rules = read_rules(gates or (), gate_file)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,11 +20,11 @@ from magistrate.cli.printing import (
     text,
 )
 from magistrate.config.diagnostics import SettingsError
-from magistrate.evals.metrics.statistics import Estimate
-from magistrate.evals.report.words import NONE, share
-from magistrate.evals.results import Run
-from magistrate.evals.tuning.intervention_costs import Budget, Effect
-from magistrate.evals.tuning.tune import Tuned, tune
+
+if TYPE_CHECKING:
+    from magistrate.evals.metrics.statistics import Estimate
+    from magistrate.evals.tuning.intervention_costs import Budget, Effect
+    from magistrate.evals.tuning.tune import Tuned
 
 
 def tune_rows(
@@ -94,6 +94,10 @@ def tune_rows(
     Exit codes: 0 rows were chosen; 2 wrong usage, a run that cannot be tuned, or a limit that no
     rows keep.
     """
+    from magistrate.evals.results import Run
+    from magistrate.evals.tuning.intervention_costs import Budget
+    from magistrate.evals.tuning.tune import tune
+
     budgeted = max_interventions is not None or max_cost is not None
     if not budgeted and (prevalence is not None or cost_per_intervention is not None):
         stop("--prevalence and --cost-per-intervention go with --max-interventions or --max-cost")
@@ -124,6 +128,8 @@ def tune_rows(
 
 
 def _tuned_json(found: Tuned) -> dict[str, object]:
+    from magistrate.evals.tuning.intervention_costs import Budget
+
     limit = found.limit
     return {
         "rows": {
@@ -151,6 +157,9 @@ def _numbers(effect: Effect) -> dict[str, object]:
 
 
 def _print_tuned(found: Tuned) -> None:
+    from magistrate.evals.report.words import share
+    from magistrate.evals.tuning.intervention_costs import Budget
+
     shown = console()
     shown.print(
         text(found.patch if found.rows else "The rows in force are the best there are."),
@@ -197,6 +206,8 @@ def _print_tuned(found: Tuned) -> None:
 
 
 def _estimate(found: Estimate | None) -> str:
+    from magistrate.evals.report.words import NONE
+
     if found is None or found.value is None or found.interval is None:
         return NONE
     return f"{found.value:,.2f} ({found.interval.low:,.2f}–{found.interval.high:,.2f})"

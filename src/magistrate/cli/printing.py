@@ -16,7 +16,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from magistrate.settings import SettingsError
+from magistrate.config.diagnostics import SettingsError
 
 if TYPE_CHECKING:
     from magistrate.verdicts import Finding

@@ -14,17 +14,19 @@ import unicodedata
 from collections.abc import Generator, Iterable
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, cast
 
 import typer
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from magistrate.core.decide import disclosure_duty
-from magistrate.settings import Settings, SettingsError
-from magistrate.storage.review_items import Review, ReviewError, ReviewRefused
-from magistrate.storage.reviews import ReviewStore
+from magistrate.config.diagnostics import SettingsError
+
+if TYPE_CHECKING:
+    from magistrate.settings import Settings
+    from magistrate.storage.review_items import Review
+    from magistrate.storage.reviews import ReviewStore
 
 REFUSED = 1
 UNUSABLE = 2
@@ -128,6 +130,8 @@ def approve(
     as_json: AsJson = False,
 ) -> None:
     """Release a held answer, once and for all."""
+    from magistrate.core.decide import disclosure_duty
+
     replacement = None if text is None else _read_text(text)
     with _open(config) as (settings, store):
         message = None
@@ -155,6 +159,9 @@ def reject(
 @contextmanager
 def _open(config: Path | None) -> Generator[tuple[Settings, ReviewStore]]:
     """Open the store that the configuration names; end the command in words when it cannot be."""
+    from magistrate.settings import Settings
+    from magistrate.storage.reviews import ReviewError, ReviewRefused, ReviewStore
+
     try:
         settings = Settings.load(config)
     except SettingsError as error:

@@ -30,14 +30,16 @@ GAP = "[…]"  # before an end that is shown without what comes before it
 _Earlier: TypeAlias = tuple[Part, memoryview]  # a part that is cut, and its text up to some place
 
 
-def split(subject: Subject, most: int = MOST_TOKENS) -> list[Subject]:
+def split(
+    subject: Subject, most: int = MOST_TOKENS, *, sizes: Sequence[int] | None = None
+) -> list[Subject]:
     """The subject in pieces of at most about `most` tokens each; itself if it is short enough.
 
     A quarter of a piece is for context. Empty if it would take more than `MOST_PIECES`, or if the
     labels of a part, which stand in each of its pieces, leave no room for its text. `sizes` are
     those of its parts, where they are known: to measure a text takes time that grows with it.
     """
-    reached = list(accumulate(sizes or map(size_of, subject.parts), initial=0))
+    reached = list(accumulate(map(size_of, subject.parts) if sizes is None else sizes, initial=0))
     if reached[-1] <= most:
         return [subject]
     room = most - most // 4

@@ -9,9 +9,10 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
+from magistrate.config.compiled import read_compiled
 from magistrate.config.diagnostics import Problem, SettingsError, listed, nearest
 from magistrate.config.schema import parsed
-from magistrate.config.yaml_document import read
+from magistrate.config.yaml_document import Document, read
 from magistrate.policy.checks import violations
 from magistrate.policy.model import DEFAULT_POLICY, Policy, PolicyFile
 
@@ -37,7 +38,7 @@ def _builtin(ref: str) -> Policy:
     with as_file(
         files("magistrate") / "policy" / "builtin" / f"{ref.replace('@', '-')}.yaml"
     ) as path:
-        return _load_file(path)
+        return _load(read_compiled(path))
 
 
 def load_policy(source: str | os.PathLike[str], base: Path | None = None) -> Policy:
@@ -50,7 +51,7 @@ def load_policy(source: str | os.PathLike[str], base: Path | None = None) -> Pol
         if text in builtin_refs():
             return builtin_policy(text)
         raise SettingsError([Problem(None, None, None, "", unknown_ref(text))])
-    return _load_file((base or Path()) / text)
+    return _load(read((base or Path()) / text))
 
 
 def unknown_ref(ref: str) -> str:
@@ -65,8 +66,7 @@ def _looks_like_path(text: str) -> bool:
     return text.endswith((".yaml", ".yml")) or "/" in text or os.sep in text
 
 
-def _load_file(path: Path) -> Policy:
-    document = read(path)
+def _load(document: Document) -> Policy:
     found, problems, _ = parsed(PolicyFile, document)
     if problems or found is None:
         raise SettingsError(problems)

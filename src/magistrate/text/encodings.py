@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from magistrate.text.ciphers import MORSE, morse, shifted
-from magistrate.text.reading.escapes import escaped
-from magistrate.text.reading.readable import as_text
+from magistrate.text.escapes import escaped
+from magistrate.text.readable import as_text
 from magistrate.text.scanning import ascii_of, runs, table
 
 MOST_PAYLOADS = 8  # a reader of a prompt gets the idea; what is left out is counted

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeAlias
 from urllib.parse import unquote
 
-from magistrate.text.reading.readable import is_text
+from magistrate.text.readable import is_text
 
 _Unescape: TypeAlias = Callable[[str], str]
 

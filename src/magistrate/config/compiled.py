@@ -1,0 +1,40 @@
+"""YAML files of the package as JSON, written when it is built: parsing YAML in Python is slow.
+
+The YAML stays the source. The JSON names the digest of the file it was made of, and is used for no
+other; where there is none, as in a checkout that was never built, the YAML is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from magistrate.config.diagnostics import SettingsError
+from magistrate.config.yaml_document import Document, read
+
+
+def compile_yaml(file: Path) -> Path:
+    """Write the JSON of a YAML file beside it. Raises `SettingsError` if that is no clean YAML."""
+    document = read(file)
+    if document.problems:
+        raise SettingsError(document.problems)
+    target = file.with_suffix(".json")
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    made = {"made_of_sha256": digest, "data": document.data}
+    target.write_text(json.dumps(made, ensure_ascii=False), "utf-8")
+    return target
+
+
+def read_compiled(file: Path) -> Document:
+    """Read a YAML file by its JSON, without positions; by itself if there is none of this content.
+
+    Raises `SettingsError` as `read` does.
+    """
+    try:
+        made = json.loads(file.with_suffix(".json").read_bytes())
+        if made["made_of_sha256"] == hashlib.sha256(file.read_bytes()).hexdigest():
+            return Document(str(file), made["data"])
+    except (OSError, ValueError, LookupError, TypeError):
+        pass
+    return read(file)
