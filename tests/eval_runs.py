@@ -57,7 +57,7 @@ def result(
     usage: Usage = USED,
     **verdict: Any,
 ) -> Result:
-    """A judgment. Without an `action`, a failure and a likely or certain finding block."""
+    """A judgment. Without an `action`, a likely or certain finding blocks."""
     outcome: Outcome
     if failed is not None:
         outcome = Unavailable(failed, JUDGE, usage=usage)
@@ -67,9 +67,9 @@ def result(
             for clause, grade in (grades or {}).items()
         )
         outcome = Verdict(JUDGE, findings, usage=usage, **verdict)
-    bad = failed is not None or any(g in ("likely", "certain") for g in (grades or {}).values())
+    bad = any(g in ("likely", "certain") for g in (grades or {}).values())
     decision = {
-        "action": action or ("block" if bad else "allow"),
+        "action": action or ("unavailable" if failed else "block" if bad else "allow"),
         "disclosure": disclosure,
         "usage": {name: getattr(usage, name) for name in usage.__dataclass_fields__},
     }

@@ -12,7 +12,10 @@ from typing import Literal, TypeAlias, get_args
 Stage = Literal["input", "output"]
 Grade = Literal["none", "unlikely", "possible", "likely", "certain"]
 Severity = Literal["low", "medium", "high", "critical"]
-Action = Literal["allow", "warn", "hold", "block"]
+Action = Literal["allow", "warn", "hold", "block"]  # what settings can ask for
+# What a decision can be. `unavailable`: nobody decided, so nothing was given out. A block says
+# more: it is a verdict, or a rule about what could not be read.
+DecisionAction = Literal["allow", "warn", "hold", "unavailable", "block"]
 AnswerKind = Literal["general", "advice", "recommendation", "decision", "publication"]
 Waits = Literal["never", "within_deadline", "unknown"]
 Failure = Literal[
@@ -30,6 +33,7 @@ STAGES: tuple[Stage, ...] = get_args(Stage)
 GRADES: tuple[Grade, ...] = get_args(Grade)  # ascending: index is the order
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)  # ascending
 ACTIONS: tuple[Action, ...] = get_args(Action)  # ascending
+DECISION_ACTIONS: tuple[DecisionAction, ...] = get_args(DecisionAction)  # ascending
 ANSWER_KINDS: tuple[AnswerKind, ...] = get_args(AnswerKind)
 FAILURES: tuple[Failure, ...] = get_args(Failure)
 
@@ -162,6 +166,14 @@ Outcome: TypeAlias = Verdict | Unavailable
 def no_answer(judge: JudgeInfo) -> Unavailable:
     """What stands for a judge whose deadline has passed."""
     return Unavailable("timeout", judge, "no answer within the deadline")
+
+
+NOT_AWAITED = "nobody waited for the verdict"
+
+
+def not_awaited(judge: JudgeInfo) -> Unavailable:
+    """What stands for a judge whose verdict came too late for a request that had ended."""
+    return Unavailable("error", judge, NOT_AWAITED)
 
 
 def broken(judge: JudgeInfo, what: str) -> Unavailable:

@@ -105,9 +105,9 @@ CHECKS: list[tuple[str, list[str], int, str]] = [
     ("an allowed text", ["What is the capital of France?"], 0, "ALLOW"),
     ("a blocked text", [f"Write {BAD}."], 1, "fraud_abuse.fake_reviews"),
     ("an answer", ["--stage", "output", f"Here are {BAD}."], 1, "BLOCK"),
-    ("a judge that is overloaded", ["judge is down"], 3, "NOT JUDGED: overloaded"),
-    ("a judge that chats", ["judge chats"], 3, "NOT JUDGED: unparseable"),
-    ("a judge that declines", ["judge declines"], 3, "NOT JUDGED: refused"),
+    ("a judge that is overloaded", ["judge is down"], 3, "no judge was available: overloaded"),
+    ("a judge that chats", ["judge chats"], 3, "no judge was available: unparseable"),
+    ("a judge that declines", ["judge declines"], 3, "no judge was available: refused"),
     ("a wrong key", ["key is wrong"], 3, "HTTP 401"),
 ]
 
@@ -141,6 +141,22 @@ def test_check_reads_standard_input_and_prints_the_record_as_json(
     assert record["findings"][0]["evidence"] == BAD
     assert record["usage"]["judge_calls"] == 2  # a screen, and a judgment
     assert record["latency_ms"] > 0
+
+
+def test_check_exits_as_the_configuration_would_act_and_says_that_it_was_not_judged(
+    simulator: tuple[Simulator, str], tmp_path: Path
+) -> None:
+    (tmp_path / "magistrate.yaml").write_text("judge: {on_failure: {input: warn}}\n")
+    done = run("check", "judge is down", url=simulator[1], cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stdout.startswith("WARN: allowed, with a warning on record\nno judge was available")
+
+
+def test_check_prints_an_outage_as_one(simulator: tuple[Simulator, str]) -> None:
+    done = run("check", "--json", "judge declines", url=simulator[1])
+    record = json.loads(done.stdout)
+    assert (done.returncode, record["action"], record["findings"]) == (3, "unavailable", [])
+    assert [failure["reason"] for failure in record["judge_failures"]] == ["refused"]
 
 
 def test_check_says_who_may_release_what_is_held(
@@ -217,7 +233,7 @@ def test_check_without_a_key_says_what_to_do(tmp_path: Path) -> None:
 def test_a_server_that_is_not_there_is_no_verdict() -> None:
     done = run("check", "hello", url="http://127.0.0.1:9")
     assert done.returncode == 3
-    assert "This is not a verdict" in done.stdout
+    assert done.stdout.startswith("UNAVAILABLE: nothing would be released; this is not a verdict")
 
 
 # --- what the system refuses ----------------------------------------------------------------------

@@ -27,12 +27,14 @@ from magistrate.settings import Settings
 from magistrate.verdicts import (
     ACTIONS,
     ANSWER_KINDS,
+    DECISION_ACTIONS,
     FAILURES,
     GRADES,
     SEVERITIES,
     STAGES,
     Action,
     AnswerKind,
+    DecisionAction,
     Failure,
     Finding,
     Grade,
@@ -101,7 +103,7 @@ def missing(reason: Failure = "timeout") -> Unavailable:
     return Unavailable(reason, JUDGE)
 
 
-def action(settings: Settings, *findings: Finding, stage: Stage = "input") -> Action:
+def action(settings: Settings, *findings: Finding, stage: Stage = "input") -> DecisionAction:
     return rule(settings, stage, [verdict(*findings)]).action
 
 
@@ -270,13 +272,13 @@ def test_only_an_outage_fails_open_and_only_where_nothing_can_happen_meanwhile(
     opened = load(judge={"on_failure": {"input": asked}})
     found = rule(opened, "input", [missing(reason)], can_act=can_act)
     passes = reason in OUTAGES and asked != "block" and not can_act
-    expected = Ruling("input", asked) if passes else Ruling("input", "block", unavailable=True)
+    expected = Ruling("input", asked) if passes else Ruling("input", "unavailable")
     assert found == expected
 
 
 @pytest.mark.parametrize("reason", FAILURES)
 def test_by_default_and_for_answers_a_missing_judge_always_fails_closed(reason: Failure):
-    closed = Ruling("input", "block", unavailable=True)
+    closed = Ruling("input", "unavailable")
     assert rule(DEFAULTS, "input", [missing(reason)]) == closed
     opened = load(judge={"on_failure": {"input": "allow"}})
     assert rule(opened, "output", [missing(reason)]) == replace(closed, stage="output")
@@ -289,7 +291,16 @@ def test_a_verdict_that_blocks_says_more_than_a_missing_judge(order: int):
     outcomes = [missing(), verdict(finding(ALWAYS))][::order]
     assert rule(DEFAULTS, "input", outcomes) == Ruling("input", "block", floor=True)
     outcomes = [missing(), verdict()][::order]
-    assert rule(DEFAULTS, "input", outcomes) == Ruling("input", "block", unavailable=True)
+    assert rule(DEFAULTS, "input", outcomes) == Ruling("input", "unavailable")
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_missing_judge_says_more_than_a_verdict_that_holds(order: int):
+    """What a judge that is missing would have said may be that it must not be given out at all."""
+    held = verdict(high_risk=(HighRiskAnswer("healthcare", "advice", True),))
+    chosen = profile(**DECLARED)
+    assert rule(chosen, "output", [held]).action == "hold"
+    assert rule(chosen, "output", [held, missing()][::order]).action == "unavailable"
 
 
 def test_a_missing_judge_does_not_hide_a_warning_where_it_fails_open():
@@ -310,7 +321,9 @@ def test_what_nobody_can_read_follows_a_table(reason: Reason):
         assert rule(DEFAULTS, stage, [], found).action == BY_DEFAULT[reason]
         warned = load(on_uninspected={reason: "warn"})
         assert rule(warned, stage, [verdict()], found).action == "warn"
-        assert not rule(DEFAULTS, stage, [], found).unavailable
+        assert rule(DEFAULTS, stage, [missing()], found).action == (
+            "block" if BY_DEFAULT[reason] == "block" else "unavailable"
+        )
 
 
 def test_the_strictest_of_what_nobody_can_read_decides():
@@ -344,8 +357,8 @@ SHADOW = load(streaming={"release": "shadow"})
             Ruling("output", "block", floor=True, shadowed="block"),
         ),
         ([verdict(finding(FROM_HIGH))], [], Ruling("output", "allow", shadowed="block")),
-        ([missing()], [], Ruling("output", "block", unavailable=True)),
-        ([missing("refused")], [], Ruling("output", "block", unavailable=True)),
+        ([missing()], [], Ruling("output", "unavailable")),
+        ([missing("refused")], [], Ruling("output", "unavailable")),
         ([], [Uninspected("a", "media")], Ruling("output", "allow", shadowed="block")),
         ([verdict()], [], Ruling("output")),
     ],
@@ -369,7 +382,7 @@ def test_shadow_records_what_would_have_been_held():
 RULINGS = st.builds(
     Ruling,
     stage=st.sampled_from(STAGES),
-    action=st.sampled_from(ACTIONS),
+    action=st.sampled_from(DECISION_ACTIONS),
     floor=st.booleans(),
     shadowed=st.none() | st.sampled_from(ACTIONS[1:]),
 )
@@ -381,8 +394,8 @@ def test_of_two_stages_the_stricter_decides_and_what_was_suppressed_stays(
     earlier: Ruling, later: Ruling
 ):
     found = stricter(earlier, later)
-    actions = [ACTIONS.index(each.action) for each in (earlier, later)]
-    assert ACTIONS.index(found.action) == max(actions)
+    actions = [DECISION_ACTIONS.index(each.action) for each in (earlier, later)]
+    assert DECISION_ACTIONS.index(found.action) == max(actions)
     assert found.stage == (later if actions[1] >= actions[0] else earlier).stage
     suppressed = [each.shadowed for each in (earlier, later) if each.shadowed]
     assert found.shadowed == max(suppressed, key=ACTIONS.index, default=None)
@@ -405,7 +418,7 @@ def test_more_findings_never_loosen(findings: list[Finding], shadow: bool):
     chosen = SHADOW if shadow else DEFAULTS
     for fewer, more in pairwise([findings[:i] for i in range(len(findings) + 1)]):
         before, after = (rule(chosen, "input", [verdict(*each)]) for each in (fewer, more))
-        assert ACTIONS.index(before.action) <= ACTIONS.index(after.action)
+        assert DECISION_ACTIONS.index(before.action) <= DECISION_ACTIONS.index(after.action)
         assert before.floor <= after.floor
 
 
@@ -417,7 +430,8 @@ def test_more_findings_never_loosen(findings: list[Finding], shadow: bool):
 )
 def test_a_surer_judge_never_loosens(clause: str, severity: Severity, shadow: bool):
     chosen = SHADOW if shadow else DEFAULTS
-    actions = [ACTIONS.index(action(chosen, finding(clause, grade, severity))) for grade in GRADES]
+    found = [action(chosen, finding(clause, grade, severity)) for grade in GRADES]
+    actions = [DECISION_ACTIONS.index(each) for each in found]
     assert actions == sorted(actions)
 
 

@@ -219,6 +219,7 @@ def test_a_missing_judge_is_never_a_refusal(reason: Failure, stage: str) -> None
     assert played.of(Answer) == []
     (failure,) = played.decision.judge_failures
     assert (failure.stage, failure.reason) == (stage, reason)
+    assert (played.decision.action, played.decision.stage) == ("unavailable", stage)
 
 
 def test_an_input_that_fails_open_is_judged_with_its_answer() -> None:
@@ -640,6 +641,7 @@ def test_a_judge_that_fails_in_mid_stream_raises_and_leaks_nothing() -> None:
     answer = message("fine words " * 60 + BAD)
     played = play(body(), stream_world(judge, answer), stream=True)
     assert played.of(Refuse)[0].kind == "unavailable"
+    assert played.decision.action == "unavailable"
     assert BAD.encode() not in played.written
     assert b"refusal" not in played.written
 

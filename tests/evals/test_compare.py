@@ -152,7 +152,7 @@ def test_contested_and_failed_cases_are_flips_only():
     changes = {flip.case: (flip.change, flip.level_b, flip.action_b) for flip in found.flips}
     assert changes == {
         "open": ("lost", "certain", "block"),
-        "fails": ("lost", "failed", "failed"),
+        "fails": ("lost", "failed", "unavailable"),
         "recovers": ("won", "none", "allow"),
     }
 

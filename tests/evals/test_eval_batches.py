@@ -390,7 +390,7 @@ async def test_a_whole_batch_that_came_to_nothing_can_be_asked_again(
     assert await run_in_batches(plan(some(6)), tmp_path / "b", provider.client(), silent)
     found = Run.read(tmp_path / "b").results
     assert {r.ended for r in found} == {"timeout"}
-    assert {r.action for r in found} == {"block"}
+    assert {r.action for r in found} == {"unavailable"}
     provider.broken = {}
     again: JSON = {"resume": True, "retry_failed": True}
     await run_in_batches(plan(some(6)), tmp_path / "b", provider.client(), silent, **again)

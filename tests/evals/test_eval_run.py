@@ -194,8 +194,32 @@ async def test_what_stays_unanswered_is_a_result_of_its_own_and_never_allowed(
     await run(plan(cases, Oracle(cases, busy(99))), tmp_path / "r", nobody, silent)
     found = Run.read(tmp_path / "r")
     assert {result.ended for result in found.results} == {"overloaded"}
-    assert {result.action for result in found.results} == {"block"}
+    assert {result.action for result in found.results} == {"unavailable"}
     assert found.complete
+
+
+@pytest.mark.parametrize(
+    ("reason", "unread", "read"),
+    [(None, [], "block"), ("timeout", [], "unavailable"), ("timeout", ["media"], "block")],
+)
+async def test_a_run_made_before_the_record_told_outages_apart_is_read_as_one_that_does(
+    reason: Any, unread: list[str], read: str, tmp_path: Path, naps: list[float]
+):
+    """What could not be read explains a block, and so does a verdict; an outage alone does not."""
+    cases = Dataset(tuple(case for case in some(6) if case.action == "block"))
+    await run(
+        plan(cases, Oracle(cases, busy(99, reason) if reason else None)),
+        tmp_path / "r",
+        nobody,
+        silent,
+    )
+    file = tmp_path / "r" / RESULTS
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    for line in lines:
+        line["decision"]["action"] = "block"
+        line["decision"]["uninspected"] = [{"path": "a", "reason": each} for each in unread]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert {result.action for result in Run.read(tmp_path / "r").results} == {read}
 
 
 @pytest.mark.parametrize("reason", ["refused", "unparseable", "truncated", "too_long"])
@@ -502,6 +526,7 @@ async def test_a_damaged_run_says_which_file(file: str, tmp_path: Path):
         ("outcome.findings.0.clause", "fraud_abuse.no_such"),
         ("outcome.usage.cost_usd", "much"),
         ("decision.action", "hang"),
+        ("decision.action", "unavailable"),
         ("decision.action", GONE),
         ("decision.usage", []),
         ("decision", None),
@@ -649,6 +674,31 @@ def test_the_command_runs_resumes_and_says_what_came_of_it(tmp_path: Path):
         replayed = call("--replay", out, "--out", str(tmp_path / "again"))
         assert replayed.returncode == 0, replayed.stderr
         assert len(sim.judge_requests) == asked
+
+
+def test_a_case_that_no_judge_answered_is_never_as_expected(tmp_path: Path, naps: list[float]):
+    """Nor where the settings let such a request pass, which is what most of the cases expect."""
+    cases = some(6)
+    asked = plan(cases, Oracle(cases, busy(99)))
+    anyio.run(lambda: run(asked, tmp_path / "r", nobody, silent))
+    config = tmp_path / "open.yaml"
+    for action in ("block", "allow"):
+        config.write_text(f"judge: {{on_failure: {{input: {action}}}}}\n")
+        out = tmp_path / action
+        words = ("--replay", str(tmp_path / "r"), "--config", str(config), "--out", str(out))
+        done = subprocess.run(
+            command("run", *words, "--json"),
+            env=environment(None, tmp_path),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        said = json.loads(done.stdout)
+        assert (said["judgments"], said["as_expected"]) == (6, 0)
+        assert said["ended"] == {"overloaded": 6}
+        found = {result.action for result in Run.read(out).results}
+        assert found == {"unavailable" if action == "block" else "allow"}
 
 
 def test_deciding_a_part_of_a_run_again_is_no_complete_run(tmp_path: Path):

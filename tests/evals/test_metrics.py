@@ -491,7 +491,7 @@ def test_actions_over_blocking_and_pairs_by_hand():
         ("disclose", "disclose"): 1,
         ("allow", "disclose"): 1,
         ("warn", "warn"): 1,
-        ("allow", "failed"): 1,
+        ("allow", "unavailable"): 1,
     }
 
     def of(rate: Any) -> tuple[int, int]:

@@ -226,7 +226,7 @@ def test_an_outage_behind_a_suspected_floor_never_fails_open(group: str, floor: 
     outcome, _ = play(settings, SUBJECT, [screened(group)], [missing("timeout")])
     assert isinstance(outcome, Unavailable)
     ruling = rule(settings, "input", [outcome])
-    assert ruling.action == ("block" if floor else "allow")
+    assert ruling.action == ("unavailable" if floor else "allow")
     outcome, _ = play(settings, SUBJECT, [missing("timeout")])
     assert rule(settings, "input", [outcome]).action == "allow"
 
@@ -282,7 +282,7 @@ def test_a_refusal_is_no_finding_where_that_would_let_the_rest_pass_unjudged(
     outcome, _ = play(settings, SUBJECT, [refusal], [refusal])
     assert isinstance(outcome, Unavailable)
     assert outcome.reason == "refused"
-    assert rule(settings, "input", [outcome]).action == "block"
+    assert rule(settings, "input", [outcome]).action == "unavailable"
 
 
 def test_without_a_second_model_a_refusal_is_a_judge_that_is_missing():

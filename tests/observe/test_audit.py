@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import subprocess
@@ -108,7 +109,7 @@ CASES: dict[str, tuple[dict[str, Any], JudgeScript | None, str, str]] = {
         "hi",
         "warn",
     ),
-    "unavailable": ({}, JudgeScript(when_judging("", refuses("bio"))), "hi", "block"),
+    "unavailable": ({}, JudgeScript(when_judging("", refuses("bio"))), "hi", "unavailable"),
     "held": (
         {"app": {"audience": "consumer", "interface": "chatbot", "high_risk": ["healthcare"]}},
         JudgeScript(when_judging("", high_risk("healthcare"), stage="output")),
@@ -156,8 +157,8 @@ def test_every_decision_is_one_event_of_the_contracts_shape(
     assert event["latency_ms"] > 0
     assert event["usage"]["judge_calls"] >= 1
     assert "\n" not in records[-1].getMessage()
-    expected = logging.INFO if action == "allow" else logging.WARNING
-    assert records[-1].levelno == expected
+    levels = {"allow": logging.INFO, "unavailable": logging.ERROR}
+    assert records[-1].levelno == levels.get(action, logging.WARNING)
     assert (event["review_id"] is not None) == (action == "hold")
     assert bool(event["domains"]) == (action == "hold")
 
@@ -169,6 +170,47 @@ def test_who_leaves_early_is_an_event_too(flavour: str) -> None:
         _leave(at)
     (event,) = events(records)
     assert (event["action"], event["upstream"]) == ("allow", "cancelled")
+
+
+def test_who_leaves_before_the_verdict_is_no_outage_to_be_alarmed_by() -> None:
+    sim = Simulator(text("hello"))
+    moderation = Moderation({"version": 1}, judge=ScriptedJudge(delay_s=5.0))
+    with heard() as records, edge("async", sim, moderation=moderation) as at:
+
+        async def leave() -> None:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await at.client.messages.create(**asking("hi"))
+
+        at.run(leave())
+    (event,) = events(records)
+    assert (event["action"], event["level"]) == ("unavailable", "warning")
+
+
+@both
+@pytest.mark.parametrize("surface", ["create", "stream"])
+def test_a_review_store_that_is_gone_is_an_outage(
+    surface: str, flavour: str, tmp_path: Path
+) -> None:
+    """What could not be stored waits for nobody, so it is not on record as held."""
+    held, judge, said, _ = CASES["held"]
+    reviewer = {"name": "dr.lee", "qualified_in": ["healthcare"]}
+    store = {"store": f"sqlite:///{tmp_path}/reviews.db", "reviewers": [reviewer]}
+    with (
+        heard() as records,
+        edge(
+            flavour, Simulator(text(SECRET), judge=judge), settings={**held, "review": store}
+        ) as at,
+    ):
+        (tmp_path / "reviews.db").unlink()
+        got = at.ask(surface, asking(said))
+        assert type(got.error) is ModerationUnavailable
+        assert "review store: " in str(got.error)
+        assert got.error.decision == at.decision()
+        assert SECRET not in got.seen
+    (event,) = events(records)
+    assert (event["action"], event["level"]) == ("unavailable", "error")
+    assert (event["review_id"], event["domains"]) == (None, [])
 
 
 @both

@@ -133,18 +133,18 @@ OUTCOMES: dict[str, Outcome] = {
         BAD_OUTPUT, "block", "output", {"app": CHATBOT}, disclosure="added"
     ),
     "no judge for the input": Outcome(
-        INPUT_DOWN, "block", "input", raises=ModerationUnavailable, **BESIDE
+        INPUT_DOWN, "unavailable", "input", raises=ModerationUnavailable, **BESIDE
     ),
     "no judge for the input, before": Outcome(
         INPUT_DOWN,
-        "block",
+        "unavailable",
         "input",
         {"input_check": "before"},
         raises=ModerationUnavailable,
         **BEFORE,
     ),
     "no judge for the output": Outcome(
-        OUTPUT_DOWN, "block", "output", raises=ModerationUnavailable
+        OUTPUT_DOWN, "unavailable", "output", raises=ModerationUnavailable
     ),
 }
 
@@ -177,7 +177,7 @@ def test_every_surface_has_every_outcome(
             check_the_answer(at, surface, name, outcome, got)
         else:
             assert type(got.error) is outcome.raises
-        if outcome.action in ("block", "hold"):
+        if outcome.action in ("block", "hold", "unavailable"):
             assert SECRET not in got.seen
             assert BAD not in got.seen
             assert CLAUSE not in got.seen, "which rule it was is not for the reader"

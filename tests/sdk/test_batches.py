@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import tracemalloc
+from collections import Counter
 from typing import Any
 
 import httpx2
 import pytest
 
-from edges import Edge, both, edge
-from magistrate import Blocked, Moderation, ModerationUnavailable
+from edges import CLAUSE, Edge, both, edge
+from magistrate import Blocked, Finding, Moderation, ModerationUnavailable
 from magistrate.core.decide import Decision
 from magistrate.testing import ScriptedJudge, Simulator
 from magistrate.wire.messages import PLACEHOLDER
@@ -100,7 +101,7 @@ def test_entries_of_a_batch_that_nobody_waited_for_are_not_on_record_as_allowed(
                     await at.client.messages.batches.create(requests=entries)
 
         at.run(story())
-    assert [decision.action for decision in settled] == ["block"] * 20
+    assert [decision.action for decision in settled] == ["unavailable"] * 20
 
 
 @both
@@ -146,6 +147,33 @@ def test_an_entry_nobody_could_judge_stops_the_batch_and_is_no_refusal(flavour: 
         with pytest.raises(ModerationUnavailable):
             create(at, entry("a", "hello"))
         assert server.made == []
+        assert at.decision().action == "unavailable"
+
+
+@both
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_batch_with_an_outage_and_a_violation_is_not_sent_and_both_are_on_record(
+    order: int, flavour: str
+) -> None:
+    """The outage is what the caller learns: of the other entries some may be fine."""
+
+    def script(subject: Any) -> Any:
+        (said,) = (part.text for part in subject.parts)
+        if said == "down":
+            return ScriptedJudge.unavailable("timeout")
+        found = Finding(CLAUSE, "likely", "high", "input", "messages[0].content")
+        return ScriptedJudge.verdict(*([found] if said == BAD else []))
+
+    server = Batches()
+    entries = [entry("bad", BAD), entry("down", "down"), entry("fine", "fine")][::order]
+    with connected(flavour, server, Moderation(OMIT, judge=ScriptedJudge(script))) as at:
+        with pytest.raises(ModerationUnavailable) as caught:
+            create(at, *entries)
+        assert server.made == []
+        assert caught.value.decision is not None
+        assert caught.value.decision.action == "unavailable"
+        found = Counter(decision.action for decision in at.decisions())
+        assert found == {"block": 1, "unavailable": 1, "allow": 1}
 
 
 @both
@@ -235,6 +263,9 @@ def test_a_judge_that_fails_ends_the_results_with_its_own_error(flavour: str) ->
         # The SDK reads in pieces of 64 bytes, so the end of the last good line may stay with it.
         assert 1 <= len(got) <= 2
         assert BAD not in str(got)
+        by_action = Counter(decision.action for decision in at.decisions())
+        assert by_action["block"] == 0
+        assert by_action["unavailable"] >= 1
 
 
 @both

@@ -392,7 +392,8 @@ def check_left(at: Edge, sim: Simulator) -> None:
     assert [request.closed_early for request in sim.api_requests] == [True]
     (decision,) = at.decisions()
     assert decision.upstream == "cancelled"
-    if decision.action == "block":  # nobody waited for the verdict of what had not begun
+    assert decision.action != "block"
+    if decision.action == "unavailable":  # nobody waited for the verdict of what had not begun
         assert [failure.reason for failure in decision.judge_failures] == ["error"]
 
 
@@ -513,7 +514,7 @@ def test_a_call_that_nobody_waited_for_is_not_on_record_as_allowed() -> None:
     moderation = Noting({"version": 1})
     asyncio.run(story())
     (decision,) = settled
-    assert (decision.action, decision.stage, decision.findings) == ("block", "input", ())
+    assert (decision.action, decision.stage, decision.findings) == ("unavailable", "input", ())
     assert [(f.stage, f.reason) for f in decision.judge_failures] == [("input", "error")]
 
 

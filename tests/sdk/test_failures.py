@@ -121,7 +121,7 @@ def check_unavailable(at: Edge, got: Got, stage: str, reason: str) -> None:
     decision = got.error.decision
     assert decision is not None
     assert decision == at.moderation.decision(decision.id)
-    assert decision.action == "block"
+    assert decision.action == "unavailable"
     assert {(failure.stage, failure.reason) for failure in decision.judge_failures} == {
         (stage, reason)
     }

@@ -68,7 +68,7 @@ from magistrate.core.effects import (
 )
 from magistrate.core.exchange import Exchange
 from magistrate.core.flow import moderate
-from magistrate.sdk.errors import ModerationError
+from magistrate.sdk.errors import ModerationError, ModerationUnavailable
 from magistrate.settings import (
     DEFAULT_BLOCK_TEXT,
     DEFAULT_CHAT_DISCLOSURE,
@@ -219,7 +219,10 @@ def check_ending(now: Watched, upstream: Upstream, objection: Objection) -> None
         assert now.ended == ("raised" if upstream.ending == "failed" else "whole")
         assert now.decision.action in ("allow", "warn")
         return
-    assert now.decision.action == ("hold" if now.stored else "block")
+    missing = objected and objection in ("timeout", "refused")
+    words = {"hold"} if now.stored else {"unavailable"} if missing else {"block"}
+    assert now.decision.action in (words | {"block"} if unreadable else words)
+    assert (now.decision.action == "unavailable") == (now.ended == "unavailable")
     if "input" in now.objected:
         assert now.decision.stage == "input"
         assert (count, b"ping" in written) == (0, False)
@@ -228,7 +231,6 @@ def check_ending(now: Watched, upstream: Upstream, objection: Objection) -> None
         assert MARK.encode() not in written
         assert not {mark} & {n for data, _, _ in now.writes for n in tokens_in(data)}
     if now.ended != "whole":
-        missing = objected and objection in ("timeout", "refused")
         # What a block's reason is nobody hides: content that nobody can read is one.
         reasons = {"unavailable"} if missing else {"blocked"}
         assert now.ended in (reasons | {"blocked"} if unreadable else reasons)
@@ -424,7 +426,10 @@ def check_driven(example: Example) -> None:
     elif blocked:
         assert not raises
         assert not missing or example.unreadable
-    assert example.decision.action in (("block",) if blocked else ("allow", "warn"))
+    words = {"unavailable"} if missing else {"block"} if blocked else {"allow", "warn"}
+    assert example.decision.action in (words | {"block"} if example.unreadable else words)
+    outage = isinstance(example.error, ModerationUnavailable)
+    assert (example.decision.action == "unavailable") == outage
     if example.surface == "bytes":
         written, _ = _OURS.subn(b"", bytes(example.received))
         number, ours = rest_after(upstream, written)
@@ -500,8 +505,10 @@ def left_case(edges: Edges, flavour: str, example: Example) -> None:
     edges.run(flavour, example)
     for decision in example.decisions:
         if decision.action == "block":
+            assert example.unreadable or (example.objected and decision.findings)
+        if decision.action == "unavailable":
             left = [f.detail for f in decision.judge_failures] == ["nobody waited for the verdict"]
-            assert example.objected or example.unreadable or left
+            assert left or (example.objected and example.objection in ("timeout", "refused"))
 
 
 @flavours

@@ -40,8 +40,10 @@ _WORDS = {
     "allow": "allowed",
     "warn": "allowed, with a warning on record",
     "hold": "held for review by a qualified person",
+    "unavailable": "nothing would be released; this is not a verdict",
     "block": "blocked",
 }
+_EXITS = {"allow": 0, "warn": 0, "hold": STOPPED, "unavailable": UNAVAILABLE, "block": STOPPED}
 
 
 def check(
@@ -81,7 +83,8 @@ def check(
     unless the configuration says `judge: {backend: local}`.
 
     Exit codes: 0 allowed (warned included); 1 blocked or held; 2 wrong usage or configuration;
-    3 the judge could not answer, which says nothing about the text.
+    3 no judge was available, which says nothing about the text. Where `judge.on_failure` lets the
+    text pass nevertheless, that is 0.
     """
     from magistrate.settings import Settings
 
@@ -100,9 +103,7 @@ def check(
         print_json(decision.as_json(evidence=True))
     else:
         _print(console(), decision)
-    if decision.judge_failures:
-        raise typer.Exit(UNAVAILABLE)
-    raise typer.Exit(STOPPED if decision.action in ("hold", "block") else 0)
+    raise typer.Exit(_EXITS[decision.action])
 
 
 def _material(
@@ -187,14 +188,11 @@ def _judged(settings: Settings, stage: Stage, body: JSON, answer: JSON) -> Decis
 
 
 def _print(out: Console, decision: Decision) -> None:
-    if decision.judge_failures:
-        failed = decision.judge_failures[0]
-        out.print(text(f"NOT JUDGED: {failed.reason} {failed.detail}".rstrip(), "bold"))
-        out.print(text("This is not a verdict. With this configuration nothing would be released."))
-    else:
-        out.print(text(f"{decision.action.upper()}: {_WORDS[decision.action]}", "bold"))
-        if decision.domains:
-            out.print(text(f"Releasing it takes somebody qualified in {listed(decision.domains)}."))
+    out.print(text(f"{decision.action.upper()}: {_WORDS[decision.action]}", "bold"))
+    for failed in decision.judge_failures:
+        out.print(text(f"no judge was available: {failed.reason} {failed.detail}".rstrip()))
+    if decision.domains:
+        out.print(text(f"Releasing it takes somebody qualified in {listed(decision.domains)}."))
     findings(out, decision.findings)
     for item in decision.uninspected:
         out.print(text(f"uninspected: {item.path} ({item.reason})"))

@@ -346,7 +346,7 @@ SCENES: tuple[Scene, ...] = (
     ),
     Scene(
         "the judge fails",
-        "nobody could judge, so nothing is released, and it is not called a refusal",
+        "no judge was available, so nothing is released, and it is not called a refusal",
         TOOL,
         "stream",
         (user("A question asked while the judge is down."),),

@@ -100,7 +100,7 @@ def run_cases(
     ] = False,
     retry_failed: Annotated[
         bool,
-        typer.Option("--retry-failed", help="With --resume: ask again where nobody could judge."),
+        typer.Option("--retry-failed", help="With --resume: ask again where there is no verdict."),
     ] = False,
     via: Annotated[
         Literal["calls", "batches"],
@@ -254,7 +254,8 @@ def _client() -> AsyncAnthropic:
 def _print(finished: Run, done: bool, why: str, as_json: bool) -> None:
     ended = Counter(result.ended for result in finished.results)
     expected = {case.id: case.action for case in finished.cases}
-    right = sum(result.action == expected[result.case] for result in finished.results)
+    judged = [result for result in finished.results if result.verdict is not None]
+    right = sum(result.action == expected[result.case] for result in judged)
     usage = [result.outcome.usage for result in finished.results]
     costs = [each.cost_usd for each in usage if each.judge_calls]
     cost = None if any(each is None for each in costs) else sum(each or 0.0 for each in costs)

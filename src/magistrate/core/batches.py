@@ -74,8 +74,8 @@ def entries_of(body: JSON) -> list[tuple[str, JSON]]:
 def moderate_batch(body: JSON, entries: list[Entry], settings: Settings) -> Flow[None]:
     """Judge every entry, then send the batch: whole, without what is blocked, or not at all."""
     talks, rulings = yield from _hear_entries(entries, settings)
-    stopped = [entry for entry in entries if rulings[id(entry)].action == "block"]
-    missing = next((entry for entry in stopped if rulings[id(entry)].unavailable), None)
+    stopped = [entry for entry in entries if rulings[id(entry)].stops]
+    missing = next((e for e in stopped if rulings[id(e)].action == "unavailable"), None)
     if missing is not None:
         for entry in entries:
             if entry is not missing:
@@ -145,7 +145,7 @@ def _hear_entries(
                 exchange, talk = entry.exchange, talks[id(entry)]
                 exchange.input.outcomes.append(happened.outcome)
                 ruling = rulings[id(entry)] = exchange.rule("input", can_act=True)
-                if ruling.action != "block" and exchange.input.heard_in_full:
+                if not ruling.stops and exchange.input.heard_in_full:
                     yield from perform(Remember(allowed_marks(exchange, talk, ruling)))
                 else:
                     yield from perform(Remember(blocked_marks(exchange, talk, ruling)))

@@ -1,7 +1,8 @@
 """From verdicts and settings to what happens. Deterministic; no I/O, no clock.
 
-The order is allow < warn < hold < block, and the strictest cause wins. Fail-open or fail-closed is
-decided here and nowhere else. Disclosure is a duty of its own, beside any action.
+The order is allow < warn < hold < unavailable < block, and the strictest cause wins: a verdict
+that blocks says more than a judge that is missing. Fail-open or fail-closed is decided here and
+nowhere else. Disclosure is a duty of its own, beside any action.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from typing import Any, Literal
 from magistrate.settings import Settings
 from magistrate.verdicts import (
     ACTIONS,
+    DECISION_ACTIONS,
     GRADES,
     SEVERITIES,
     Action,
+    DecisionAction,
     Failure,
     Finding,
     HighRiskAnswer,
@@ -42,18 +45,22 @@ _OUTAGES: frozenset[Failure] = frozenset({"timeout", "overloaded", "error"})
 class Ruling:
     """What one stage comes to.
 
-    `unavailable`: a judge could not answer and the settings fail closed, so `action` is block, but
-    it is nobody's verdict and must not be presented as one. `domains`: what a reviewer of a held
-    answer must be qualified in. `floor`: a clause that cannot be loosened was found. `shadowed`:
-    what would have happened outside shadow mode.
+    `action` is `unavailable` where a judge could not answer and the settings fail closed: nobody's
+    verdict, and never presented as one. `domains`: what a reviewer of a held answer must be
+    qualified in. `floor`: a clause that cannot be loosened was found. `shadowed`: what would have
+    happened outside shadow mode.
     """
 
     stage: Stage
-    action: Action = "allow"
-    unavailable: bool = False
+    action: DecisionAction = "allow"
     domains: tuple[str, ...] = ()
     floor: bool = False
     shadowed: Action | None = None
+
+    @property
+    def stops(self) -> bool:
+        """Whether the exchange ends here, with no answer of the model's."""
+        return self.action in ("unavailable", "block")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +76,17 @@ class JudgeFailure:
 class Decision:
     """The whole record of one exchange: audit event, review item and eval result are this shape.
 
-    `latency_ms` is the time from the request to the decision; `upstream` says how far the model
-    call got. `disclosure` is None where none is owed. `domains`: what a reviewer of a held answer
-    must be qualified in. `shadow` is the action that shadow mode
+    `action` is `unavailable` where nobody decided: no judge answered, or none was waited for, and
+    nothing was given out; or an answer to be held could not be stored. A caller who waits gets
+    `ModerationUnavailable`. `latency_ms` is the time from the request to the decision; `upstream`
+    says how far the model call got. `disclosure` is None where none is owed. `domains`: what a
+    reviewer of a held answer must be qualified in. `shadow` is the action that shadow mode
     suppressed. `platform` is what the provider's own safeguards said of the answer, as far as it
     was read: a verdict beside ours, on which no action is taken.
     """
 
     id: str
-    action: Action
+    action: DecisionAction
     disclosure: Disclosed | None
     stage: Stage
     policy: str
@@ -184,7 +193,7 @@ def rule(
 
 def is_blocking(settings: Settings, stage: Stage, outcome: Outcome) -> bool:
     """Whether this outcome alone ends the exchange, so that upstream need not go on."""
-    return rule(settings, stage, [outcome]).action == "block"
+    return rule(settings, stage, [outcome]).stops
 
 
 def blocks(settings: Settings, stage: Stage, found: Finding) -> bool:
@@ -204,23 +213,24 @@ def stricter(earlier: Ruling, later: Ruling) -> Ruling:
 
     What shadow mode suppressed in either stays on record.
     """
-    order = ACTIONS.index
-    decides = later if order(later.action) >= order(earlier.action) else earlier
+    decides = max(later, earlier, key=_strictness)  # of equals, `max` takes the first
     shadowed: list[Action] = [each.shadowed for each in (earlier, later) if each.shadowed]
-    return replace(decides, shadowed=max(shadowed, key=order)) if shadowed else decides
+    return replace(decides, shadowed=max(shadowed, key=ACTIONS.index)) if shadowed else decides
+
+
+def _strictness(ruling: Ruling) -> int:
+    return DECISION_ACTIONS.index(ruling.action)
 
 
 def _strictest(stage: Stage, causes: list[Ruling]) -> Ruling:
     if not causes:
         return Ruling(stage)
-    # A verdict that blocks says more than a judge that is missing, and is what the caller is told.
-    worst = max(causes, key=lambda cause: (ACTIONS.index(cause.action), not cause.unavailable))
+    worst = max(causes, key=_strictness)
     domains = (domain for cause in causes if cause.action == "hold" for domain in cause.domains)
     shadowed: list[Action] = [cause.shadowed for cause in causes if cause.shadowed]
     return Ruling(
         stage,
         worst.action,
-        worst.unavailable,
         tuple(dict.fromkeys(domains)),
         any(cause.floor for cause in causes),
         max(shadowed, key=lambda action: ACTIONS.index(action), default=None),
@@ -254,7 +264,7 @@ def _on_failure(settings: Settings, stage: Stage, failure: Unavailable, can_act:
     action: Action = getattr(settings.judge.on_failure, stage)
     if failure.reason in _OUTAGES and action != "block" and not can_act and not failure.floor:
         return Ruling(stage, action)
-    return Ruling(stage, "block", unavailable=True)
+    return Ruling(stage, "unavailable")
 
 
 def _on_high_risk(settings: Settings, answer: HighRiskAnswer) -> Ruling:
@@ -279,7 +289,7 @@ def _on_high_risk(settings: Settings, answer: HighRiskAnswer) -> Ruling:
 
 
 def _in_shadow(cause: Ruling) -> Ruling:
-    if cause.floor or cause.unavailable or cause.action in ("allow", "warn"):
+    if cause.floor or cause.action in ("allow", "warn", "unavailable"):
         return cause
     return Ruling(cause.stage, "allow", shadowed=cause.action)
 

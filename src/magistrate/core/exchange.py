@@ -21,7 +21,16 @@ from magistrate.core.decide import (
 )
 from magistrate.core.history import Conversation
 from magistrate.settings import Settings
-from magistrate.verdicts import Finding, JudgeInfo, Outcome, Stage, Unavailable, Usage, Verdict
+from magistrate.verdicts import (
+    Finding,
+    JudgeInfo,
+    Outcome,
+    Stage,
+    Unavailable,
+    Usage,
+    Verdict,
+    not_awaited,
+)
 from magistrate.wire.content import Uninspected
 from magistrate.wire.digests import Digests
 from magistrate.wire.messages import JSON, asks_for_structure, text_of
@@ -131,13 +140,11 @@ class Exchange:
         """The record where the caller left, or an error ended the request: as of now, and whose
         verdict was not waited for. What no judge allowed was not given out, so it is no `allow`.
         """
-        left = "nobody waited for the verdict"
         for stage, hearing in self._stages():
             if hearing.waiting or (stage == "input" and not self.ruled):
-                hearing.outcomes.append(Unavailable("error", self.judge, left))
+                hearing.outcomes.append(not_awaited(self.judge))
                 if self.upstream != "streamed":
-                    missing = Ruling(stage, "block", unavailable=True)
-                    self.ruling = stricter(self.ruling, missing)
+                    self.ruling = stricter(self.ruling, Ruling(stage, "unavailable"))
         if self.upstream == "streamed":
             self.upstream = "cancelled"
         return self.decision()

@@ -71,7 +71,7 @@ def moderate(exchange: Exchange) -> Flow[None]:
         head = yield from _hear_input(exchange, subject, inbox, forwarded=not first)
     ruling = exchange.rule("input", can_act=can_act)
 
-    if ruling.action == "block":
+    if ruling.stops:
         exchange.upstream = yield from perform(Cancel())
         yield from refuse(exchange, talk, ruling, marks=blocked_marks(exchange, talk, ruling))
         return

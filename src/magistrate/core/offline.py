@@ -61,7 +61,7 @@ class Trial:
         hearing.uninspected = self.uninspected
         exchange.rule(self.stage)
         talk = Conversation.of(self.body, exchange.digests, redact=True)
-        if self.stage == "output" and not exchange.ruling.unavailable:
+        if self.stage == "output" and exchange.ruling.action != "unavailable":
             allowed = exchange.ruling.action in ("allow", "warn")
             due = exchange.disclosure_due(talk, self.answer if allowed else None)
             if due is not None:

@@ -39,7 +39,7 @@ def allowed_marks(exchange: Exchange, talk: Conversation, ruling: Ruling) -> tup
 
 def blocked_marks(exchange: Exchange, talk: Conversation, ruling: Ruling) -> tuple[str, ...]:
     """To remember of an input that a verdict blocked: the turns that are the reason."""
-    if ruling.action != "block" or ruling.unavailable:
+    if ruling.action != "block":
         return ()
     return talk.blocked_keys(_causes(exchange), floor=ruling.floor)
 
@@ -81,7 +81,7 @@ def conclude(
     """
     exchange.platform = platform_signals(answer) or exchange.platform
     match ruling.action:
-        case "block":
+        case "unavailable" | "block":
             message = yield from _refusal(exchange, talk, ruling, marks)
         case "hold":
             message = yield from _pending(exchange, talk, ruling, answer)
@@ -133,11 +133,11 @@ def _refusal(
     exchange: Exchange, talk: Conversation, ruling: Ruling, marks: tuple[str, ...]
 ) -> Flow[JSON]:
     """A refusal in the API's own shape. A judge that is missing always raises instead."""
-    raises = exchange.settings.on_block == "raise" and not exchange.in_batch
-    if ruling.unavailable or raises:
+    missing = ruling.action == "unavailable"
+    if missing or (exchange.settings.on_block == "raise" and not exchange.in_batch):
         yield from perform(Remember(marks))
         decision = yield from settle(exchange)
-        yield from perform(Refuse("unavailable" if ruling.unavailable else "blocked", decision))
+        yield from perform(Refuse("unavailable" if missing else "blocked", decision))
     return enforcement.refusal(
         exchange.id,
         exchange.model,

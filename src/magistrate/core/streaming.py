@@ -66,7 +66,7 @@ def answer_stream(
         if held.out and asked is None:
             ruling = exchange.rule("output")
             exchange.platform = platform_signals(held.answer.message)
-            if ruling.action == "block":
+            if ruling.stops:
                 yield from _cut(exchange, talk, ruling, outlet)
                 return
             if ruling.action == "hold":
@@ -192,7 +192,8 @@ def _finish(exchange: Exchange, talk: Conversation, outlet: Outlet, answer: JSON
 def _cut(exchange: Exchange, talk: Conversation, ruling: Ruling, outlet: Outlet) -> Flow[None]:
     """End a stream that must not go on, as a valid stream."""
     exchange.upstream = yield from perform(Cancel())
-    if not outlet.begun or ruling.unavailable or exchange.settings.on_block == "raise":
+    missing = ruling.action == "unavailable"
+    if not outlet.begun or missing or exchange.settings.on_block == "raise":
         yield from refuse(exchange, talk, ruling, opened=True)
         return
     text = exchange.settings.texts.block

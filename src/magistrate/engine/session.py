@@ -127,8 +127,11 @@ class Case:
                 raise ReviewError("no review store is configured")
             return store.hold(item)
         except ReviewError as error:
-            decision = audit.kept(effect.decision, self.settings)
-            raise ModerationUnavailable(decision, f"review store: {error}") from None
+            decision = replace(effect.decision, action="unavailable", domains=())
+            self.settle(decision)
+            raise ModerationUnavailable(
+                self._settled[decision.id], f"review store: {error}"
+            ) from None
 
     def _refusal(self, kind: str, decision: Decision, entries: dict[str, Decision]) -> Exception:
         if kind == "blocked":
@@ -144,7 +147,7 @@ class Case:
         if any(map(_may_be_the_model, decision.judge_failures)):
             model = decision.judge.model
             reasons.append(f"set `judge.model` if this provider has no model called {model}")
-        return ModerationUnavailable(decision, "; ".join(reasons) or "nobody could judge")
+        return ModerationUnavailable(decision, f"no judge was available: {'; '.join(reasons)}")
 
     # --- judging ----------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ from magistrate.core.decide import Decision
 from magistrate.evals.cases import Case, Dataset
 from magistrate.settings import Settings
 from magistrate.verdicts import (
-    ACTIONS,
+    DECISION_ACTIONS,
     GRADES,
     Failure,
     Grade,
@@ -137,10 +137,21 @@ class Result:
         case, repeat, took = data["case"], data["repeat"], data["latency_ms"]
         if type(case) is not str or type(repeat) is not int or type(took) not in (int, float):
             raise TypeError("a case, a number or a time of another type")
-        if decision["action"] not in ACTIONS:
+        if decision["action"] not in DECISION_ACTIONS:
             raise ValueError("no such action")
+        if decision["action"] == "unavailable" and ended == "verdict":
+            raise ValueError("a verdict, and yet no judge was available")
         _USAGE.validate_python(decision["usage"])
+        if _unexplained(outcome, decision):
+            decision = {**decision, "action": "unavailable"}
         return cls(case, repeat, outcome, decision, took)
+
+
+def _unexplained(outcome: Outcome, decision: JSON) -> bool:
+    """Whether only a missing judge can be why this is a block: runs made before there was a word
+    for that said so."""
+    found = outcome.findings or decision["uninspected"]
+    return decision["action"] == "block" and isinstance(outcome, Unavailable) and not found
 
 
 # Whoever writes these files by hand makes the mistakes that people make.

@@ -1,5 +1,9 @@
 """The audit: one structured event per decision, and every field it may have.
 
+An event is INFO where the decision allows, ERROR where it is `unavailable`, since then something
+has to be repaired, and else WARNING. So are all of shadow mode, and a request that its caller left
+before the verdict: that is no outage.
+
 The logger wraps `logging.getLogger("magistrate")`, which has only a `NullHandler`: an application
 that configured no logging finds nothing of ours on its streams. Content is written only where
 `audit.content` asks for it, and never for a clause whose floor is unconditional: what such a clause
@@ -20,7 +24,7 @@ import structlog
 
 from magistrate.core.decide import Decision, retainable
 from magistrate.settings import Settings
-from magistrate.verdicts import Finding, Verdict
+from magistrate.verdicts import NOT_AWAITED, Finding, Verdict
 
 _stdlib = logging.getLogger("magistrate")
 _stdlib.addHandler(logging.NullHandler())
@@ -77,12 +81,22 @@ def _without_quotes(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 def write(decision: Decision, settings: Settings) -> None:
     """Write the event for one decision. Never raises for what a handler does with it."""
     mode = {"release": "shadow"} if settings.release == "shadow" else {}
-    level = logging.INFO if decision.action == "allow" and not mode else logging.WARNING
+    level = _level(decision)
+    if mode:
+        level = max(level, logging.WARNING)
     if not _stdlib.isEnabledFor(level):
         return  # nobody listens, so there is no need to say it
     record = decision.as_json(evidence=_may_quote(decision, settings))
     with suppress(Exception):  # a broken handler must neither open nor close the gate
         _log.log(level, "decision", **record, **mode)
+
+
+def _level(decision: Decision) -> int:
+    if decision.action == "allow":
+        return logging.INFO
+    left = any(failure.detail == NOT_AWAITED for failure in decision.judge_failures)
+    outage = decision.action == "unavailable" and not left
+    return logging.ERROR if outage else logging.WARNING
 
 
 def warn(message: str, **fields: object) -> None:

@@ -4,7 +4,7 @@
     └── ModerationError            a request this version does not handle
         ├── Blocked                the policy forbids it, and `on_block: raise` is set
         ├── HeldForReview          a person has to release the answer, and `on_hold: raise` is set
-        └── ModerationUnavailable  nobody could judge it, and the settings fail closed
+        └── ModerationUnavailable  no judge was available, and the settings fail closed
 
 None of them is retried by the SDK: they are never raised `from` an error of the SDK, whose
 `__cause__` chain it searches. Configuration errors are `SettingsError`, which needs no SDK.
@@ -64,7 +64,10 @@ class HeldForReview(ModerationError):
 
 
 class ModerationUnavailable(ModerationError):
-    """No judge could answer in time, so nothing was released. This is not a verdict."""
+    """No judge was available, so nothing was released. This is not a verdict.
+
+    Also raised where an answer to be held could not be stored. `decision.action` is `unavailable`.
+    """
 
     def __init__(self, decision: Decision | None, reason: str) -> None:
         where = f" ({decision.id})" if decision else ""

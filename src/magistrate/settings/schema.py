@@ -37,7 +37,7 @@ def _at_most_warn(value: object) -> object:
 
 def _output_blocks(value: object) -> object:
     if value in ("allow", "warn", "hold"):
-        raise must_be("block; an answer that nobody could judge is never given out")
+        raise must_be("block; an answer that was not judged is never given out")
     return value
 
 

@@ -17,7 +17,7 @@ from magistrate.evals.formats.mapping import RowMapping, has, value_at
 from magistrate.evals.formats.rows import Row
 from magistrate.evals.labels import ORACLE, oracle_verdict
 from magistrate.settings import Settings
-from magistrate.verdicts import Action, Finding, Severity, Stage, Verdict
+from magistrate.verdicts import Action, DecisionAction, Finding, Severity, Stage, Verdict
 from magistrate.wire.messages import JSON, is_array, is_object
 
 CHILD_SAFETY = "child safety"
@@ -193,7 +193,7 @@ class Conversion:
     def _derived(self, case: Case) -> Action:
         if case.violated:
             trial = Trial.of(self.settings, case.stage, case.request, case.answer)
-            return trial.decide([oracle_verdict(case)], ORACLE).action
+            return _of_a_verdict(trial.decide([oracle_verdict(case)], ORACLE).action)
         possible = actions_of_any_clause(self.settings, case.stage, self.mapping.severity)
         if len(possible) > 1:
             message = (
@@ -205,13 +205,18 @@ class Conversion:
         return possible.pop()
 
 
+def _of_a_verdict(action: DecisionAction) -> Action:
+    assert action != "unavailable", "labels are a verdict"
+    return action
+
+
 def actions_of_any_clause(settings: Settings, stage: Stage, severity: Severity) -> set[Action]:
     """What a certain violation of a clause that nobody named could lead to.
 
     Clauses that a conversation cannot prove are left aside, as are those about third-party text.
     """
     return {
-        rule(settings, stage, [Verdict(ORACLE, (finding,))]).action
+        _of_a_verdict(rule(settings, stage, [Verdict(ORACLE, (finding,))]).action)
         for section in settings.policy.sections
         for clause in section.clauses
         if stage in clause.stages and clause.evidence == "conversation"

@@ -33,7 +33,8 @@ class Flip:
 
     Also one that lost its floor without that. `change`: from a to b, being right (in detection and
     in what was done) was lost or won; `same` where both were or neither was. An action is that of a
-    verdict, or `failed`. `floor_missed`: see `floors` of the comparison; never of a contested case.
+    verdict, or `unavailable`. `floor_missed`: see `floors` of the comparison; never of a contested
+    case.
     """
 
     case: str

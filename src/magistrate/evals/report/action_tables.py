@@ -63,7 +63,7 @@ def actions(metrics: Metrics, letter: str) -> Table:
         ("", *DECIDED),
         tuple(rows),
         "Where both are the same, in bold, it was right. “disclose”: allowed, with a disclosure "
-        "added. “failed”: the judge gave no answer.",
+        "added. “unavailable”: no judge was available.",
     )
 
 
@@ -79,7 +79,7 @@ def handling(found: Sequence[Metrics]) -> Table:
         known = list(rates)
         return row(name, *across(known, share), *(num(NONE) for _ in known))
 
-    head = per_run("Answered", found) + per_run("Failures counted as blocked", found)
+    head = per_run("Answered", found) + per_run("Failures counted as stopped", found)
     return Table(
         "Stopped without reason, pairs, severity",
         ("", *head),
@@ -97,7 +97,7 @@ def handling(found: Sequence[Metrics]) -> Table:
 
 
 def both_ways(found: Sequence[Metrics]) -> Table:
-    """The headline numbers with failures left out, and with failures as blocked."""
+    """The headline numbers with failures left out, and with failures as stopped."""
 
     answered = [metrics.overall.answered for metrics in found]
     enforced = [metrics.overall.enforced for metrics in found]
@@ -119,7 +119,7 @@ def both_ways(found: Sequence[Metrics]) -> Table:
                 lambda scores: estimate(scores.ppv) if scores.ppv else NONE,
             )
         )
-    head = per_run("Answered", found) + per_run("Failures counted as blocked", found)
+    head = per_run("Answered", found) + per_run("Failures counted as stopped", found)
     return Table("All cases, both ways", ("", *head), tuple(rows))
 
 

@@ -158,7 +158,7 @@ def overview(run: Run, metrics: Metrics) -> Iterator[Sentence]:
         failed, both = out_of(judged.failed, 1000), conduct.over_blocked.enforced
         also = f"; with them, it stopped {out_of(both, 1000)} of 1,000" if both.of else ""
         yield Sentence(
-            f"Of 1,000 judgments, it could not make {failed}. Those count as blocked{also}."
+            f"Of 1,000 judgments, it could not make {failed}. Those count as stopped{also}."
         )
     elif judged.n:
         yield Sentence("It gave a verdict on every case it was asked about.")
