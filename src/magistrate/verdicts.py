@@ -6,8 +6,10 @@ third way, and nothing here ever turns the second into the first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, TypeAlias, get_args
+
+from magistrate.values import value
 
 Stage = Literal["input", "output"]
 Grade = Literal["none", "unlikely", "possible", "likely", "certain"]
@@ -43,7 +45,7 @@ def at_least(value: str, threshold: str, scale: tuple[str, ...]) -> bool:
     return scale.index(value) >= scale.index(threshold)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class JudgeInfo:
     """Which judge spoke: its name, the model it used, and the hash of prompt and rubric.
 
@@ -58,7 +60,7 @@ class JudgeInfo:
     waits: Waits = field(default="unknown", compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Usage:
     """Tokens that judging took. `cost_usd` is None where the price is not known, never zero."""
 
@@ -86,7 +88,7 @@ class Usage:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Finding:
     """One clause of the policy that the judge sees touched.
 
@@ -103,7 +105,7 @@ class Finding:
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class HighRiskAnswer:
     """The judge's view of an answer in a high-risk domain of the policy.
 
@@ -115,7 +117,7 @@ class HighRiskAnswer:
     individual: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Verdict:
     """What a judge found in one subject.
 
@@ -133,7 +135,7 @@ class Verdict:
     refusals: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Screened:
     """What a first pass says: the groups of rules that a judgment must look at, maybe none."""
 
@@ -143,7 +145,7 @@ class Screened:
     usage: Usage = Usage()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Unavailable:
     """A judge that could not answer, and why. Never to be read as "safe".
 

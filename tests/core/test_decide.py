@@ -20,6 +20,7 @@ from magistrate.core.decide import (
     is_blocking,
     rule,
     stricter,
+    strictest,
 )
 from magistrate.core.exchange import Exchange
 from magistrate.core.history import Conversation
@@ -702,6 +703,90 @@ def exchange(settings: Settings = DEFAULTS, **body: Any) -> Exchange:
     return Exchange("dec_1", whole, settings, DIGESTS, JUDGE, stream=False)
 
 
+_findings = st.builds(
+    finding,
+    st.sampled_from((PLAIN, ALWAYS, FROM_HIGH, ACCOUNT, PLANTED)),
+    st.sampled_from(GRADES),
+    st.sampled_from(SEVERITIES),
+    st.just("output"),
+)
+_domains = st.builds(
+    HighRiskAnswer,
+    st.sampled_from(("legal", "healthcare")),
+    st.sampled_from(ANSWER_KINDS),
+    st.booleans(),
+)
+_outcomes = st.builds(
+    lambda found, high_risk: verdict(*found, high_risk=tuple(high_risk)),
+    st.lists(_findings, max_size=2),
+    st.lists(_domains, max_size=2),
+) | st.builds(
+    lambda reason, floor, found: Unavailable(reason, JUDGE, floor=floor, findings=tuple(found)),
+    st.sampled_from(FAILURES),
+    st.booleans(),
+    st.lists(_findings, max_size=1),
+)
+_unread = st.builds(
+    Uninspected, st.sampled_from(("a", "b", "c")), st.sampled_from(("encrypted", "unknown_event"))
+)
+_events = st.lists(_outcomes | _unread | st.none(), max_size=10)  # None: it is ruled
+_APP: JSON = {"name": "a", "audience": "consumer", "interface": "chatbot"}
+RULED = (
+    DEFAULTS,
+    load(actions={"default": {"output": "warn"}}, judge={"on_failure": {"input": "warn"}}),
+    load(
+        app={**_APP, "high_risk": ["legal", "healthcare"]},
+        actions={"fraud_abuse": {"output": "hold"}},
+        review=REVIEW,
+    ),
+    load(streaming={"release": "shadow"}, on_uninspected={"encrypted": "warn"}),
+)
+
+
+@settings(deadline=None, max_examples=400)
+@given(st.sampled_from(RULED), st.sampled_from(STAGES), _events, st.booleans())
+def test_a_stage_that_is_ruled_again_and_again_comes_to_what_it_comes_to_at_once(
+    chosen: Settings, stage: Stage, events: list[Any], can_act: bool
+):
+    now, once = exchange(chosen), exchange(chosen)
+    for each in events:
+        if each is None:
+            now.rule(stage, can_act=can_act)
+            continue
+        for state in (getattr(now, stage), getattr(once, stage)):
+            if isinstance(each, Uninspected):
+                state.note([each])
+            else:
+                state.outcomes.append(each)
+    at_once = getattr(once, stage)
+    whole = rule(chosen, stage, at_once.outcomes, at_once.uninspected, can_act=can_act)
+    assert getattr(now, stage).rule(chosen, stage, can_act=can_act) == whole
+    assert now.rule(stage, can_act=can_act) == once.rule(stage, can_act=can_act)
+    assert now.decision().action == once.decision().action
+
+
+@settings(deadline=None)
+@given(st.sampled_from(RULED), st.sampled_from(STAGES), st.lists(_outcomes, max_size=6), st.data())
+def test_rulings_of_parts_come_to_the_ruling_of_the_whole(
+    chosen: Settings, stage: Stage, outcomes: list[Any], data: st.DataObject
+):
+    ends = sorted(data.draw(st.lists(st.integers(0, len(outcomes)), max_size=3)))
+    parts = [outcomes[a:b] for a, b in pairwise((0, *ends, len(outcomes)))]
+    found = [rule(chosen, stage, part) for part in parts]
+    assert strictest(stage, found) == rule(chosen, stage, outcomes)
+
+
+def test_what_nobody_could_read_is_noted_once():
+    now = exchange().output
+    now.note([Uninspected("a", "media"), Uninspected("b", "media")])
+    now.note([Uninspected("a", "media"), Uninspected("a", "file")])
+    assert [(item.path, item.reason) for item in now.uninspected] == [
+        ("a", "media"),
+        ("b", "media"),
+        ("a", "file"),
+    ]
+
+
 def test_an_exchange_has_a_record_from_its_beginning():
     found = exchange().decision()
     assert (found.action, found.stage, found.upstream) == ("allow", "input", "not_sent")
@@ -716,7 +801,7 @@ def test_the_record_of_an_exchange_gathers_both_stages():
     twice = finding(grade="possible")
     first = Unavailable("timeout", JUDGE, "late", Usage(1, 2))
     now.input.outcomes += [first, verdict(twice), verdict(twice)]
-    now.input.uninspected = (Uninspected("messages[0]", "encrypted"),)
+    now.input.note([Uninspected("messages[0]", "encrypted")])
     other = JudgeInfo("another")
     now.output.outcomes.append(Verdict(other, (finding(stage="output"),), usage=Usage(1, 3)))
     assert now.rule("output").action == "block"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
+import json
 from pathlib import Path
 from typing import Any
 
@@ -158,3 +159,18 @@ def test_closing_a_body_closes_its_generator_and_what_feeds_it() -> None:
             next(iter(body))
         body.close()
         assert ended == ["generator", "feeder"][not started :]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        *(float("nan"), float("inf"), -0.0, 1e16, 2**64, -(2**63) - 1, 10**30),
+        *("\ud800", "\\ud800", "é 🎉", "\u2028", None, {"a": [None, float("nan")]}),
+    ],
+)
+def test_a_body_says_what_upstream_said_also_at_the_edges_of_json(odd: Any) -> None:
+    _, response = _seen("sync")
+    body = {**MESSAGE, "more": odd}
+    new = rewritten(response, PUBLIC, body).http_response
+    assert repr(json.loads(new.content)) == repr(body)
+    assert new.headers["content-length"] == str(len(new.content))

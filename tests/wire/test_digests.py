@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from magistrate.wire.digests import Digests, canonical_json, sha256
+from magistrate.wire.digests import Digests, GrowingDigest, canonical_json, fingerprint, sha256
 from strategies import json_values
 
 DIGESTS = Digests(b"key", "scope")
@@ -28,6 +29,120 @@ def body(*messages: Any, **fields: Any) -> JSON:
 def test_values_have_one_digest_each(one: Any, other: Any):
     same = canonical_json(one) == canonical_json(other)
     assert (DIGESTS.of("x", one) == DIGESTS.of("x", other)) is same
+
+
+# What encoders of JSON have confused, or written each in its own way.
+EDGES: tuple[Any, ...] = (
+    *(None, "null", True, False, 0, 1, 0.0, -0.0, 1.0, "1"),
+    *(float("nan"), float("inf"), -float("inf"), "NaN"),
+    *(2**53, float(2**53), 2**63, -(2**63), 2**64 - 1, 2**64, float(2**64), -(2**63) - 1, 10**30),
+    *(1e16, 10**16, 1e-7, 1e22, 1e300, 5e-324, 0.1, 0.1 + 0.2),
+    *(
+        "",
+        "\ud800",
+        "\\ud800",
+        "\udc00",
+        "\ud83d\ude00",
+        "😀",
+        "\x00",
+        "\x7f",
+        "\u2028",
+        "é",
+        "e\u0301",
+    ),
+    *([], {}, [None], [[]], {"": None}, {"null": 0}),
+)
+_edges = st.sampled_from(EDGES)
+_keys = st.sampled_from(("", "a", "b", "é", "\uffff", "😀", "\ud800", "null"))
+edge_values = st.recursive(
+    _edges,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_keys, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def identity(value: Any) -> Any:
+    """What a JSON value is, told by Python's own types: the oracle for its bytes."""
+    match value:
+        case dict():
+            return "object", frozenset((key, identity(item)) for key, item in value.items())
+        case list():
+            return "array", tuple(map(identity, value))
+        case float():
+            return "float", repr(value)
+        case _:
+            return type(value), value
+
+
+def shuffled(value: Any, random: Any) -> Any:
+    """The same value with the keys of its objects in another order."""
+    match value:
+        case dict():
+            items = [(key, shuffled(item, random)) for key, item in value.items()]
+            random.shuffle(items)
+            return dict(items)
+        case list():
+            return [shuffled(item, random) for item in value]
+        case _:
+            return value
+
+
+@settings(deadline=None, max_examples=400)
+@given(edge_values, edge_values, st.randoms(use_true_random=False))
+def test_different_values_have_different_digests_and_equal_ones_the_same(
+    one: Any, other: Any, random: Any
+):
+    same = identity(one) == identity(other)
+    assert (DIGESTS.of("x", one) == DIGESTS.of("x", other)) is same
+    assert DIGESTS.of("x", one) == DIGESTS.of("x", shuffled(one, random))
+
+
+def test_no_two_values_at_the_edge_of_json_have_a_digest_in_common():
+    assert len({DIGESTS.of("x", value) for value in EDGES}) == len(EDGES)
+    assert len({DIGESTS.of("x", [value]) for value in EDGES}) == len(EDGES)
+    assert len({DIGESTS.of("x", {"a": value}) for value in EDGES}) == len(EDGES)
+
+
+class Item:
+    """Something with a JSON form, which counts how often it is asked for it."""
+
+    def __init__(self, value: Any) -> None:
+        self.value, self.asked = value, 0
+
+    def as_json(self) -> Any:
+        self.asked += 1
+        return self.value
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_a_digest_that_grows_is_the_one_that_is_made_at_once(data: st.DataObject):
+    """Whatever was asked before: longer, shorter, other items, another part likely to last."""
+    pool = [Item(value) for value in data.draw(st.lists(json_values, min_size=1, max_size=5))]
+    growing = GrowingDigest(DIGESTS, "x")
+    for _ in range(data.draw(st.integers(1, 5))):
+        items = tuple(data.draw(st.lists(st.sampled_from(pool), max_size=6)))
+        about = data.draw(json_values)
+        found = growing.of(items, data.draw(st.integers(0, len(items))), about)
+        assert found == GrowingDigest(DIGESTS, "x").of(items, 0, about)
+
+
+def test_everything_about_a_sequence_counts_in_its_digest():
+    def of(*values: Any, about: Any = None, purpose: str = "x") -> str:
+        return GrowingDigest(DIGESTS, purpose).of(tuple(map(Item, values)), 0, about)
+
+    digests = [
+        *(of(), of(1), of(1, 2), of(2, 1), of([1, 2]), of(1, 2, about=3), of(1, 2, 3)),
+        *(of([0, None]), of(about=[0, None]), of(1, 2, purpose="y")),
+    ]
+    assert len(set(digests)) == len(digests)
+
+
+def test_what_lasts_is_hashed_once():
+    growing, items = GrowingDigest(DIGESTS, "x"), [Item(n) for n in range(9)]
+    for count in range(1, 9):
+        growing.of(tuple(items[: count + 1]), count, None)
+    assert [item.asked for item in items] == [1, *[2] * 7, 1]  # first as the last, then as lasting
 
 
 @pytest.mark.parametrize(
@@ -127,3 +242,12 @@ def test_an_unkeyed_digest_is_the_same_everywhere():
     empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     assert sha256([]) == empty
     assert sha256(["ab", "c"]) != sha256(["a", "bc"])
+
+
+def test_the_digest_of_a_value_that_is_no_secret_never_changes():
+    """It stands in results that were recorded long ago."""
+    value = {"b": [1.0, 1e-7, 1e16, None, True], "a": "é\ud800"}
+    written = b'{"a":"\xc3\xa9\xed\xa0\x80","b":[1.0,1e-07,1e+16,null,true]}'
+    assert canonical_json(value) == written
+    assert fingerprint(value) == hashlib.sha256(written).hexdigest()
+    assert sha256([value]) == hashlib.sha256(len(written).to_bytes(8, "big") + written).hexdigest()

@@ -147,6 +147,113 @@ def test_the_data_of_an_event_is_an_object_or_empty(wire: bytes, data: JSON):
     assert decoded(wire)[0].data == data
 
 
+def read_slowly(data: bytes) -> JSON:
+    """The data of an event as the standard library reads them."""
+    try:
+        found = json.loads(data.decode("utf-8", "surrogatepass").strip(" \t\r\n"))
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+# Where parsers of JSON differ, or could.
+_numbers = st.sampled_from(
+    (
+        *("0", "-0", "1.0", "1e0", "1E400", "-1e400", "NaN", "Infinity", "01", "+1", ".5"),
+        *("18446744073709551616", "-9223372036854775809"),
+    )
+)
+_strings = st.sampled_from(
+    (
+        *('"a"', '"\\u0061"', '"\\ud800"', '"\\ud83d\\ude00"', '"\\udc00\\ud800"', '"\\/"'),
+        *('"\\x"', '"é"', '"\x7f"', '"\x01"', '"\u2028"', '"\ud800"', '""', "'a'", "null"),
+        *("true", "[", "{}", '"text_delta"', '"thinking_delta"', '"input_json_delta"'),
+    )
+)
+_names = st.sampled_from(
+    (
+        *('"type"', '"index"', '"delta"', '"text"', '"thinking"', '"partial_json"'),
+        *('"\\u0074ext"', '"x"'),
+    )
+)
+_blanks = st.sampled_from(("", " ", "\t", "\x0c", "\xa0", "\ufeff", ","))
+_json_text = st.recursive(
+    _numbers | _strings,
+    lambda inner: st.builds(
+        lambda pairs, blank: "{" + ",".join(f"{key}:{blank}{item}" for key, item in pairs) + "}",
+        st.lists(st.tuples(_names, inner), max_size=4),
+        _blanks,
+    ),
+    max_leaves=8,
+)
+_delta_text = st.builds(
+    lambda index, kind, name, piece, more, blank: (
+        f'{{"type":"content_block_delta","index":{blank}{index},'
+        f'"delta":{{"type":{kind},{name}:{piece}{more}}}}}{blank}'
+    ),
+    st.sampled_from(("0", "7", "-0", "1.0", "true", "null", "18446744073709551616", '"0"')),
+    _strings,
+    _names,
+    _strings | _numbers,
+    st.sampled_from(("", ',"text":"b"', ',"type":"text_delta"', ',"citation":1', ",")),
+    _blanks,
+)
+
+
+@settings(deadline=None, max_examples=500)
+@given(_delta_text | _json_text)
+def test_the_data_of_an_event_are_what_the_standard_library_reads(data: str):
+    raw = data.encode("utf-8", "surrogatepass")
+    (item,) = decoded(b"event: a\ndata: " + raw + b"\n\n")
+    assert repr(item.data) == repr(read_slowly(raw))  # which tells 1 from True, and knows NaN
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.binary(max_size=40))
+def test_nor_do_bytes_that_are_no_json_make_a_difference(data: bytes):
+    raw = data.replace(b"\r", b"").replace(b"\n", b"")
+    for found in decoded(b"event: a\ndata: " + raw + b"\n\n"):
+        assert repr(found.data) == repr(read_slowly(raw))
+
+
+TEXT: JSON = text_delta(0, "x")
+
+
+@pytest.mark.parametrize(
+    ("change", "grows"),
+    [
+        ({}, ("text", "x")),
+        ({"index": 5}, ("text", "x")),
+        ({"delta": {"type": "text_delta", "text": ""}}, ("text", "")),
+        ({"delta": {"type": "thinking_delta", "thinking": "x"}}, ("thinking", "x")),
+        ({"delta": {"type": "input_json_delta", "partial_json": "x"}}, ("partial_json", "x")),
+        ({"delta": {"type": "text_delta", "text": "x", "citation": "y"}}, ("", "")),
+        ({"delta": {"type": "text_delta", "thinking": "x"}}, ("", "")),
+        ({"delta": {"type": "text_delta", "text": None}}, ("", "")),
+        ({"delta": {"type": "novel_delta", "text": "x"}}, ("", "")),
+        ({"delta": {"type": ["text_delta"], "text": "x"}}, ("", "")),
+        ({"delta": {"type": "signature_delta", "signature": "x"}}, ("", "")),
+        ({"delta": "x"}, ("", "")),
+        ({"more": "y"}, ("", "")),
+        ({"index": None}, ("", "")),
+        ({"index": True}, ("", "")),
+        ({"index": "0"}, ("", "")),
+        ({"type": "ping"}, ("", "")),
+        ({"type": "content_block_start"}, ("", "")),
+    ],
+)
+def test_an_event_is_a_piece_only_if_it_says_nothing_else(change: JSON, grows: tuple[str, str]):
+    item = event({**TEXT, **change})
+    assert (item.grows, item.piece) == grows
+    assert [(each.grows, each.piece) for each in decoded(item.raw)] == [grows]
+
+
+def test_an_event_is_no_piece_by_the_name_beside_its_data():
+    data = {"index": 0, "delta": TEXT["delta"], "novelty": "y"}
+    item = Event(b"", "content_block_delta", data)
+    assert (item.type, item.grows, item.piece) == ("content_block_delta", "", "")
+
+
 def test_nothing_is_said_of_an_event_before_it_is_complete():
     decoder = Decoder()
     assert decoder.feed(b'event: a\ndata: {"type": "a"}\n') == []
@@ -371,6 +478,27 @@ def test_feeding_does_not_change_the_events(events: list[Event]):
     before = [json.dumps(item.data) for item in events]
     built(events)
     assert [json.dumps(item.data) for item in events] == before
+
+
+def taken_whole(item: Event) -> Event:
+    """The same event, not recognised as a piece: what reads it has to look at all of it."""
+    twin = Event(item.raw, item.name, item.data)
+    twin.grows = twin.piece = ""  # type: ignore[misc]
+    return twin
+
+
+@settings(deadline=None, max_examples=300)
+@given(streams() | chaos, st.data())
+def test_a_message_is_the_same_however_it_is_fed_and_looked_at(events: list[Event], data: Any):
+    expected = built([taken_whole(item) for item in events])
+    assert built(events) == expected
+    builder = MessageBuilder()
+    for position, item in enumerate(events):
+        builder.feed(item)
+        if data.draw(st.booleans()):
+            assert builder.message == built(events[: position + 1])
+    assert builder.message == expected
+    assert builder.content == expected.get("content", [])
 
 
 def test_the_last_usage_counts_and_nulls_do_not():

@@ -131,7 +131,7 @@ def _hear_entries(
             subject, unread = talk.read()
             if not exchange.body:
                 unread = (Uninspected("params", "unknown_block"),)
-            exchange.input.uninspected = (*exchange.input.uninspected, *unread)
+            exchange.input.note(unread)
             if any(part.judged for part in subject.parts):
                 ticket = f"entry-{len(talks)}"
                 out[ticket] = entry
@@ -295,7 +295,7 @@ def _opened(raw: bytes, questions: dict[str, JSON], make: Callable[[JSON], Excha
     exchange.in_batch, exchange.upstream = True, "completed"
     line.talk = Conversation.of(body, exchange.digests, redact=False)
     if kind != "succeeded" or "content" not in _message(line):
-        exchange.output.uninspected = (Uninspected("response", "unknown_block"),)
+        exchange.output.note([Uninspected("response", "unknown_block")])
     return line
 
 

@@ -8,10 +8,11 @@ nowhere else. Disclosure is a duty of its own, beside any action.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Literal
 
 from magistrate.settings import Settings
+from magistrate.values import value
 from magistrate.verdicts import (
     ACTIONS,
     DECISION_ACTIONS,
@@ -41,7 +42,7 @@ Disclosed = Literal["added", "present", "owed"]
 _OUTAGES: frozenset[Failure] = frozenset({"timeout", "overloaded", "error"})
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Ruling:
     """What one stage comes to.
 
@@ -63,7 +64,7 @@ class Ruling:
         return self.action in ("unavailable", "block")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class JudgeFailure:
     """One judgment that did not come about."""
 
@@ -72,7 +73,7 @@ class JudgeFailure:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Decision:
     """The whole record of one exchange: audit event, review item and eval result are this shape.
 
@@ -188,7 +189,7 @@ def rule(
     causes += [Ruling(stage, getattr(settings.on_uninspected, item.reason)) for item in uninspected]
     if settings.release == "shadow":
         causes = [_in_shadow(cause) for cause in causes]
-    return _strictest(stage, causes)
+    return strictest(stage, causes)
 
 
 def is_blocking(settings: Settings, stage: Stage, outcome: Outcome) -> bool:
@@ -222,11 +223,12 @@ def _strictness(ruling: Ruling) -> int:
     return DECISION_ACTIONS.index(ruling.action)
 
 
-def _strictest(stage: Stage, causes: list[Ruling]) -> Ruling:
+def strictest(stage: Stage, causes: list[Ruling]) -> Ruling:
+    """What several causes in one stage come to. Each may be what others came to before."""
     if not causes:
         return Ruling(stage)
     worst = max(causes, key=_strictness)
-    domains = (domain for cause in causes if cause.action == "hold" for domain in cause.domains)
+    domains = (domain for cause in causes for domain in cause.domains)
     shadowed: list[Action] = [cause.shadowed for cause in causes if cause.shadowed]
     return Ruling(
         stage,
@@ -294,7 +296,7 @@ def _in_shadow(cause: Ruling) -> Ruling:
     return Ruling(cause.stage, "allow", shadowed=cause.action)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Duty:
     """The AI disclosure an integration owes. `text` is None where there is no chat to put it in.
 

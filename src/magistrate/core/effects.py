@@ -8,10 +8,11 @@ them in its own way: on the caller's thread, in an event loop, in a gateway. Rep
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from magistrate.core.decide import Decision, Upstream
+from magistrate.values import value
 from magistrate.verdicts import Outcome
 from magistrate.wire.content import Subject
 from magistrate.wire.messages import JSON
@@ -28,7 +29,7 @@ class Effect(Generic[T]):
 # --- what can happen ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Head:
     """Upstream answered. `ok`: a 2xx status. `sse`: the body is a stream of server-sent events."""
 
@@ -36,26 +37,26 @@ class Head:
     sse: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Chunk:
     """Bytes of the upstream body, decoded of any content encoding."""
 
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class End:
     """The upstream body ended as bodies do."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Failed:
     """The upstream call failed with an exception, before or within the body."""
 
     error: BaseException
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Heard:
     """A judge answered, or its deadline passed."""
 
@@ -69,21 +70,21 @@ Happening: TypeAlias = Head | Chunk | End | Failed | Heard
 # --- what the flow asks for -----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Recall(Effect[frozenset[str]]):
     """Which of these digests are on record?"""
 
     keys: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Remember(Effect[None]):
     """Put these digests on record."""
 
     keys: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Ask(Effect[None]):
     """Start judging and return at once; the answer comes as `Heard` with the same ticket.
 
@@ -96,26 +97,26 @@ class Ask(Effect[None]):
     fatal: Callable[[Outcome], bool]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Forward(Effect[None]):
     """Start the upstream call and return at once. None: with the request exactly as it came."""
 
     body: JSON | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Next(Effect[Happening]):
     """Wait for whatever comes first. With `read=False` the upstream body is left alone."""
 
     read: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Cancel(Effect[Upstream]):
     """Give up the upstream call; says how far it had got."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Store(Effect[str]):
     """Put an answer into the review queue, durably, before anybody is told; its review id."""
 
@@ -125,7 +126,7 @@ class Store(Effect[str]):
     decision: Decision
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class KeepThread(Effect[None]):
     """The provider now holds this conversation under the id of its last message."""
 
@@ -133,7 +134,7 @@ class KeepThread(Effect[None]):
     conversation: JSON
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class KeepBatch(Effect[None]):
     """The provider took a batch: its questions, and refusals for the entries left out, by id."""
 
@@ -142,7 +143,7 @@ class KeepBatch(Effect[None]):
     omitted: dict[str, JSON]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RecallBatch(Effect[tuple[dict[str, JSON], dict[str, JSON]]]):
     """What was kept of a batch: questions and refusals; empty for one that this process does not
     know."""
@@ -150,19 +151,19 @@ class RecallBatch(Effect[tuple[dict[str, JSON], dict[str, JSON]]]):
     batch_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Settle(Effect[None]):
     """The decision is final: write it to the audit and to the client's record."""
 
     decision: Decision
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Relay(Effect[None]):
     """Give the caller the upstream response as it is; its body was not read."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Answer(Effect[None]):
     """Give the caller this JSON message. `ours`: it is not a (changed) upstream response."""
 
@@ -171,7 +172,7 @@ class Answer(Effect[None]):
     ours: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Open(Effect[None]):
     """Begin an event stream to the caller. `ours`: there is no upstream stream behind it."""
 
@@ -179,14 +180,14 @@ class Open(Effect[None]):
     ours: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Write(Effect[None]):
     """Hand these bytes to the caller."""
 
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Refuse(Effect[None]):
     """End by raising: `blocked`, `held`, or `unavailable`.
 
@@ -198,7 +199,7 @@ class Refuse(Effect[None]):
     entries: dict[str, Decision] = field(default_factory=dict[str, Decision])
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Decline(Effect[None]):
     """End with an error response of the API's own shape, without sending the request."""
 
@@ -206,7 +207,7 @@ class Decline(Effect[None]):
     body: JSON
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Reraise(Effect[None]):
     """End by raising what upstream raised, unchanged."""
 

@@ -6,7 +6,9 @@ so an exchange that is abandoned half way has one too.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from magistrate.core.decide import (
     Decision,
@@ -18,6 +20,7 @@ from magistrate.core.decide import (
     retainable,
     rule,
     stricter,
+    strictest,
 )
 from magistrate.core.history import Conversation
 from magistrate.settings import Settings
@@ -42,7 +45,36 @@ class Hearing:
 
     asked: int = 0
     outcomes: list[Outcome] = field(default_factory=list[Outcome])
-    uninspected: tuple[Uninspected, ...] = ()
+    _unread: dict[Uninspected, None] = field(default_factory=dict[Uninspected, None])
+    _ruling: Ruling | None = None
+    _ruled: tuple[int, int] = (0, 0)  # of how many outcomes and things unread
+
+    @property
+    def uninspected(self) -> tuple[Uninspected, ...]:
+        """What nobody could read, each once."""
+        return tuple(self._unread)
+
+    def note(self, unread: Iterable[Uninspected]) -> None:
+        """Add what nobody could read."""
+        self._unread.update(dict.fromkeys(unread))
+
+    def rule(self, settings: Settings, stage: Stage, *, can_act: bool) -> Ruling:
+        """What the stage comes to: what it came to before, and what is new since then.
+
+        A long stream has hundreds of verdicts and is ruled after each of them.
+        """
+        outcomes, unread = self._ruled
+        found = rule(
+            settings,
+            stage,
+            self.outcomes[outcomes:],
+            islice(self._unread, unread, None),
+            can_act=can_act,
+        )
+        if self._ruling is not None:
+            found = strictest(stage, [self._ruling, found])
+        self._ruling, self._ruled = found, (len(self.outcomes), len(self._unread))
+        return found
 
     def findings(self) -> tuple[Finding, ...]:
         """Every finding, each once."""
@@ -101,13 +133,15 @@ class Exchange:
     def rule(self, stage: Stage, *, can_act: bool = False) -> Ruling:
         """Decide a stage from what is known of it. The strictest stage decides the exchange."""
         hearing = self.input if stage == "input" else self.output
-        found = rule(self.settings, stage, hearing.outcomes, hearing.uninspected, can_act=can_act)
-        findings = (*self.input.findings(), *self.output.findings())
-        if found.action == "hold" and not retainable(self.settings, findings):
+        found = hearing.rule(self.settings, stage, can_act=can_act)
+        if found.action == "hold" and not self._may_store():
             # To hold an answer is to store it with its question, which must not be kept at all.
             found = replace(found, action="block", domains=())
         self.ruling, self.ruled = stricter(self.ruling, found), True
         return found
+
+    def _may_store(self) -> bool:
+        return retainable(self.settings, (*self.input.findings(), *self.output.findings()))
 
     def disclosure_due(self, talk: Conversation, answer: JSON | None) -> str | None:
         """The disclosure text that is still needed; notes a duty that is met or cannot be.

@@ -53,7 +53,7 @@ def moderate(exchange: Exchange) -> Flow[None]:
     talk = Conversation.of(exchange.body, exchange.digests, redact=settings.history == "redact")
     talk = replace(talk, known=(yield from perform(Recall(talk.keys()))))
     subject, unread = talk.read()
-    exchange.input.uninspected = (*exchange.input.uninspected, *unread)
+    exchange.input.note(unread)
     can_act = acts_on_the_provider(exchange.body)
     first = settings.input_check == "before" or can_act or talk.floor_found
     # A blocked turn never got into a thread, so there is nothing to redact in one.
@@ -100,7 +100,7 @@ def moderate(exchange: Exchange) -> Flow[None]:
             yield from answer_stream(exchange, talk, question, inbox)
         case Head() if exchange.stream:
             exchange.upstream = yield from perform(Cancel())
-            exchange.output.uninspected = (Uninspected("response", "unknown_block"),)
+            exchange.output.note([Uninspected("response", "unknown_block")])
             yield from refuse(exchange, talk, exchange.rule("output"))
         case Head():
             yield from _answer_json(exchange, talk, question, inbox)
@@ -184,7 +184,7 @@ def _answer_json(
     exchange.upstream = "completed"
     message = _parsed(bytes(body))
     if message is None:
-        exchange.output.uninspected = (Uninspected("response", "unknown_block"),)
+        exchange.output.note([Uninspected("response", "unknown_block")])
         message = {}
     ruling = yield from _hear_output(exchange, question, message)
     given = yield from conclude(exchange, talk, ruling, message)

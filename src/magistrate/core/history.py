@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 
+from magistrate.values import value
 from magistrate.wire.content import Part, Role, Subject, Uninspected, as_context, read_request
 from magistrate.wire.digests import Digests
 from magistrate.wire.messages import (
@@ -30,7 +30,7 @@ def _is_of_system(turn: object) -> bool:
     return is_object(turn) and turn.get("role") == "system"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Marks:
     """What can be on record about a conversation up to one of its turns."""
 
@@ -50,7 +50,7 @@ def _mark(kind: str, *about: object) -> str:
     return " ".join((kind, *map(str, about)))
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Conversation:
     """A request, read. `known` is the subset of `keys()` that is on record.
 

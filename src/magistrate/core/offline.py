@@ -58,7 +58,7 @@ class Trial:
         )
         hearing = exchange.input if self.stage == "input" else exchange.output
         hearing.outcomes += outcomes
-        hearing.uninspected = self.uninspected
+        hearing.note(self.uninspected)
         exchange.rule(self.stage)
         talk = Conversation.of(self.body, exchange.digests, redact=True)
         if self.stage == "output" and exchange.ruling.action != "unavailable":

@@ -6,7 +6,7 @@ from magistrate.core.decide import is_blocking
 from magistrate.core.effects import Ask
 from magistrate.core.exchange import Exchange
 from magistrate.verdicts import Outcome, Stage
-from magistrate.wire.content import Part, Subject, Uninspected, Windows, read_answer
+from magistrate.wire.content import Part, Pieces, Subject, Uninspected, Windows, read_answer
 from magistrate.wire.messages import JSON
 
 
@@ -29,15 +29,15 @@ def about_answer(
     ticket: str,
     *,
     heard: Windows | None = None,
+    pieces: Pieces | None = None,
     final: bool = True,
 ) -> Ask | None:
     """Ask about an answer, or what is new of it, together with its question.
 
     Notes what cannot be read. None if there is nothing new to judge.
     """
-    items = read_answer(message, heard)
-    unread = (item for item in items if isinstance(item, Uninspected))
-    exchange.output.uninspected = tuple(dict.fromkeys((*exchange.output.uninspected, *unread)))
+    items = read_answer(message, heard, pieces)
+    exchange.output.note(item for item in items if isinstance(item, Uninspected))
     parts = tuple(item for item in items if isinstance(item, Part))
     if not any(part.judged for part in parts):
         return None

@@ -31,9 +31,11 @@ from magistrate.core.history import Conversation
 from magistrate.core.outcomes import answered_marks, keep_thread, refuse, settle
 from magistrate.core.questions import about_answer
 from magistrate.core.windows import Holdback
-from magistrate.wire.content import Part, Windows, heard_so_far
+from magistrate.wire.content import Part, Pieces, Windows, heard_so_far
 from magistrate.wire.messages import JSON, is_object, platform_signals
 from magistrate.wire.sse import Decoder, Event, MessageBuilder
+
+_READ, _WAIT = Next(read=True), Next(read=False)
 
 
 def answer_stream(
@@ -48,16 +50,22 @@ def answer_stream(
     failed: BaseException | None = None
     asked: str | None = None
     heard: Windows = {}
+    pieces = Pieces()
     yield from perform(Open({"id": exchange.id}, ours=False))
     while True:
         if held.due:
             held.take()
-            exchange.output.uninspected = tuple(
-                dict.fromkeys((*exchange.output.uninspected, *held.unknown))
-            )
+            exchange.output.note(held.unknown)
+            held.unknown.clear()
             ticket = f"output-{len(exchange.output.outcomes)}"
             asking = about_answer(
-                exchange, question, held.answer.message, ticket, heard=heard, final=held.ended
+                exchange,
+                question,
+                held.answer.message,
+                ticket,
+                heard=heard,
+                pieces=pieces,
+                final=held.ended,
             )
             heard = heard_so_far(held.answer.message, heard)
             if asking is not None:
@@ -83,7 +91,7 @@ def answer_stream(
         if inbox and held.wants_more:
             happened = inbox.popleft()
         else:
-            happened = yield from perform(Next(read=held.wants_more))
+            happened = yield from perform(_READ if held.wants_more else _WAIT)
         match happened:
             case Heard(outcome=outcome):
                 exchange.output.outcomes.append(outcome)
@@ -121,21 +129,22 @@ class Outlet:
 
     def passing(self, events: Iterable[Event]) -> bytes:
         """Note events on their way out; their bytes."""
-        out = bytearray()
+        out: list[bytes] = []
         for item in events:
             self.delivered.feed(item)
-            index = item.data.get("index")
             match item.type:
+                case "content_block_delta":  # most events are
+                    pass
                 case "message_start":
                     self.begun = True
-                case "content_block_start" if isinstance(index, int):
+                case "content_block_start" if isinstance(index := item.data.get("index"), int):
                     self.open_block, self.next_index = index, index + 1
                 case "content_block_stop":
                     self.open_block = None
                 case _:
                     pass
-            out += item.raw
-        return bytes(out)
+            out.append(item.raw)
+        return b"".join(out)
 
     def starts_text(self, item: Event) -> bool:
         """Whether this event brings the first text of the answer."""

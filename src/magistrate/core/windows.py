@@ -41,7 +41,7 @@ def tokens(data: str) -> int:
 
 def _size(data: str) -> int:
     """Bytes of a text. Deltas are added up in bytes: rounding each one up would count too many."""
-    return len(data.encode("utf-8", "surrogatepass"))
+    return len(data) if data.isascii() else len(data.encode("utf-8", "surrogatepass"))
 
 
 @dataclass(slots=True)
@@ -83,6 +83,11 @@ class Holdback:
 
     def feed(self, event: Event) -> list[Event]:
         """Take one event from upstream. Returns it if it may pass at once."""
+        if event.piece:  # nearly all are held, and nothing begins or ends with one
+            self._hold(event, _size(event.piece))
+            if self._bare:
+                self._bare.pop(str(event.data["index"]), None)
+            return []
         if (event.type == "ping" and _says_nothing(event)) or _is_comment(event):
             return [event]
         weight = self._weigh(event)
@@ -92,11 +97,7 @@ class Holdback:
             self._first += 1
             self._heard_to = self._first
             return [event]
-        self._queue.append((event, weight))
-        if self._block_at is None:
-            self._ready_size += weight
-        else:
-            self._block_size += weight
+        self._hold(event, weight)
         index = str(event.data.get("index"))
         ends = event.type == "content_block_stop"
         if starts:
@@ -109,6 +110,13 @@ class Holdback:
             if not self._open:
                 self._close_block()
         return []
+
+    def _hold(self, event: Event, weight: int) -> None:
+        self._queue.append((event, weight))
+        if self._block_at is None:
+            self._ready_size += weight
+        else:
+            self._block_size += weight
 
     def _weigh(self, event: Event) -> int:
         """Bytes of content in an event; 0 only for an event that carries none."""

@@ -32,6 +32,7 @@ from magistrate.observe import audit
 from magistrate.sdk.errors import Blocked, HeldForReview, ModerationError, ModerationUnavailable
 from magistrate.verdicts import JudgeInfo, Outcome, Unavailable, Verdict, broken
 from magistrate.wire.content import Subject, Uninspected
+from magistrate.wire.digests import GrowingDigest
 from magistrate.wire.messages import JSON, is_object, turns
 from magistrate.wire.routes import batch_id
 
@@ -52,6 +53,7 @@ class Case:
         self.stream = False  # a stream of events was asked for
         self.lines = False  # the response is read line by line, as it comes
         self.started = time.monotonic()
+        self._digest = GrowingDigest(moderation.digests, "verdict")
         self._open: dict[str, Exchange] = {}
         self._settled: dict[str, Decision] = {}
         self._not_sent: Exception | None = None
@@ -153,7 +155,7 @@ class Case:
 
     def remembered(self, subject: Subject) -> tuple[str, Verdict | None]:
         """The subject's digest, and what was said of it before."""
-        key = self.moderation.digests.of("verdict", subject.as_json())
+        key = subject.digest(self._digest)
         return key, self.moderation.record.verdict(key)
 
     def heard(self, subject: Subject, key: str, outcome: Outcome) -> Outcome:
@@ -232,7 +234,7 @@ def message_case(moderation: Moderation, request: APIRequest, body: JSON) -> Cas
         whole = {**known, **own, "messages": [*turns(known), *turns(body)]}
     exchange = case.exchange(whole, stream=stream, threaded=True)
     if known is None:
-        exchange.input.uninspected = (Uninspected("thread", "thread"),)
+        exchange.input.note([Uninspected("thread", "thread")])
         if moderation.settings.on_uninspected.thread == "block":
             case.flow = decline_thread(exchange)
             return case
@@ -254,7 +256,7 @@ def batch_case(moderation: Moderation, request: APIRequest, body: JSON) -> Case:
     for entry in entries:
         entry.exchange.in_batch = True
         if not _begins(entry.exchange.body.get("thread")):
-            entry.exchange.input.uninspected = (Uninspected("thread", "thread"),)
+            entry.exchange.input.note([Uninspected("thread", "thread")])
     case.flow = moderate_batch(body, entries, moderation.settings)
     return case
 

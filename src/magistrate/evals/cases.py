@@ -27,6 +27,7 @@ from magistrate.core.decide import Disclosed
 from magistrate.policy import Policy
 from magistrate.policy.app_profile import AppProfile
 from magistrate.verdicts import Action, AnswerKind, Severity, Stage
+from magistrate.wire.digests import fingerprint
 from magistrate.wire.messages import JSON, is_array, is_object, text_of
 
 Label = Literal["violated", "ok"]
@@ -200,8 +201,7 @@ class Case(Strict):
         shown = self.model_dump(mode="json", exclude={"note", "tags", "contested", "split", "pair"})
         if self.overall is None:
             del shown["overall"]  # as before there was one
-        canonical = json.dumps(shown, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+        return fingerprint(shown)
 
 
 class CaseFile(Strict):

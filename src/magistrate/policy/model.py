@@ -6,8 +6,6 @@ policy is in `settings`.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from functools import cached_property
 from typing import Annotated
 
@@ -25,6 +23,7 @@ from magistrate.policy.schema import (
     Section,
     Version,
 )
+from magistrate.wire.digests import fingerprint
 
 DEFAULT_POLICY = "anthropic-usage-policy@2024-06-06"
 
@@ -53,10 +52,7 @@ class Policy(Strict):
     @cached_property
     def hash(self) -> str:
         """SHA-256 of the rules themselves: layout and comments of the file do not count."""
-        canonical = json.dumps(
-            self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False, separators=(",", ":")
-        )
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        return fingerprint(self.model_dump(mode="json"))
 
     @cached_property
     def clauses(self) -> dict[str, Clause]:

@@ -5,7 +5,6 @@ The only file that uses names of the SDK with a leading underscore; a contract t
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import (
     AsyncGenerator,
@@ -15,11 +14,13 @@ from collections.abc import (
     Generator,
     Iterator,
 )
+from contextlib import suppress
 from datetime import timedelta
 from functools import cache
 from typing import Any, TypeVar
 
 import httpx2
+import orjson
 from anthropic import (
     Anthropic,
     APIRequest,
@@ -43,7 +44,6 @@ _DROPPED = frozenset(
     name.encode("ascii")
     for name in ("content-encoding", "content-length", "transfer-encoding", HEADER)
 )
-_COMPACT = json.JSONEncoder(separators=(",", ":"))
 _SSE = "text/event-stream"
 _BINARY = "application/vnd.amazon.eventstream"  # Bedrock's own framing of the same events
 EVENT_STREAMS = frozenset({_SSE, _BINARY})
@@ -138,7 +138,8 @@ def rewritten(response: R, public: JSON, body: JSON | SyncBody | AsyncBody) -> R
     # Bytes as they came: what a proxy puts into a header need not be ASCII.
     headers = [(k, v) for k, v in old.headers.raw if k.lower() not in _DROPPED]
     headers.append((HEADER.encode("ascii"), _header(public).encode("ascii")))
-    new = copy.copy(response)
+    new = object.__new__(type(response))  # what `copy.copy` does, which takes its time to find out
+    new.__dict__.update(response.__dict__)
     if not isinstance(body, dict) and _translator(response) is not None:
         headers = [(k, v) for k, v in headers if k.lower() != b"content-type"]
         headers.append((b"content-type", f"{_SSE}; charset=utf-8".encode("ascii")))
@@ -293,12 +294,19 @@ def _elapsed(response: httpx2.Response | None) -> timedelta | None:
 
 
 def _header(public: JSON) -> str:
-    return _COMPACT.encode(public)
+    return orjson.dumps(public).decode("ascii")
 
 
 def _body(body: JSON | SyncBody | AsyncBody) -> dict[str, Any]:
-    # ASCII, so that a lone surrogate that came as an escape leaves as one.
-    return {"content": json.dumps(body).encode()} if isinstance(body, dict) else {"stream": body}
+    return {"content": _as_bytes(body)} if isinstance(body, dict) else {"stream": body}
+
+
+def _as_bytes(body: JSON) -> bytes:
+    with suppress(TypeError):  # large integers, and lone surrogates, which leave as they came: as
+        found = orjson.dumps(body)  # escapes
+        if orjson.loads(found) == body:  # not where there is a NaN: to orjson that is null
+            return found
+    return json.dumps(body).encode()
 
 
 def _unreachable(_request: httpx2.Request) -> httpx2.Response:

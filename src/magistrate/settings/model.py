@@ -6,8 +6,6 @@ is `loader.py`.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,6 +28,7 @@ from magistrate.settings.schema import (
     Written,
 )
 from magistrate.verdicts import SEVERITIES, Action, Grade, Severity, Stage, at_least
+from magistrate.wire.digests import fingerprint
 
 
 def _one(value: object) -> object:
@@ -141,5 +140,4 @@ class SettingsModel(Strict):
             mode="json", exclude={"policy", "audit", "digest_key_env", "streaming", "review"}
         )
         shape |= {"policy": self.policy.hash, "release": self.release}
-        canonical = json.dumps(shape, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        return fingerprint(shape)

@@ -12,9 +12,11 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
+from typing import Literal
 
-from cachetools import LRUCache, TTLCache
+from cachetools import LRUCache
 
+from magistrate.storage.expiring import ExpiringMap
 from magistrate.verdicts import Outcome, Usage, Verdict
 from magistrate.wire.digests import canonical_json
 from magistrate.wire.messages import JSON
@@ -115,19 +117,18 @@ class Record:
         self.batches = Keep()
         self.flights = Flights()
         self._lock = threading.Lock()
-        self._marks: TTLCache[str, bool] = TTLCache(MARKS, LIFETIME_S)
-        self._verdicts: TTLCache[str, Verdict] = TTLCache(VERDICTS, LIFETIME_S)
+        self._marks: ExpiringMap[Literal[True]] = ExpiringMap(MARKS, LIFETIME_S)
+        self._verdicts: ExpiringMap[Verdict] = ExpiringMap(VERDICTS, LIFETIME_S)
 
     def known(self, keys: Iterable[str]) -> frozenset[str]:
         """Those of the digests that are on record."""
         with self._lock:
-            return frozenset(key for key in keys if key in self._marks)
+            return frozenset([key for key in keys if self._marks.get(key)])
 
     def remember(self, keys: Iterable[str]) -> None:
         """Put digests on record; a digest that is there already is renewed."""
         with self._lock:
-            for key in keys:
-                self._marks[key] = True
+            self._marks.put(keys, True)
 
     def verdict(self, key: str) -> Verdict | None:
         """An earlier verdict. It cost nothing this time, so its usage is zero."""
@@ -138,4 +139,4 @@ class Record:
     def keep(self, key: str, verdict: Verdict) -> None:
         """Remember a verdict."""
         with self._lock:
-            self._verdicts[key] = verdict
+            self._verdicts.put((key,), verdict)

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import pairwise
 from typing import Any, Literal
 
+from magistrate.values import value
 from magistrate.verdicts import Stage
+from magistrate.wire.digests import GrowingDigest
 from magistrate.wire.messages import JSON, blocks, is_array, is_object, turns
 
 Role = Literal["system", "user", "assistant", "app"]
@@ -31,7 +33,7 @@ Reason = Literal[
 
 
 # Weak references: what a judge has prepared of an exchange it keeps for as long as its first part.
-@dataclass(frozen=True, slots=True, weakref_slot=True)
+@value(weakref_slot=True)
 class Part:
     """One piece of content: where it stands, whose it is, and its text.
 
@@ -60,7 +62,7 @@ class Part:
         ]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Uninspected:
     """Content that no judge could read, and why."""
 
@@ -68,7 +70,7 @@ class Uninspected:
     reason: Reason
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Subject:
     """One question to a judge. `final` is False for a window of an answer still being written."""
 
@@ -76,9 +78,11 @@ class Subject:
     parts: tuple[Part, ...]
     final: bool = True
 
-    def as_json(self) -> Any:
-        """Everything that identifies the question, as JSON."""
-        return [self.stage, self.final, [part.as_json() for part in self.parts]]
+    def digest(self, growing: GrowingDigest) -> str:
+        """What the question is recognised by: everything about it."""
+        # The context that one window of an answer begins with, the next one begins with too.
+        context = next((at for at, part in enumerate(self.parts) if part.judged), len(self.parts))
+        return growing.of(self.parts, context, [self.stage, self.final])
 
 
 Extract = Iterator[Part | Uninspected]
@@ -170,28 +174,61 @@ def read_request(body: JSON) -> dict[str, list[Part | Uninspected]]:
 Windows = dict[int, tuple[int, ...]]  # by block: after how many characters windows ended
 
 
-def read_answer(message: JSON, heard: Windows | None = None) -> list[Part | Uninspected]:
+class Pieces:
+    """Context of one answer, kept from window to window, so that it is cut and hashed once."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, tuple[tuple[int, ...], list[Part]]] = {}  # by path: ends, pieces
+        self._others: dict[str, Part] = {}
+
+    def of_text(self, whole: Part, ends: tuple[int, ...]) -> list[Part]:
+        """A text that grows, in pieces that end where windows did."""
+        known, pieces = self._texts.get(whole.path, ((), []))
+        if ends[: len(known)] != known:
+            known, pieces = (), []
+        for start, end in pairwise((known[-1] if known else 0, *ends[len(known) :])):
+            if end > start:
+                pieces.append(_piece(whole, whole.text[start:end], judged=False))
+        self._texts[whole.path] = ends, pieces
+        return pieces
+
+    def of_other(self, part: Part) -> tuple[Part, bool]:
+        """Any other part as context, and whether it was read before just so."""
+        context = as_context(part)
+        known = self._others.setdefault(part.path, context)
+        if known is not context and known == context:
+            return known, True
+        self._others[part.path] = context
+        return context, False
+
+
+def read_answer(
+    message: JSON, heard: Windows | None = None, pieces: Pieces | None = None
+) -> list[Part | Uninspected]:
     """The content of an answer.
 
     `heard` says where the windows of earlier verdicts ended in each block: that much is context, in
-    the same pieces as it was judged in, so that prompts begin alike; the rest is judged.
+    the same pieces as it was judged in, so that prompts begin alike; the rest is judged. `pieces`
+    keeps the context for the next time.
     """
     found: list[Part | Uninspected] = []
+    kept = pieces or Pieces()
     for index, block in enumerate(blocks(message.get("content"))):
         before = (heard or {}).get(index)
         for item in _block(block, f"response.content[{index}]", "assistant"):
-            if before is None or isinstance(item, Uninspected):
+            if isinstance(item, Uninspected):
                 found.append(item)
-            elif item.path.endswith(".citations"):
-                found.append(item)  # citations can still grow after their text was heard
-            elif item.kind in ("text", "thinking"):
-                for start, end in pairwise((0, *before)):
-                    if end > start:
-                        found.append(_piece(item, item.text[start:end], judged=False))
+            elif item.kind not in ("text", "thinking"):
+                context, again = kept.of_other(item)
+                # Citations can still grow after their text was heard.
+                new = not again if item.path.endswith(".citations") else before is None
+                found.append(item if new else context)
+            elif before is None:
+                found.append(item)
+            else:
+                found += kept.of_text(item, before)
                 if item.text[before[-1] :]:
                     found.append(_piece(item, item.text[before[-1] :], judged=True))
-            else:
-                found.append(as_context(item))
     return found
 
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 import json
 import re
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+import orjson
+
+from magistrate.values import value
 from magistrate.wire.messages import JSON, blocks, is_object
 
 _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
@@ -27,27 +30,49 @@ DELTA_FIELDS = {
     "text_delta": "text",
     "thinking_delta": "thinking",
 }
+# The deltas that make up nearly all of a stream, and the field of the block that each adds to.
+_GROWING = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
 _JSON = json.JSONDecoder()
 _CONTENT_FIELDS = frozenset(DELTA_FIELDS.values())
 # And where it carries none, other kinds' being content that nobody would look for there.
 _FOREIGN_FIELDS = {kind: _CONTENT_FIELDS - {own} for kind, own in DELTA_FIELDS.items()}
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Event:
     """One event: the bytes it arrived in (blank line included) and its parsed data.
 
     `data` is {} for comments, keep-alives and anything that is not a JSON object. `type` is what
-    the data says, else the SSE event name.
+    the data says, else the SSE event name. `piece` is what an event adds to the text, thinking or
+    input of a block, `grows` the field of the delta that it stands in: only where the event says
+    nothing else at all, so that whoever has read these has read the event. Else both are empty.
     """
 
     raw: bytes
     name: str
     data: JSON
     type: str = field(init=False, repr=False, compare=False)
+    grows: str = field(init=False, repr=False, compare=False)
+    piece: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "type", str(self.data.get("type") or self.name))
+        named = self.data.get("type")
+        found = _growth(self.data) if named == "content_block_delta" else _NO_GROWTH
+        self.grows, self.piece = found  # pyright: ignore[reportAttributeAccessIssue]
+        self.type = str(named or self.name)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+_NO_GROWTH = "", ""
+
+
+def _growth(data: JSON) -> tuple[str, str]:
+    delta: object = data.get("delta")
+    if len(data) != 3 or type(data.get("index")) is not int:
+        return _NO_GROWTH
+    if not is_object(delta) or len(delta) != 2 or type(kind := delta.get("type")) is not str:
+        return _NO_GROWTH
+    piece = delta.get(grows := _GROWING.get(kind, ""))
+    return (grows, piece) if type(piece) is str else _NO_GROWTH
 
 
 def event(data: JSON) -> Event:
@@ -67,8 +92,16 @@ class Decoder:
 
     def feed(self, chunk: bytes) -> list[Event]:
         """The events that `chunk` completes."""
-        self._rest += chunk
         found: list[Event] = []
+        if not self._rest:  # mostly, and mostly a chunk is whole events
+            end = 0
+            while regular := _REGULAR.match(chunk, end):
+                found.append(_read(regular[0], regular[1], regular[2]))
+                end = regular.end()
+            if end == len(chunk):
+                return found
+            chunk = chunk[end:]
+        self._rest += chunk
         while self._rest:
             regular = None if self._scanned else _REGULAR.match(self._rest)
             if regular is not None:
@@ -108,6 +141,15 @@ def _parse(raw: bytes) -> Event:
 
 
 def _read(raw: bytes, name: bytes, data: bytes) -> Event:
+    named = name.decode("utf-8", "replace")
+    try:
+        fast: object = orjson.loads(data)
+    except ValueError:
+        fast = None
+    if is_object(fast) and (item := Event(raw, named, fast)).grows:
+        return item
+    # All others are read by the standard library: orjson rounds large integers, takes no lone
+    # surrogates and no NaN, and goes deeper.
     found: object = None
     try:
         text = data.decode("utf-8", "surrogatepass").strip(" \t\r\n")
@@ -115,10 +157,9 @@ def _read(raw: bytes, name: bytes, data: bytes) -> Event:
         found = value if end == len(text) else None
     except (ValueError, RecursionError):  # also where there are no data
         pass
-    return Event(raw, name.decode("utf-8", "replace"), found if is_object(found) else {})
+    return Event(raw, named, found if is_object(found) else {})
 
 
-@dataclass(slots=True)
 class MessageBuilder:
     """The message JSON that a stream adds up to, as far as it has been fed.
 
@@ -126,26 +167,43 @@ class MessageBuilder:
     that never started, or of an unknown kind, must be seen by whoever inspects the message.
     """
 
-    message: JSON = field(default_factory=dict[str, Any])
-    _at: dict[str, int] = field(default_factory=dict[str, int])  # block index -> position
-    _json: dict[int, str] = field(default_factory=dict[int, str])  # position -> fragments, open
+    def __init__(self) -> None:
+        self._message: JSON = {}
+        self._at: dict[str, int] = {}  # block index -> position
+        # By position of an open block: the field its deltas have, and what they added since it was
+        # last looked at (of a call: all of its input, which cannot be read before its end). Joined
+        # only on demand: to add up strings one by one takes the square of their length.
+        self._grown: dict[int, tuple[str, list[str]]] = {}
+
+    @property
+    def message(self) -> JSON:
+        """The message so far. The input of a call still open is under `unparseable`."""
+        for at in self._grown:
+            self._join(at)
+        return self._message
 
     @property
     def content(self) -> list[Any]:
-        """The content blocks so far. The input of a call still open is under `unparseable`."""
+        """The content blocks so far."""
         return self.message.setdefault("content", [])
 
     def feed(self, item: Event) -> None:
         """Add one event."""
         data = item.data
+        if item.grows:  # most events do
+            at = self._at.get(str(data["index"]), -1)
+            growing = self._grown.get(at)
+            if growing is not None and growing[0] == item.grows:
+                growing[1].append(item.piece)
+                return
         match item.type:
-            case "content_block_delta":  # most events are
+            case "content_block_delta":
                 self._delta(self._position(str(data.get("index"))), data.get("delta"))
             case "message_start" if is_object(data.get("message")):
                 start: JSON = data["message"]
                 content: object = start.get("content")
                 begun = blocks(content) or ([content] if content else [])
-                self.message = {**start, "content": [*self.content, *begun]}
+                self._message = {**start, "content": [*self._blocks, *begun]}
             case "content_block_start":
                 self._start(str(data.get("index")), data.get("content_block"))
             case "content_block_stop":
@@ -153,44 +211,47 @@ class MessageBuilder:
             case "message_delta":
                 change, usage = data.get("delta"), data.get("usage")
                 if is_object(change):
-                    self.message.update({k: v for k, v in change.items() if k != "content"})
+                    self._message.update({k: v for k, v in change.items() if k != "content"})
                 if is_object(usage):
-                    before = self.message.get("usage")
+                    before = self._message.get("usage")
                     known = {key: value for key, value in usage.items() if value is not None}
-                    self.message["usage"] = {**(before if is_object(before) else {}), **known}
+                    self._message["usage"] = {**(before if is_object(before) else {}), **known}
             case _:
                 pass
 
+    @property
+    def _blocks(self) -> list[Any]:
+        """The content as it is, with what was added since it was last looked at still aside."""
+        return self._message.setdefault("content", [])
+
     def _start(self, index: str, block: object) -> None:
-        at = self._at[index] = len(self.content)
-        self.content.append(dict(block) if is_object(block) else block)
+        at = self._at[index] = len(self._blocks)
+        self._blocks.append(dict(block) if is_object(block) else block)
         if is_object(block) and str(block.get("type")) in CALLS:
-            self._json[at] = ""
+            self._grown[at] = ("partial_json", [])
 
     def _position(self, index: str) -> int:
         if index not in self._at:
-            self._at[index] = len(self.content)
-            self.content.append({"type": "unknown"})
+            self._at[index] = len(self._blocks)
+            self._blocks.append({"type": "unknown"})
         return self._at[index]
 
     def _delta(self, at: int, delta: object) -> None:
-        block = self.content[at]
+        block = self._blocks[at]
         if not is_object(block):
-            block = self.content[at] = {"type": "unknown", "start": block}
+            block = self._blocks[at] = {"type": "unknown", "start": block}
         known = delta if is_object(delta) and _is_regular(delta) else {}
         match (block.get("type"), known.get("type")):
             case ("text", "text_delta"):
-                block["text"] = str(block.get("text") or "") + str(known.get("text") or "")
+                self._grow(at, "text", known)
             case ("thinking", "thinking_delta"):
-                grown = str(block.get("thinking") or "") + str(known.get("thinking") or "")
-                block["thinking"] = grown
+                self._grow(at, "thinking", known)
             case ("thinking", "signature_delta"):
                 block["signature"] = known.get("signature")
             case ("text", "citations_delta"):
                 block["citations"] = [*(block.get("citations") or []), known.get("citation")]
-            case (_, "input_json_delta") if at in self._json:
-                self._json[at] += str(known.get("partial_json") or "")
-                block["input"] = {"unparseable": self._json[at]} if self._json[at] else {}
+            case (_, "input_json_delta") if self._grown.get(at, ("",))[0] == "partial_json":
+                self._grow(at, "partial_json", known)
             case ("compaction", "compaction_delta"):
                 block["content"] = str(block.get("content") or "") + str(known.get("content") or "")
                 if known.get("encrypted_content"):
@@ -198,11 +259,29 @@ class MessageBuilder:
             case _:
                 block["unknown_deltas"] = [*(block.get("unknown_deltas") or []), delta]
 
+    def _grow(self, at: int, name: str, delta: JSON) -> None:
+        self._grown.setdefault(at, (name, []))[1].append(str(delta.get(name) or ""))
+
+    def _join(self, at: int) -> None:
+        name, pieces = self._grown[at]
+        block = self._blocks[at]
+        if not pieces:
+            return
+        if name == "partial_json":
+            pieces[:] = ["".join(pieces)]
+            block["input"] = {"unparseable": pieces[0]} if pieces[0] else {}
+        else:
+            block[name] = "".join([str(block.get(name) or ""), *pieces])
+            pieces.clear()
+
     def _close(self, at: int) -> None:
-        fragments = self._json.pop(at, "")
-        if fragments:
+        if at not in self._grown:
+            return
+        self._join(at)
+        name, pieces = self._grown.pop(at)
+        if name == "partial_json" and pieces and pieces[0]:
             with suppress(ValueError, RecursionError):  # else it stays `unparseable`
-                self.content[at]["input"] = json.loads(fragments)
+                self._blocks[at]["input"] = json.loads(pieces[0])
 
 
 def _is_regular(delta: JSON) -> bool:
