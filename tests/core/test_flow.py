@@ -278,6 +278,29 @@ def test_a_text_that_takes_the_time_itself_is_no_outage(size: int, opens: bool) 
         assert play(later, lost, chosen).of(Forward)
 
 
+LARGE: dict[str, list[dict[str, Any]]] = {
+    "a title": [
+        {
+            "type": "document",
+            "source": {"type": "text", "media_type": "text/plain", "data": "hi"},
+            "title": "x" * 300_000,
+        }
+    ],
+    "many blocks": [{"type": "text", "text": "x"}] * 2_000,
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_whatever_takes_the_time_is_no_outage(name: str) -> None:
+    chosen = Settings.load(
+        {"version": 1, "judge": {"on_failure": {"input": "allow"}}, "input_check": "before"}
+    )
+    asked = body({"role": "user", "content": LARGE[name]})
+    played = play(asked, json_world(fails("timeout", "input")), chosen)
+    assert played.of(Forward) == []
+    assert [failure.reason for failure in played.decision.judge_failures] == ["too_long"]
+
+
 def test_what_shadow_mode_would_have_done_is_on_record_for_every_attempt() -> None:
     chosen = Settings.load({"version": 1, "streaming": {"release": "shadow"}})
     world = json_world(finds())

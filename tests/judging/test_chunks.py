@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from magistrate.core.windows import tokens
 from magistrate.judging.chunks import GAP, MOST_PIECES, MOST_TOKENS, OVERLAP_BYTES, split
 from magistrate.wire.content import Part, Subject
+from magistrate.wire.sizes import total_size
 
 
 def part(text: str, path: str = "a", *, judged: bool = True) -> Part:
@@ -71,6 +74,13 @@ def test_everything_to_judge_is_in_some_piece_and_no_piece_is_too_long(subject: 
         for piece in pieces:
             assert sum(tokens(p.text) for p in piece.parts) <= MOST
             assert any(p.judged for p in piece.parts)
+
+
+def test_what_one_piece_judges_is_context_in_the_next():
+    parts = tuple(part("word " * 400, f"m{i}") for i in range(12))
+    pieces = split(Subject("input", parts), MOST)
+    assert [p.path for piece in pieces for p in piece.parts if p.judged] == [p.path for p in parts]
+    assert len(pieces) > 1
 
 
 @pytest.mark.parametrize("char", ["x", "ä", "語", "🎉"])
@@ -172,3 +182,97 @@ def test_an_attachment_goes_along_once():
 def test_there_is_an_end_to_it():
     enough = "x" * (4 * MOST_TOKENS * MOST_PIECES * 2)
     assert split(Subject("input", (part(enough),))) == []
+
+
+# --- labels and many parts ------------------------------------------------------------------------
+
+labels = st.dictionaries(
+    st.sampled_from(["title", "context"]), st.integers(0, 3_000).map("t".__mul__), max_size=2
+)
+labelled = st.lists(
+    st.tuples(st.integers(0, 20_000), st.booleans(), labels, st.integers(1, 40)),
+    min_size=1,
+    max_size=5,
+).map(
+    lambda found: Subject(
+        "input",
+        tuple(
+            replace(part("x" * (size // times), f"m{i}.{n}", judged=yes), labels=named)
+            for i, (size, yes, named, times) in enumerate(found)
+            for n in range(times)
+        ),
+    )
+)
+
+
+@settings(deadline=None, max_examples=100)
+@given(labelled)
+def test_no_piece_is_too_long_with_its_labels_and_lines(subject: Subject):
+    pieces = split(subject, MOST)
+    if len(pieces) > 1:
+        assert all(total_size(piece.parts) <= MOST + 10 for piece in pieces)
+    if pieces:
+        for whole in filter(lambda part: part.judged, subject.parts):
+            shown = [
+                p for piece in pieces for p in piece.parts if p.judged and p.path == whole.path
+            ]
+            assert sum(len(p.text) for p in shown) >= len(whole.text)
+            assert all(p.labels == whole.labels for p in shown)
+
+
+@pytest.mark.parametrize("text", ["hi", "x" * 40_000])
+def test_labels_that_leave_no_room_are_too_long(text: str):
+    """They stand in every piece, so that they cannot be cut: nothing of such a part is judged."""
+    titled = replace(part(text), labels={"title": "t" * 4 * MOST})
+    assert split(Subject("input", (titled,)), MOST) == []
+    context = replace(titled, judged=False)
+    [piece] = split(Subject("input", (context, part("and?", "q"))), MOST)
+    assert [p.path for p in piece.parts] == ["q"]
+
+
+def test_very_many_parts_are_judged_in_few_pieces_or_are_too_long():
+    def tiny(count: int) -> Subject:
+        return Subject("input", tuple(part("x", f"m{i}") for i in range(count)))
+
+    pieces = split(tiny(20_000))
+    assert 1 < len(pieces) <= MOST_PIECES
+    assert all(total_size(piece.parts) <= MOST_TOKENS for piece in pieces)
+    paths = [p.path for piece in pieces for p in piece.parts if p.judged]
+    assert paths == [f"m{i}" for i in range(20_000)]
+    assert split(tiny(60_000)) == []
+
+
+SHAPES: dict[str, Callable[[int], tuple[Part, ...]]] = {
+    "many judged": lambda n: tuple(part("x" * 40, f"m{i}") for i in range(n)),
+    "every second": lambda n: tuple(part("x" * 40, f"m{i}", judged=i % 2 == 0) for i in range(n)),
+    "one behind many": lambda n: (
+        *(part("x" * 40, f"m{i}", judged=False) for i in range(n)),
+        part("x" * 80_000),
+    ),
+    "one before many": lambda n: (
+        part("x" * 80_000),
+        *(part("x" * 40, f"m{i}", judged=False) for i in range(n)),
+    ),
+    "one long text": lambda n: (part("x" * 200 * n),),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_work_grows_no_faster_than_the_subject(name: str):
+    def calls(count: int) -> int:
+        found = 0
+
+        def note(frame: object, event: str, arg: object) -> None:
+            nonlocal found
+            found += event in ("call", "c_call")
+
+        subject = Subject("input", SHAPES[name](count))
+        before = sys.getprofile()
+        sys.setprofile(note)
+        try:
+            assert len(split(subject, 4 * MOST)) > 1
+        finally:
+            sys.setprofile(before)
+        return found
+
+    assert calls(2_400) <= 4.5 * calls(600) + 100

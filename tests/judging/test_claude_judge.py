@@ -14,7 +14,7 @@ import pytest
 from magistrate.judging.base import ModelReply
 from magistrate.judging.claude import SETTINGS_KEPT, ClaudeJudge
 from magistrate.judging.plan import tasks
-from magistrate.judging.prompt import parse_prompt
+from magistrate.judging.prompt import Shown, parse_prompt, show
 from magistrate.settings import DEFAULT_JUDGE_MODEL, Settings
 from magistrate.verdicts import Failure, Outcome, Unavailable, Verdict
 from magistrate.wire.content import Part, Subject
@@ -299,6 +299,33 @@ async def test_what_an_application_raises_is_the_same_however_many_are_asked(
 
     with pytest.raises(ZeroDivisionError):
         await judge(settings=Settings.load({"version": 1}), serve=broken())
+
+
+LONG: dict[str, tuple[Part, ...]] = {
+    "a text": (Part("a", "user", "text", "x" * 30_000),),
+    "a label": (Part("a", "user", "text", "hi", labels={"title": "x" * 30_000}),),
+    "many parts": tuple(Part(f"a[{i}]", "user", "text", "x") for i in range(300)),
+}
+
+
+@pytest.mark.parametrize("name", [*LONG, "none"])
+async def test_a_long_subject_is_prepared_beside_the_event_loop(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[threading.Thread] = []
+
+    def noted(subject: Subject) -> Shown:
+        threads.append(threading.current_thread())
+        return show(subject)
+
+    async def ask(body: dict[str, Any], seconds: float) -> ModelReply:
+        return says()
+
+    monkeypatch.setattr("magistrate.judging.claude.show", noted)
+    subject = Subject("input", LONG[name]) if name in LONG else SUBJECT
+    outcome = await ClaudeJudge().judge_async(subject, SETTINGS, ask, 60)
+    assert isinstance(outcome, Verdict)
+    assert [thread is threading.current_thread() for thread in threads] == [name not in LONG]
 
 
 def test_rubrics_of_settings_that_are_used_no_more_are_forgotten() -> None:

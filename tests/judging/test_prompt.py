@@ -191,6 +191,13 @@ def test_the_next_window_begins_with_the_blocks_of_the_one_before():
     assert breakpoints(second)[-1] in breakpoints(third)
 
 
+def test_nothing_is_cached_behind_the_end_of_an_answer():
+    """The next call has it as a turn, which stands under another path."""
+    last = answer("Take flour. ", "Add water. ", heard=1)
+    assert breakpoints(prompt(last)) == [2, 3]
+    assert breakpoints(prompt(replace(last, final=True))) == [2]
+
+
 def test_the_next_turn_begins_with_the_blocks_of_the_turn_before():
     def turns(count: int, known: int) -> Subject:
         roles: tuple[Role, ...] = ("user", "assistant")
@@ -267,8 +274,6 @@ def followed(draw: st.DrawFn) -> tuple[Subject, Subject]:
             lambda part: replace(part, judged=not part.judged),
             lambda part: replace(part, labels=dict(reversed(part.labels.items()))),
             lambda part: replace(part, text=part.text + "."),
-            lambda part: replace(part, attachment={"type": "image", "source": 1}),
-            lambda part: replace(part, attachment={"type": "image", "source": True}),
         )
     )
     again = tuple(draw(changes)(part) for part in kept)
@@ -288,13 +293,38 @@ def test_lines_taken_from_an_earlier_subject_are_the_same_as_new_ones(
     assert json.dumps(prompt(subject, shown=shown)) == json.dumps(prompt(subject))
 
 
+PART = Part("a", "user", "text", "t", labels={"x": "1", "y": "2"}, attachment={"source": 1})
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(PART, path="b"),
+        replace(PART, role="assistant"),
+        replace(PART, kind="thinking"),
+        replace(PART, text="T"),
+        replace(PART, labels={"y": "2", "x": "1"}),
+        replace(PART, labels={}),
+        replace(PART, attachment={"source": True}),  # equal in Python
+        replace(PART, attachment=None),
+    ],
+)
+def test_a_part_that_differs_has_a_line_of_its_own(other: Part):
+    for one, two in ((PART, other), (other, PART)):
+        last = Part("z", "user", "text", "the same in both")
+        before, subject = Subject("input", (one, last)), Subject("input", (two, last))
+        shown = show(subject, show(before))
+        assert json.dumps(shown.blocks) == json.dumps(show(subject).blocks)
+        assert json.dumps(shown.blocks) != json.dumps(show(before).blocks)
+
+
 def test_what_becomes_of_a_prompt_does_not_change_the_next():
     """What is sent passes through code of the application, which may edit it in place."""
-    subject = answer("Take flour. ", heard=0)
+    subject = answer("Take flour. ", "Add salt. ", heard=1)
     shown = show(subject)
     for block in content(prompt(subject, shown=shown)):
         block["text"] = "edited"
-    grown = answer("Take flour. ", "Add water. ", heard=1)
+    grown = answer("Take flour. ", "Add salt. ", "Add water. ", heard=2)
     assert prompt(grown, shown=show(grown, shown)) == prompt(grown)
 
 

@@ -115,6 +115,17 @@ def failing(name: str, stage: str) -> JudgeScript:
     return JudgeScript(when_judging("", JUDGES[name][0], stage=stage))  # type: ignore[arg-type]
 
 
+def check_the_record(at: Edge, got: Got) -> None:
+    """`unavailable` is on record if and only if the caller was told so; a block names its cause."""
+    words = {decision.action for decision in at.decisions()}
+    assert ("unavailable" in words) == isinstance(got.error, ModerationUnavailable)
+    for decision in at.decisions():
+        if decision.action == "block":
+            assert decision.findings or decision.uninspected
+        if decision.action == "unavailable":
+            assert decision.judge_failures
+
+
 def check_unavailable(at: Edge, got: Got, stage: str, reason: str) -> None:
     """The one thing that a missing judge comes to."""
     assert type(got.error) is ModerationUnavailable
@@ -126,7 +137,8 @@ def check_unavailable(at: Edge, got: Got, stage: str, reason: str) -> None:
         (stage, reason)
     }
     assert decision.findings == ()
-    assert f"{stage} judge {reason}" in str(got.error)
+    assert f"no judge was available: {stage} judge {reason}" in str(got.error)
+    check_the_record(at, got)
     assert SECRET not in got.seen
     assert "refusal" not in got.seen
     assert got.error.__cause__ is None
@@ -346,6 +358,7 @@ def check_both(flavour: str, surface: str, judge: str, stage: str, upstream: str
     with edge(flavour, sim, settings=QUICK, **{"max_retries": 2, **options}) as at:
         with prompt(DEADLINE_S + 0.6):
             got = at.ask(surface, asking("hi"))
+        check_the_record(at, got)
         reached = "Word" in "".join(got.seen)
         if stage == "input":
             check_unavailable(at, got, stage, JUDGES[judge][1])
@@ -439,6 +452,7 @@ def test_the_same_holds_on_a_real_connection(name: str, surface: str, flavour: s
         prompt(1.0),
     ):
         got = at.ask(surface, asking("hi"))
+        check_the_record(at, got)
         if expected is None:
             assert got.error is None
             assert got.text == LONG
@@ -473,6 +487,7 @@ def test_only_an_outage_of_the_inputs_judge_may_be_passed_over(
             return
         assert got.error is None
         assert got.text == SECRET
+        assert at.decision().action == "allow"
         assert [failure.reason for failure in at.decision().judge_failures] == [reason]
         answer = parse_prompt(sim.judge_requests[-1].body or {})
         assert answer is not None
@@ -515,6 +530,7 @@ def test_an_open_input_does_not_open_the_answer(flavour: str) -> None:
         got = at.ask("create", asking("hi"))
         assert type(got.error) is ModerationUnavailable
         assert SECRET not in got.seen
+        assert (at.decision().action, at.decision().stage) == ("unavailable", "output")
         stages = [failure.stage for failure in at.decision().judge_failures]
         assert stages == ["input", "output"]
 
@@ -556,6 +572,7 @@ def test_a_judge_of_the_users_own_cannot_break_the_gate(name: str, flavour: str)
         got = at.ask("create", asking("hi"))
         assert type(got.error) is ModerationUnavailable
         assert SECRET not in str(got.error)
+        check_the_record(at, got)
         (failure,) = at.decision().judge_failures
         assert failure.reason == reason or not reason
     assert len(sim.api_requests) <= 1

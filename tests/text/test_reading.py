@@ -246,6 +246,7 @@ DECODED: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
     ),
     "base32": (base64.b32encode(SAID.encode()).decode(), (("base32", SAID),)),
     "hex": (SAID.encode().hex(), (("hex", SAID),)),
+    "hex on a long line": (f"{(SAID * 3).encode().hex()}\n  thanks", (("hex", SAID * 3),)),
     "hex with 0x": ("0x" + SAID.encode().hex().upper(), (("hex", SAID),)),
     "hex with spaces": (SAID.encode().hex(" "), (("hex", SAID),)),
     "hex as an array": (", ".join(f"0x{b:02x}" for b in SAID.encode()), (("hex", SAID),)),
@@ -280,6 +281,10 @@ DECODED: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
     "Morse": ("-... --- -- -... / -. --- .--", (("Morse", "bomb now"),)),
     "Morse with other signs": ("−··· −−− −− −···", (("Morse", "bomb"),)),
     "binary": (" ".join(f"{b:08b}" for b in b"bomb"), (("binary", "bomb"),)),
+    "binary with a number behind it": (
+        " ".join(f"{b:08b}" for b in b"bomb") + " 1",
+        (("binary", "bomb"),),
+    ),
     "binary without spaces": ("".join(f"{b:08b}" for b in b"bomb"), (("binary", "bomb"),)),
     "character codes": (", ".join(map(str, SAID.encode())), (("character codes", SAID),)),
     "base64 of hex": (

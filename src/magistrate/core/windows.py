@@ -57,7 +57,9 @@ class Holdback:
     answer: MessageBuilder = field(default_factory=MessageBuilder)  # as far as windows were cut
     unknown: list[Uninspected] = field(default_factory=list[Uninspected])
     ended: bool = False
-    _queue: deque[tuple[Event, int]] = field(default_factory=deque[tuple[Event, int]])
+    _queue: deque[Event] = field(default_factory=deque[Event])
+    # Their bytes of content: a queue of pairs would be one more object for each event held.
+    _weights: deque[int] = field(default_factory=deque[int])
     _first: int = 0  # number of the event at the front of the queue
     _heard_to: int = 0
     _block_at: int | None = None
@@ -112,7 +114,8 @@ class Holdback:
         return []
 
     def _hold(self, event: Event, weight: int) -> None:
-        self._queue.append((event, weight))
+        self._queue.append(event)
+        self._weights.append(weight)
         if self._block_at is None:
             self._ready_size += weight
         else:
@@ -167,7 +170,7 @@ class Holdback:
 
     def take(self) -> None:
         """Cut the next window; `answer` then holds the message up to its end."""
-        for event, _ in islice(self._queue, self._boundary - self._first):
+        for event in islice(self._queue, self._boundary - self._first):
             self.answer.feed(event)
         self._heard_to = self._boundary
         self._ready_size = 0
@@ -176,8 +179,8 @@ class Holdback:
     def release(self) -> list[Event]:
         """The window's verdict allows it: its events, and what may follow it at once."""
         out = [self._pop() for _ in range(self._heard_to - self._first)]
-        while self._queue and not self._queue[0][1] and self._first < self._boundary:
-            if self._queue[0][0].type == "content_block_start":
+        while self._queue and not self._weights[0] and self._first < self._boundary:
+            if self._queue[0].type == "content_block_start":
                 break
             event = self._pop()
             self.answer.feed(event)
@@ -187,7 +190,8 @@ class Holdback:
 
     def _pop(self) -> Event:
         self._first += 1
-        return self._queue.popleft()[0]
+        self._weights.popleft()
+        return self._queue.popleft()
 
     @property
     def wants_more(self) -> bool:

@@ -173,14 +173,14 @@ class _Codec:
     decode: _Decode
 
 
+_BASE64 = _Codec(
+    "base64",
+    table(x=_LARGE + _LARGE.lower() + _DIGITS + "+/-_="),
+    14,
+    re.compile(r"(?<![\w+/-])[\w+/-]{14,}+={0,2}", re.ASCII),
+    _base64,
+)
 _CODECS = (
-    _Codec(
-        "base64",
-        table(x=_LARGE + _LARGE.lower() + _DIGITS + "+/-_="),
-        14,
-        re.compile(r"(?<![\w+/-])[\w+/-]{14,}+={0,2}", re.ASCII),
-        _base64,
-    ),
     _Codec(
         "base32",
         table(x=_LARGE + "234567="),
@@ -219,14 +219,17 @@ _FULL_LINE = re.compile(r"\n(?<=[A-Za-z0-9_+/-]{60}\n)[ \t>]{0,8}")
 
 
 def _in_runs(text: str) -> Iterator[Payload]:
-    text = _FULL_LINE.sub("", text.replace("\r\n", "\n"))
-    raw = ascii_of(text)
+    yield from _said(_BASE64, _FULL_LINE.sub("", text.replace("\r\n", "\n")))
     for codec in _CODECS:
-        for start, end in runs(raw, codec.alphabet, codec.least):
-            # One character more, which the pattern looks at: it must not take a cut for an end.
-            for match in codec.pattern.finditer(text, start, end + 1):
-                if said := codec.decode(match[0]):
-                    yield codec.how, said
+        yield from _said(codec, text)
     for match in MORSE.finditer(text):
         if said := morse(match[0]):
             yield "Morse", said
+
+
+def _said(codec: _Codec, text: str) -> Iterator[Payload]:
+    for start, end in runs(ascii_of(text), codec.alphabet, codec.least):
+        # One character more, which the pattern looks at: it must not take a cut for an end.
+        for match in codec.pattern.finditer(text, start, end + 1):
+            if said := codec.decode(match[0]):
+                yield codec.how, said

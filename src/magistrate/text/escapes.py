@@ -19,7 +19,7 @@ _GAP = 24  # characters between two escapes of one passage
 _LONGEST = 16_000  # characters decoded at once: four times what can be shown
 _NEEDLESS = 3  # escaped letters and digits of ASCII: no tool writes them so, in any format
 _WRITTEN = 4  # escaped letters of other scripts in a row
-_BEFORE = re.compile(r"[^\s\"'`<>()\[\]{}=&]{0,24}\Z")
+_NO_WORD = frozenset("\"'`<>()[]{}=&")
 _AFTER = re.compile(r"[^\s\"'`<>()\[\]{}=&]{0,24}")
 _ADDRESS = re.compile(r"://|\bwww\.")
 
@@ -46,12 +46,17 @@ def _unescaped(
             or (percent and _is_in_address(text, start))
         ):
             continue
-        before = _BEFORE.search(text, max(0, start - _GAP), start)
         after = _AFTER.match(text, end)
-        first = before.start() if before else start
-        said = unescape(text[first : after.end() if after else end])
+        said = unescape(text[_word_start(text, start) : after.end() if after else end])
         if is_text(said):
             yield said
+
+
+def _word_start(text: str, at: int) -> int:
+    least = max(0, at - _GAP)
+    while at > least and not (text[at - 1].isspace() or text[at - 1] in _NO_WORD):
+        at -= 1
+    return at
 
 
 def _is_in_address(text: str, at: int) -> bool:

@@ -55,7 +55,7 @@ _OVERRIDDEN = re.compile("\u202e([^\u202a-\u202e\u2066-\u2069\n\r\u2029]*)\u202c
 _MARKS = "\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20f0\ufe20-\ufe2f"
 _MARK = re.compile(f"[{_MARKS}]")
 _STACKED = re.compile(f"(?<![\u0370-\u03ff\u1f00-\u1fff{_MARKS}])[{_MARKS}]{{3,}}|[{_MARKS}]{{4,}}")
-_STRUCK = re.compile("(?:[^\\W\\d_][\u0334-\u0338]){3,}")  # letters with a line through each
+_STRUCK = re.compile("(?:[^\\W\\d_][\u0334-\u0338]){3,}+")  # letters with a line through each
 
 
 @dataclass(frozen=True, slots=True)

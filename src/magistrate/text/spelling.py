@@ -23,7 +23,8 @@ _RUN = f"(?<![\\w'’🇦-🇿])(?<!\\w[.*_|/,+~=-]){_LETTER}({_SEPARATOR}){_ALO
 _SPREAD = re.compile(_RUN % 2)
 _ALSO_SPREAD = re.compile(_RUN % 0)
 _GOES_ON = re.compile(r"[.*_|/,+~=-]\w")
-_CAN_BE_SPREAD = re.compile(f"({_SEPARATOR}){_LETTER}\\1{_LETTER}\\1")
+# The last three letters of four: a search that begins with the sign is a fast one.
+_CAN_BE_SPREAD = re.compile(f"({_SEPARATOR}){_LETTER}\\1{_LETTER}\\1{_LETTER}(?![\\w'’🇦-🇿])")
 
 
 def can_be_spread(text: str) -> bool:
@@ -79,7 +80,7 @@ _INSIDE = re.compile("[A-Za-z][013-9$]{1,3}[A-Za-z]")
 _SHAPE = table(a="ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz", d="013456789$")
 _INSIDE_SHAPES = (b"ada", b"adda", b"addda")
 _SEVERAL = re.compile("[013-9$][A-Za-z]+[013-9$]|00|33|44|55")  # not base64, i18n, a11y
-_SURE = re.compile("[A-Za-z]+[013457$]+(?:[a-z]+[013457$]+)+[a-z]*")
+_SURE = re.compile("[A-Za-z]++[013457$]++(?:[a-z]++[013457$]++)++[a-z]*+")
 _HEX = re.compile("[0-9a-fA-F]+")
 _NO_WORD = re.compile("[b-df-hj-np-tv-xz]{5}|[aeiou]{4}", re.IGNORECASE)
 _UNLEET = str.maketrans(LEET)
