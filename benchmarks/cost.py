@@ -94,11 +94,11 @@ def streams() -> None:
                 Paced.most_held = 0
                 question = [user(prose(100, f"question {length}"))]
                 calls = here.say(question, prose(length, length), stream=True)
-                heard = [call for call in calls if call.stage == "output"]
-                fresh, written, read, _, rubric = added(heard)
-                subject, whole = sum(c.subject for c in heard), sum(c.whole for c in heard)
+                judged = [call for call in calls if call.stage == "output"]
+                fresh, written, read, _, rubric = added(judged)
+                subject, whole = sum(c.subject for c in judged), sum(c.whole for c in judged)
                 ratios = [f"{subject / length:.2f}", f"{whole / length:.2f}"]
-                counts = [length, len(heard), fresh, written, read, rubric]
+                counts = [length, len(judged), fresh, written, read, rubric]
                 rows.append([*counts, *ratios, Paced.most_held])
         called = "default, " if (first, window) == DEFAULT else ""
         show(

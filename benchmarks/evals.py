@@ -21,7 +21,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from magistrate.core.offline import Trial
+from magistrate.core.offline import OfflineDecision
 from magistrate.evals.cases import Case, Dataset
 from magistrate.evals.metrics.compare import compare
 from magistrate.evals.metrics.metrics import measure
@@ -127,8 +127,8 @@ def _result(case: Case, settings: Settings, random_: random.Random) -> Result:
         severity = random_.choice(SEVERITIES)
         found = (Finding(clause, grade, severity, case.stage, path),) if grade != "none" else ()
         outcome = Verdict(JUDGE, found, usage=usage)
-    trial = Trial.of(settings, case.stage, case.request, case.answer)
-    return result_of(case, 0, outcome, trial.decide([outcome], JUDGE), took)
+    offline = OfflineDecision.of(settings, case.stage, case.request, case.answer)
+    return result_of(case, 0, outcome, offline.decide([outcome], JUDGE), took)
 
 
 # --- what is timed --------------------------------------------------------------------------------

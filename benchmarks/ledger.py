@@ -195,7 +195,7 @@ def show(title: str, columns: list[str], rows: list[list[object]], caption: str 
 # --- how much of a stream is heard at a time ------------------------------------------------------
 
 
-class Paced(windows.Holdback):
+class Paced(windows.StreamBuffer):
     """A hold-back for which `ahead` tokens are written while a verdict is out.
 
     With 0 verdicts come at once, which makes the most calls.
@@ -208,7 +208,7 @@ class Paced(windows.Holdback):
     @property
     def held(self) -> int:
         """Tokens of text that wait and are not out with the judge."""
-        waiting = islice(self._queue, max(0, self._heard_to - self._first), None)
+        waiting = islice(self._queue, max(0, self._judged_to - self._first), None)
         deltas = (event.data.get("delta") or {} for event, _ in waiting)
         return sum(len(delta.get("text") or "") for delta in deltas) // windows.BYTES_PER_TOKEN
 
@@ -226,10 +226,10 @@ class Paced(windows.Holdback):
 def hold_back(first: int, window: int, ahead: int) -> Iterator[None]:
     before = windows.FIRST_WINDOW, windows.WINDOW
     windows.FIRST_WINDOW, windows.WINDOW = first, window
-    streaming.Holdback = Paced
+    streaming.StreamBuffer = Paced
     Paced.ahead, Paced.most_held = ahead, 0
     try:
         yield
     finally:
         windows.FIRST_WINDOW, windows.WINDOW = before
-        streaming.Holdback = windows.Holdback
+        streaming.StreamBuffer = windows.StreamBuffer

@@ -162,7 +162,7 @@ class Instant:
         return self.judge(subject, settings, ask, deadline_s)
 
 
-class _VerdictsFirst(windows.Holdback):
+class _VerdictsFirst(windows.StreamBuffer):
     """A hold-back that reads on only once a verdict is there."""
 
     __slots__ = ()
@@ -179,8 +179,8 @@ def every_window() -> Iterator[None]:
     Else a stream that is there at once runs ahead of any judge, and how many windows it is cut into
     is chance; a model that writes is slower than its judge.
     """
-    streaming.Holdback = _VerdictsFirst
+    streaming.StreamBuffer = _VerdictsFirst
     try:
         yield
     finally:
-        streaming.Holdback = windows.Holdback
+        streaming.StreamBuffer = windows.StreamBuffer

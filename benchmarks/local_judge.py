@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from magistrate.core.offline import Trial
+from magistrate.core.offline import OfflineDecision
 from magistrate.evals.cases import Case, Dataset, load_cases
 from magistrate.evals.labels import for_case
 from magistrate.evals.metrics.statistics import wilson
@@ -72,7 +72,7 @@ def near_miss(one: Judged) -> bool:
 
 def subject_of(case: Case) -> tuple[Subject, Settings]:
     settings = for_case(Settings(), case)
-    subject = Trial.of(settings, case.stage, case.request, case.answer).subject
+    subject = OfflineDecision.of(settings, case.stage, case.request, case.answer).subject
     assert subject is not None, case.id
     return subject, settings
 

@@ -195,7 +195,7 @@ CASES = Path(__file__).parent.parent / "evals" / "cases"
 
 def shares_clear() -> dict[str, float]:
     """The share of ordinary test cases that the local judge sees nothing in, by stage."""
-    from magistrate.core.offline import Trial
+    from magistrate.core.offline import OfflineDecision
     from magistrate.evals.cases import load_cases
     from magistrate.judging.local import LocalJudge
     from magistrate.settings import Settings
@@ -205,7 +205,7 @@ def shares_clear() -> dict[str, float]:
     cases = load_cases(sorted(CASES.glob("ordinary_*.yaml")), settings.policy).only("test")
     seen: dict[str, list[bool]] = {stage: [] for stage in STAGES}
     for case in cases:
-        subject = Trial.of(settings, case.stage, case.request, case.answer).subject
+        subject = OfflineDecision.of(settings, case.stage, case.request, case.answer).subject
         if subject is not None:
             seen[case.stage].append(clear(subject))
     return {stage: sum(found) / max(1, len(found)) for stage, found in seen.items()}

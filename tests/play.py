@@ -13,26 +13,26 @@ from typing import Any
 
 from magistrate.core.effects import (
     Answer,
-    Ask,
     Cancel,
     Chunk,
     Effect,
     End,
     Failed,
+    FlowEvent,
     Forward,
-    Happening,
     Head,
-    Heard,
+    HoldAnswer,
+    JudgeResult,
     KeepThread,
     Next,
     Open,
+    PropagateError,
+    RaiseDecision,
     Recall,
-    Refuse,
     Relay,
     Remember,
-    Reraise,
     Settle,
-    Store,
+    StartJudging,
     Write,
 )
 from magistrate.core.exchange import Exchange
@@ -94,7 +94,7 @@ def play(
     effects: list[Effect[Any]] = []
     upstream = _upstream(world)
     forwarded = over = False
-    waiting: list[Heard] = []
+    waiting: list[JudgeResult] = []
     reply: Any = None
     while True:
         try:
@@ -108,8 +108,8 @@ def play(
                 reply = frozenset(keys) & world.record
             case Remember(keys):
                 world.record.update(keys)
-            case Ask(ticket, subject):
-                waiting.append(Heard(ticket, world.judge(subject)))
+            case StartJudging(ticket, subject):
+                waiting.append(JudgeResult(ticket, world.judge(subject)))
             case Forward():
                 assert not forwarded, "one upstream call per exchange"
                 forwarded = True
@@ -124,9 +124,9 @@ def play(
             case Cancel():
                 reply = "not_sent" if not forwarded else "completed" if over else "cancelled"
                 over = True
-            case Store():
+            case HoldAnswer():
                 reply = "rev_1"
-            case Refuse() | Reraise():
+            case RaiseDecision() | PropagateError():
                 flow.close()
                 return Played(effects, exchange)
             case Settle() | Relay() | Answer() | Open() | Write() | KeepThread():
@@ -135,7 +135,7 @@ def play(
                 raise AssertionError(effect)
 
 
-def _upstream(world: World) -> Iterator[Happening]:
+def _upstream(world: World) -> Iterator[FlowEvent]:
     yield world.head
     for data in world.chunks:
         yield Chunk(data)

@@ -83,7 +83,7 @@ FORBIDDEN = frozenset(
         "uuid",
     }
 )
-# `Trial` makes ids and keys of its own: it is what commands and evals decide with.
+# `OfflineDecision` makes ids and keys of its own: it is what commands and evals decide with.
 MAY_MAKE_IDS = {"core.offline": {"secrets"}}
 EDGES = frozenset({"anthropic", "anyio", "asyncio", "httpx", "httpx2", "sqlalchemy", "structlog"})
 MOST_LINES = 300

@@ -19,7 +19,7 @@ import pytest
 from edges import CLAUSE, FLOOR, asking, both, edge
 from magistrate import Blocked, Finding, HeldForReview, Moderation, ModerationUnavailable
 from magistrate.core.decide import Decision
-from magistrate.core.effects import Head, Refuse
+from magistrate.core.effects import Head, RaiseDecision
 from magistrate.settings import Settings
 from magistrate.testing import ScriptedJudge, Simulator, text
 from magistrate.verdicts import (
@@ -203,7 +203,7 @@ def test_the_word_on_record_is_what_the_flow_ended_with(name: str, stream: bool)
         played = play(body, world, chosen, stream=stream)
         decision = played.decision
         assert decision.action in expected(setup, on_input, on_output), (on_input, on_output)
-        ended = [effect.kind for effect in played.of(Refuse)]
+        ended = [effect.kind for effect in played.of(RaiseDecision)]
         assert (decision.action == "unavailable") == (ended == ["unavailable"])
         check_explained(decision)
         if decision.action in ("block", "hold", "unavailable"):

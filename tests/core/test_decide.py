@@ -15,15 +15,15 @@ from magistrate.core.decide import (
     Decision,
     Duty,
     JudgeFailure,
-    Ruling,
+    StageDecision,
+    decide,
     disclosure_duty,
     is_blocking,
-    rule,
     stricter,
     strictest,
 )
 from magistrate.core.exchange import Exchange
-from magistrate.core.history import Conversation
+from magistrate.core.history import RequestHistory
 from magistrate.settings import Settings
 from magistrate.verdicts import (
     ACTIONS,
@@ -105,7 +105,7 @@ def missing(reason: Failure = "timeout") -> Unavailable:
 
 
 def action(settings: Settings, *findings: Finding, stage: Stage = "input") -> DecisionAction:
-    return rule(settings, stage, [verdict(*findings)]).action
+    return decide(settings, stage, [verdict(*findings)]).action
 
 
 # --- findings -------------------------------------------------------------------------------------
@@ -113,8 +113,8 @@ def action(settings: Settings, *findings: Finding, stage: Stage = "input") -> De
 
 def test_nothing_found_is_allowed():
     for stage in STAGES:
-        assert rule(DEFAULTS, stage, [verdict()]) == Ruling(stage)
-        assert rule(DEFAULTS, stage, []) == Ruling(stage)
+        assert decide(DEFAULTS, stage, [verdict()]) == StageDecision(stage)
+        assert decide(DEFAULTS, stage, []) == StageDecision(stage)
 
 
 @pytest.mark.parametrize("grade", GRADES)
@@ -162,7 +162,7 @@ def test_the_most_specific_row_wins_field_by_field():
         "fraud_abuse": {"input": "allow"},
         PLAIN: {"from_severity": "critical"},
     }
-    found = load(actions=rows).rule(PLAIN, "input")
+    found = load(actions=rows).decide(PLAIN, "input")
     assert (found.action, found.from_grade, found.from_severity) == ("allow", "certain", "critical")
 
 
@@ -199,7 +199,7 @@ def test_a_floor_blocks_whatever_the_settings_say(
         and grade in ("likely", "certain")
     )
     for stage in STAGES:
-        found = rule(loosest, stage, [verdict(finding(clause, grade, severity, stage))])
+        found = decide(loosest, stage, [verdict(finding(clause, grade, severity, stage))])
         assert (found.action, found.floor) == (("block", True) if on_floor else ("allow", False))
 
 
@@ -208,7 +208,7 @@ def test_below_its_floor_a_clause_follows_the_settings():
     assert action(load(actions={"default": {"input": "warn"}}), finding(FROM_HIGH)) == "warn"
     strict = load(actions={ALWAYS: {"from_grade": "unlikely"}})
     assert action(strict, finding(ALWAYS, "unlikely")) == "block"
-    assert not rule(strict, "input", [verdict(finding(ALWAYS, "unlikely"))]).floor
+    assert not decide(strict, "input", [verdict(finding(ALWAYS, "unlikely"))]).floor
 
 
 @pytest.mark.parametrize("grade", GRADES)
@@ -236,7 +236,7 @@ def test_instructions_in_third_party_text_warn_unless_asked_for_more():
 def test_a_clause_can_ask_for_review():
     held = load(actions={"psychological_harm": {"output": "hold"}}, review=REVIEW)
     clause = "psychological_harm.body_image"
-    found = rule(held, "output", [verdict(finding(clause, stage="output"))])
+    found = decide(held, "output", [verdict(finding(clause, stage="output"))])
     assert (found.action, found.domains) == ("hold", ("psychological_harm",))
 
 
@@ -256,7 +256,7 @@ def test_the_strictest_finding_decides():
     assert action(mixed, held, warned, stage="output") == "hold"
     assert action(mixed, warned, blocked, held, stage="output") == "block"
     outcomes = [verdict(warned), verdict(held), verdict()]
-    assert rule(mixed, "output", outcomes).action == "hold"
+    assert decide(mixed, "output", outcomes).action == "hold"
 
 
 # --- judges that are missing, content nobody can read ---------------------------------------------
@@ -271,28 +271,28 @@ def test_only_an_outage_fails_open_and_only_where_nothing_can_happen_meanwhile(
     reason: Failure, asked: Action, can_act: bool
 ):
     opened = load(judge={"on_failure": {"input": asked}})
-    found = rule(opened, "input", [missing(reason)], can_act=can_act)
+    found = decide(opened, "input", [missing(reason)], can_act=can_act)
     passes = reason in OUTAGES and asked != "block" and not can_act
-    expected = Ruling("input", asked) if passes else Ruling("input", "unavailable")
+    expected = StageDecision("input", asked) if passes else StageDecision("input", "unavailable")
     assert found == expected
 
 
 @pytest.mark.parametrize("reason", FAILURES)
 def test_by_default_and_for_answers_a_missing_judge_always_fails_closed(reason: Failure):
-    closed = Ruling("input", "unavailable")
-    assert rule(DEFAULTS, "input", [missing(reason)]) == closed
+    closed = StageDecision("input", "unavailable")
+    assert decide(DEFAULTS, "input", [missing(reason)]) == closed
     opened = load(judge={"on_failure": {"input": "allow"}})
-    assert rule(opened, "output", [missing(reason)]) == replace(closed, stage="output")
+    assert decide(opened, "output", [missing(reason)]) == replace(closed, stage="output")
 
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_a_verdict_that_blocks_says_more_than_a_missing_judge(order: int):
     outcomes = [missing(), verdict(finding())][::order]
-    assert rule(DEFAULTS, "input", outcomes) == Ruling("input", "block")
+    assert decide(DEFAULTS, "input", outcomes) == StageDecision("input", "block")
     outcomes = [missing(), verdict(finding(ALWAYS))][::order]
-    assert rule(DEFAULTS, "input", outcomes) == Ruling("input", "block", floor=True)
+    assert decide(DEFAULTS, "input", outcomes) == StageDecision("input", "block", floor=True)
     outcomes = [missing(), verdict()][::order]
-    assert rule(DEFAULTS, "input", outcomes) == Ruling("input", "unavailable")
+    assert decide(DEFAULTS, "input", outcomes) == StageDecision("input", "unavailable")
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -300,16 +300,16 @@ def test_a_missing_judge_says_more_than_a_verdict_that_holds(order: int):
     """What a judge that is missing would have said may be that it must not be given out at all."""
     held = verdict(high_risk=(HighRiskAnswer("healthcare", "advice", True),))
     chosen = profile(**DECLARED)
-    assert rule(chosen, "output", [held]).action == "hold"
-    assert rule(chosen, "output", [held, missing()][::order]).action == "unavailable"
+    assert decide(chosen, "output", [held]).action == "hold"
+    assert decide(chosen, "output", [held, missing()][::order]).action == "unavailable"
 
 
 def test_a_missing_judge_does_not_hide_a_warning_where_it_fails_open():
     opened = load(judge={"on_failure": {"input": "allow"}}, actions={PLAIN: {"input": "warn"}})
-    assert rule(opened, "input", [missing(), verdict(finding())]).action == "warn"
+    assert decide(opened, "input", [missing(), verdict(finding())]).action == "warn"
     half = replace(missing(), findings=(finding(),))  # what else the same judgment came to
-    assert rule(opened, "input", [half]).action == "warn"
-    assert rule(DEFAULTS, "input", [half]) == Ruling("input", "block")
+    assert decide(opened, "input", [half]).action == "warn"
+    assert decide(DEFAULTS, "input", [half]) == StageDecision("input", "block")
 
 
 BY_DEFAULT = dict.fromkeys(get_args(Reason), "block") | {"encrypted": "allow"}
@@ -319,18 +319,18 @@ BY_DEFAULT = dict.fromkeys(get_args(Reason), "block") | {"encrypted": "allow"}
 def test_what_nobody_can_read_follows_a_table(reason: Reason):
     for stage in STAGES:
         found = [Uninspected("messages[0]", reason)]
-        assert rule(DEFAULTS, stage, [], found).action == BY_DEFAULT[reason]
+        assert decide(DEFAULTS, stage, [], found).action == BY_DEFAULT[reason]
         warned = load(on_uninspected={reason: "warn"})
-        assert rule(warned, stage, [verdict()], found).action == "warn"
-        assert rule(DEFAULTS, stage, [missing()], found).action == (
+        assert decide(warned, stage, [verdict()], found).action == "warn"
+        assert decide(DEFAULTS, stage, [missing()], found).action == (
             "block" if BY_DEFAULT[reason] == "block" else "unavailable"
         )
 
 
 def test_the_strictest_of_what_nobody_can_read_decides():
     found = [Uninspected("a", "encrypted"), Uninspected("b", "media"), Uninspected("c", "file")]
-    assert rule(load(on_uninspected={"media": "warn"}), "input", [], found[:2]).action == "warn"
-    assert rule(load(on_uninspected={"media": "warn"}), "input", [], found).action == "block"
+    assert decide(load(on_uninspected={"media": "warn"}), "input", [], found[:2]).action == "warn"
+    assert decide(load(on_uninspected={"media": "warn"}), "input", [], found).action == "block"
 
 
 def test_an_outcome_is_fatal_where_it_blocks_alone():
@@ -348,26 +348,30 @@ SHADOW = load(streaming={"release": "shadow"})
 @pytest.mark.parametrize(
     ("outcomes", "unread", "expected"),
     [
-        ([verdict(finding())], [], Ruling("output", "allow", shadowed="block")),
-        ([verdict(finding(ACCOUNT))], [], Ruling("output", "warn")),
-        ([verdict(finding(ACCOUNT), finding())], [], Ruling("output", "warn", shadowed="block")),
-        ([verdict(finding(ALWAYS))], [], Ruling("output", "block", floor=True)),
+        ([verdict(finding())], [], StageDecision("output", "allow", shadowed="block")),
+        ([verdict(finding(ACCOUNT))], [], StageDecision("output", "warn")),
+        (
+            [verdict(finding(ACCOUNT), finding())],
+            [],
+            StageDecision("output", "warn", shadowed="block"),
+        ),
+        ([verdict(finding(ALWAYS))], [], StageDecision("output", "block", floor=True)),
         (
             [verdict(finding(ALWAYS), finding())],
             [],
-            Ruling("output", "block", floor=True, shadowed="block"),
+            StageDecision("output", "block", floor=True, shadowed="block"),
         ),
-        ([verdict(finding(FROM_HIGH))], [], Ruling("output", "allow", shadowed="block")),
-        ([missing()], [], Ruling("output", "unavailable")),
-        ([missing("refused")], [], Ruling("output", "unavailable")),
-        ([], [Uninspected("a", "media")], Ruling("output", "allow", shadowed="block")),
-        ([verdict()], [], Ruling("output")),
+        ([verdict(finding(FROM_HIGH))], [], StageDecision("output", "allow", shadowed="block")),
+        ([missing()], [], StageDecision("output", "unavailable")),
+        ([missing("refused")], [], StageDecision("output", "unavailable")),
+        ([], [Uninspected("a", "media")], StageDecision("output", "allow", shadowed="block")),
+        ([verdict()], [], StageDecision("output")),
     ],
 )
 def test_shadow_lets_pass_what_would_be_stopped_but_for_floors_and_missing_judges(
-    outcomes: list[Any], unread: list[Uninspected], expected: Ruling
+    outcomes: list[Any], unread: list[Uninspected], expected: StageDecision
 ):
-    assert rule(SHADOW, "output", outcomes, unread) == expected
+    assert decide(SHADOW, "output", outcomes, unread) == expected
 
 
 def test_shadow_records_what_would_have_been_held():
@@ -376,12 +380,12 @@ def test_shadow_records_what_would_have_been_held():
         actions={"default": {"output": "warn"}, "fraud_abuse": {"output": "hold"}},
         review=REVIEW,
     )
-    found = rule(held, "output", [verdict(finding(stage="output"))])
+    found = decide(held, "output", [verdict(finding(stage="output"))])
     assert (found.action, found.shadowed) == ("allow", "hold")
 
 
 RULINGS = st.builds(
-    Ruling,
+    StageDecision,
     stage=st.sampled_from(STAGES),
     action=st.sampled_from(DECISION_ACTIONS),
     floor=st.booleans(),
@@ -392,7 +396,7 @@ RULINGS = st.builds(
 @settings(deadline=None)
 @given(RULINGS, RULINGS)
 def test_of_two_stages_the_stricter_decides_and_what_was_suppressed_stays(
-    earlier: Ruling, later: Ruling
+    earlier: StageDecision, later: StageDecision
 ):
     found = stricter(earlier, later)
     actions = [DECISION_ACTIONS.index(each.action) for each in (earlier, later)]
@@ -418,7 +422,7 @@ def test_of_two_stages_the_stricter_decides_and_what_was_suppressed_stays(
 def test_more_findings_never_loosen(findings: list[Finding], shadow: bool):
     chosen = SHADOW if shadow else DEFAULTS
     for fewer, more in pairwise([findings[:i] for i in range(len(findings) + 1)]):
-        before, after = (rule(chosen, "input", [verdict(*each)]) for each in (fewer, more))
+        before, after = (decide(chosen, "input", [verdict(*each)]) for each in (fewer, more))
         assert DECISION_ACTIONS.index(before.action) <= DECISION_ACTIONS.index(after.action)
         assert before.floor <= after.floor
 
@@ -448,7 +452,7 @@ def on_answer(
     settings: Settings, domain: str, kind: AnswerKind, individual: bool
 ) -> tuple[Action, tuple[str, ...]]:
     answer = HighRiskAnswer(domain, kind, individual)
-    found = rule(settings, "output", [verdict(high_risk=(answer,))])
+    found = decide(settings, "output", [verdict(high_risk=(answer,))])
     return found.action, found.domains
 
 
@@ -517,8 +521,8 @@ def test_without_a_profile_or_for_a_domain_nobody_knows_nothing_follows(kind: An
 
 def test_a_request_is_never_held():
     answer = HighRiskAnswer("healthcare", "advice", True)
-    found = rule(profile(**DECLARED), "input", [verdict(high_risk=(answer,))])
-    assert found == Ruling("input")
+    found = decide(profile(**DECLARED), "input", [verdict(high_risk=(answer,))])
+    assert found == StageDecision("input")
 
 
 def test_a_reviewer_must_be_qualified_in_every_domain_of_the_answer():
@@ -527,14 +531,14 @@ def test_a_reviewer_must_be_qualified_in_every_domain_of_the_answer():
         HighRiskAnswer(domain, "advice", True)
         for domain in ("legal", "healthcare", "legal", "finance")
     )
-    found = rule(both, "output", [verdict(high_risk=answers)])
+    found = decide(both, "output", [verdict(high_risk=answers)])
     assert (found.action, found.domains) == ("hold", ("legal", "healthcare"))
 
 
 def test_a_block_goes_before_a_hold():
     answer = HighRiskAnswer("healthcare", "advice", True)
     outcomes = [verdict(finding(stage="output"), high_risk=(answer,))]
-    assert rule(profile(**DECLARED), "output", outcomes).action == "block"
+    assert decide(profile(**DECLARED), "output", outcomes).action == "block"
 
 
 # --- disclosure -----------------------------------------------------------------------------------
@@ -751,7 +755,7 @@ def test_a_stage_that_is_ruled_again_and_again_comes_to_what_it_comes_to_at_once
     now, once = exchange(chosen), exchange(chosen)
     for each in events:
         if each is None:
-            now.rule(stage, can_act=can_act)
+            now.decide(stage, can_act=can_act)
             continue
         for state in (getattr(now, stage), getattr(once, stage)):
             if isinstance(each, Uninspected):
@@ -759,9 +763,9 @@ def test_a_stage_that_is_ruled_again_and_again_comes_to_what_it_comes_to_at_once
             else:
                 state.outcomes.append(each)
     at_once = getattr(once, stage)
-    whole = rule(chosen, stage, at_once.outcomes, at_once.uninspected, can_act=can_act)
-    assert getattr(now, stage).rule(chosen, stage, can_act=can_act) == whole
-    assert now.rule(stage, can_act=can_act) == once.rule(stage, can_act=can_act)
+    whole = decide(chosen, stage, at_once.outcomes, at_once.uninspected, can_act=can_act)
+    assert getattr(now, stage).decide(chosen, stage, can_act=can_act) == whole
+    assert now.decide(stage, can_act=can_act) == once.decide(stage, can_act=can_act)
     assert now.decision().action == once.decision().action
 
 
@@ -772,8 +776,8 @@ def test_rulings_of_parts_come_to_the_ruling_of_the_whole(
 ):
     ends = sorted(data.draw(st.lists(st.integers(0, len(outcomes)), max_size=3)))
     parts = [outcomes[a:b] for a, b in pairwise((0, *ends, len(outcomes)))]
-    found = [rule(chosen, stage, part) for part in parts]
-    assert strictest(stage, found) == rule(chosen, stage, outcomes)
+    found = [decide(chosen, stage, part) for part in parts]
+    assert strictest(stage, found) == decide(chosen, stage, outcomes)
 
 
 def test_what_nobody_could_read_is_noted_once():
@@ -804,26 +808,26 @@ def test_the_record_of_an_exchange_gathers_both_stages():
     now.input.note([Uninspected("messages[0]", "encrypted")])
     other = JudgeInfo("another")
     now.output.outcomes.append(Verdict(other, (finding(stage="output"),), usage=Usage(1, 3)))
-    assert now.rule("output").action == "block"
+    assert now.decide("output").action == "block"
     found = now.decision()
     assert found.findings == (twice, finding(stage="output"))
     assert (found.stage, found.action, found.app) == ("output", "block", "acme")
     assert found.judge_failures == (JudgeFailure("input", "timeout", "late"),)
     assert (found.judge, found.usage) == (other, Usage(2, 5))
     assert found.uninspected == (Uninspected("messages[0]", "encrypted"),)
-    assert not now.input.heard_in_full
-    assert now.output.heard_in_full
+    assert not now.input.judged_in_full
+    assert now.output.judged_in_full
 
 
 def test_a_later_stage_does_not_loosen_an_earlier_one_or_forget_what_shadow_passed():
     now = exchange(SHADOW)
     now.input.outcomes.append(verdict(finding()))
-    assert now.rule("input").action == "allow"
+    assert now.decide("input").action == "allow"
     now.output.outcomes.append(verdict(finding(ACCOUNT, stage="output")))
-    now.rule("output")
+    now.decide("output")
     assert (now.decision().action, now.decision().shadow) == ("warn", "block")
     now.output.outcomes[:] = [verdict()]
-    now.rule("output")
+    now.decide("output")
     assert (now.decision().action, now.decision().stage) == ("warn", "output")
 
 
@@ -857,9 +861,9 @@ def test_a_disclosure_is_due_once_and_not_where_it_was_made(
     chosen = load(app=app, review=REVIEW) if app else DEFAULTS
     now = exchange(chosen, messages=[*turns, {"role": "user", "content": "hi"}])
     now.output.outcomes.append(Verdict(JUDGE, discloses_ai=discloses))
-    talk = Conversation.of(now.body, DIGESTS, redact=True)
+    history = RequestHistory.of(now.body, DIGESTS, redact=True)
     answer = {"content": [{"type": "text", "text": said}]}
-    assert now.disclosure_due(talk, answer) == due
+    assert now.disclosure_due(history, answer) == due
     assert now.disclosed == noted
 
 
@@ -882,8 +886,8 @@ def test_a_notice_of_ours_discloses_too_unless_it_would_be_parsed(
 ):
     now = exchange(load(app=app), **body)
     now.output.outcomes.append(Verdict(JUDGE, discloses_ai=True))  # of an answer nobody will see
-    talk = Conversation.of(now.body, DIGESTS, redact=True)
-    assert now.disclose_in_notice(talk) == text
+    history = RequestHistory.of(now.body, DIGESTS, redact=True)
+    assert now.disclose_in_notice(history) == text
     assert now.disclosed == noted
 
 

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from magistrate.core.effects import (
     Answer,
-    Ask,
     Failed,
     Forward,
     Head,
+    HoldAnswer,
     Open,
-    Refuse,
+    RaiseDecision,
     Remember,
-    Store,
+    StartJudging,
     Write,
 )
 from magistrate.core.replacement import as_stream
@@ -144,7 +144,7 @@ def test_the_input_is_judged_first(why: str, more: dict[str, Any], config: dict[
     assert played.story == ["Ask", "Forward", "Ask", "Settle", "Answer"]
     asked, forwarded = (
         next(i for i, e in enumerate(played.effects) if isinstance(e, kind))
-        for kind in (Ask, Forward)
+        for kind in (StartJudging, Forward)
     )
     assert any(type(e).__name__ == "Next" for e in played.effects[asked:forwarded])
     blocked = play(body({"role": "user", "content": BAD}, **more), json_world(finds()), chosen)
@@ -202,7 +202,7 @@ def test_on_block_raise_ends_in_an_exception() -> None:
     chosen = Settings.load({"version": 1, "on_block": "raise"})
     played = play(body(), json_world(finds(), BAD), chosen)
     assert played.story[-2:] == ["Settle", "Refuse"]
-    assert played.of(Refuse)[0].kind == "blocked"
+    assert played.of(RaiseDecision)[0].kind == "blocked"
 
 
 def test_a_refusal_of_structured_output_has_no_text() -> None:
@@ -215,7 +215,7 @@ def test_a_refusal_of_structured_output_has_no_text() -> None:
 @pytest.mark.parametrize("stage", ["input", "output"])
 def test_a_missing_judge_is_never_a_refusal(reason: Failure, stage: str) -> None:
     played = play(body(), json_world(fails(reason, stage)))
-    assert played.of(Refuse)[0].kind == "unavailable"
+    assert played.of(RaiseDecision)[0].kind == "unavailable"
     assert played.of(Answer) == []
     (failure,) = played.decision.judge_failures
     assert (failure.stage, failure.reason) == (stage, reason)
@@ -232,7 +232,7 @@ def test_an_input_that_fails_open_is_judged_with_its_answer() -> None:
     assert play(bad, json_world(judge), chosen).decision.action == "block"
     asked = play(body(), json_world(judge), chosen)
     assert asked.decision.action == "allow"
-    question = asked.of(Ask)[1].subject.parts[0]
+    question = asked.of(StartJudging)[1].subject.parts[0]
     assert question.path == "messages[0].content"
     assert question.judged
 
@@ -254,7 +254,7 @@ def test_a_turn_that_no_judge_heard_is_judged_with_the_next_one() -> None:
     (message,) = (effect.message for effect in first.of(Answer))
     turn = {"role": "assistant", "content": message["content"]}
     later = body(USER, turn, {"role": "user", "content": "go on"})
-    asked = play(later, world, chosen).of(Ask)[0].subject
+    asked = play(later, world, chosen).of(StartJudging)[0].subject
     assert [part.judged for part in asked.parts] == [True, True, True]
 
 
@@ -314,7 +314,7 @@ def test_what_shadow_mode_would_have_done_is_on_record_for_every_attempt() -> No
     ("path", "heard_again"), [("messages[0].content", False), ("system", True)]
 )
 def test_around_a_turn_that_is_warned_of_nothing_is_judged_twice(
-    path: str, heard_again: bool
+    path: str, judged_again: bool
 ) -> None:
     chosen = Settings.load({"version": 1, "actions": {"default": {"input": "warn"}}})
     found = Finding(CLAUSE, "likely", "high", "input", path)
@@ -324,9 +324,9 @@ def test_around_a_turn_that_is_warned_of_nothing_is_judged_twice(
 
     world = json_world(judge)
     for again in (False, True):
-        asked = play(body(system="be kind"), world, chosen).of(Ask)[0].subject
+        asked = play(body(system="be kind"), world, chosen).of(StartJudging)[0].subject
         judged = [part.path for part in asked.parts if part.judged]
-        assert ("system" in judged) is (heard_again or not again)
+        assert ("system" in judged) is (judged_again or not again)
         assert "messages[0].content" in judged
 
 
@@ -355,7 +355,7 @@ def test_what_was_found_before_the_judge_was_lost_is_on_record() -> None:
 def test_what_content_can_provoke_does_not_fail_open(reason: Failure) -> None:
     chosen = Settings.load({"version": 1, "judge": {"on_failure": {"input": "allow"}}})
     played = play(body(), json_world(fails(reason, "input")), chosen)
-    assert played.of(Refuse)[0].kind == "unavailable"
+    assert played.of(RaiseDecision)[0].kind == "unavailable"
 
 
 # --- upstream trouble -----------------------------------------------------------------------------
@@ -389,7 +389,7 @@ def test_an_answer_that_cannot_be_read_is_not_passed_on(data: bytes) -> None:
 # --- history --------------------------------------------------------------------------------------
 
 
-def turns_of(ask: Ask) -> list[tuple[str, bool]]:
+def turns_of(ask: StartJudging) -> list[tuple[str, bool]]:
     return [(part.text, part.judged) for part in ask.subject.parts if part.role != "system"]
 
 
@@ -397,7 +397,7 @@ def test_a_known_conversation_is_context_and_only_the_new_turn_is_judged() -> No
     world = json_world(allows, "fine")
     play(body(USER), world)
     second = body(USER, {"role": "assistant", "content": "fine"}, {"role": "user", "content": "b"})
-    ask = play(second, world).of(Ask)[0]
+    ask = play(second, world).of(StartJudging)[0]
     assert turns_of(ask) == [("hello", False), ("fine", False), ("b", True)]
 
 
@@ -405,7 +405,7 @@ def test_a_changed_history_is_judged_as_a_whole() -> None:
     world = json_world(allows, "fine")
     play(body(USER), world)
     second = body(USER, {"role": "assistant", "content": "FINE"}, {"role": "user", "content": "b"})
-    ask = play(second, world).of(Ask)[0]
+    ask = play(second, world).of(StartJudging)[0]
     assert turns_of(ask) == [("hello", False), ("FINE", True), ("b", True)]
 
 
@@ -423,7 +423,7 @@ def test_a_blocked_turn_is_redacted_upstream_and_blocks_nothing_by_itself() -> N
     assert BAD not in json.dumps(sent.body)
     assert sent.body["messages"][0]["content"] == PLACEHOLDER
     assert played.decision.action == "allow"
-    assert BAD not in repr(played.of(Ask)[0].subject)
+    assert BAD not in repr(played.of(StartJudging)[0].subject)
     # ... and so it stays, once the longer conversation is on record itself.
     answer = {"role": "assistant", "content": "fine"}
     longer = body(*after["messages"], answer, USER)
@@ -454,7 +454,11 @@ def test_nothing_is_remembered_as_allowed_without_a_verdict() -> None:
     play(body(), world, chosen)
     asked = play(body(), json_world(allows), chosen)
     again = play(body(), World(allows, chunks=in_json(message("x")), record=world.record), chosen)
-    assert turns_of(again.of(Ask)[0]) == turns_of(asked.of(Ask)[0]) == [("hello", True)]
+    assert (
+        turns_of(again.of(StartJudging)[0])
+        == turns_of(asked.of(StartJudging)[0])
+        == [("hello", True)]
+    )
 
 
 # --- disclosure and holding -----------------------------------------------------------------------
@@ -557,11 +561,11 @@ def test_a_held_answer_is_stored_whole_before_the_caller_is_told(stream: bool) -
     world = World(advises, head=Head(ok=True, sse=stream), chunks=chunks)
     played = play(body(), world, chosen, stream=stream)
     stored_at = played.story.index("Store")
-    told_before = [e for e in played.effects[: played.effects.index(played.of(Store)[0])]]
+    told_before = [e for e in played.effects[: played.effects.index(played.of(HoldAnswer)[0])]]
     assert not [e for e in told_before if isinstance(e, Answer)]
     assert not [e for e in told_before if isinstance(e, Write) and b"ping" not in e.data]
     assert stored_at < played.story.index("Settle")
-    (stored,) = played.of(Store)
+    (stored,) = played.of(HoldAnswer)
     assert stored.domains == ("healthcare",)
     assert "take half" in json.dumps(stored.message)
     got = read(played) if stream else played.of(Answer)[0].message
@@ -580,7 +584,7 @@ def test_what_must_not_be_kept_is_not_held_but_refused() -> None:
         return replace(verdict, findings=(found,)) if subject.stage == "output" else verdict
 
     played = play(body(), json_world(judge), Settings.load(CLINIC))
-    assert played.of(Store) == []
+    assert played.of(HoldAnswer) == []
     assert (played.decision.action, played.decision.domains) == ("block", ())
     found = replace(found, grade="none")  # which is to say that it was not touched
     for said in (advises, judge):
@@ -591,8 +595,8 @@ def test_what_must_not_be_kept_is_not_held_but_refused() -> None:
 def test_on_hold_raise_names_the_review() -> None:
     chosen = Settings.load({**CLINIC, "on_hold": "raise"})
     played = play(body(), json_world(advises, "take half"), chosen)
-    assert played.of(Refuse)[0].kind == "held"
-    assert played.of(Refuse)[0].decision.review_id == "rev_1"
+    assert played.of(RaiseDecision)[0].kind == "held"
+    assert played.of(RaiseDecision)[0].decision.review_id == "rev_1"
 
 
 # --- streams --------------------------------------------------------------------------------------
@@ -609,7 +613,7 @@ def test_an_allowed_stream_is_the_upstream_stream_byte_for_byte() -> None:
     pings = b'event: ping\ndata: {"type":"ping"}\n\n'
     assert played.written.replace(pings, b"") == b"".join(world.chunks).replace(pings, b"")
     assert played.story[-2:] == ["Settle", "Write"]
-    assert len(played.of(Ask)) > 3
+    assert len(played.of(StartJudging)) > 3
 
 
 def test_a_stream_is_cut_as_a_valid_stream() -> None:
@@ -658,12 +662,12 @@ def test_structured_output_is_never_cut() -> None:
 
 def test_a_judge_that_fails_in_mid_stream_raises_and_leaks_nothing() -> None:
     def judge(subject: Subject) -> Outcome:
-        heard = any(BAD in part.text for part in subject.parts)
-        return Unavailable("timeout", JUDGE) if heard else Verdict(JUDGE)
+        judged = any(BAD in part.text for part in subject.parts)
+        return Unavailable("timeout", JUDGE) if judged else Verdict(JUDGE)
 
     answer = message("fine words " * 60 + BAD)
     played = play(body(), stream_world(judge, answer), stream=True)
-    assert played.of(Refuse)[0].kind == "unavailable"
+    assert played.of(RaiseDecision)[0].kind == "unavailable"
     assert played.decision.action == "unavailable"
     assert BAD.encode() not in played.written
     assert b"refusal" not in played.written
@@ -693,14 +697,14 @@ def test_no_interleaving_releases_what_was_not_approved(
     """Any chunking and any order of chunks and verdicts: same decision, nothing unjudged leaves."""
     data = b"".join(sse_of(message(content=content)))
     chunks = [data[at : at + cut * 13] for at in range(0, len(data), cut * 13)]
-    heard = {"text": ""}
+    judged = {"text": ""}
     judge = finds() if bad else allows
 
     def listening(subject: Subject) -> Outcome:
         outcome = judge(subject)
         if subject.stage == "output" and not (isinstance(outcome, Verdict) and outcome.findings):
             answer = [part.text for part in subject.parts if part.path.startswith("response")]
-            heard["text"] = max(heard["text"], "".join(answer), key=len)
+            judged["text"] = max(judged["text"], "".join(answer), key=len)
         return outcome
 
     coin = iter([bool(bits >> i & 1) for i in range(64)] * 10_000)
@@ -722,7 +726,7 @@ def test_no_interleaving_releases_what_was_not_approved(
         assert BAD not in said
         delivered = [b for b in got["content"] if b.get("text") != Settings().texts.block]
         for block in delivered:
-            assert block.get("text", "") + block.get("thinking", "") in heard["text"]
+            assert block.get("text", "") + block.get("thinking", "") in judged["text"]
     else:
         assert got["content"] == content
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from magistrate.core.history import Conversation
+from magistrate.core.history import RequestHistory
 from magistrate.wire.content import Part, Subject, Uninspected
 from magistrate.wire.digests import Digests
 from magistrate.wire.messages import PLACEHOLDER
@@ -52,37 +52,37 @@ class Record:
 
     digests: Digests = DIGESTS
     redact: bool = True
-    marks: set[str] = field(default_factory=set[str])
+    turn_keys: set[str] = field(default_factory=set[str])
 
-    def read(self, body: JSON) -> Conversation:
-        talk = Conversation.of(body, self.digests, redact=self.redact)
-        return replace(talk, known=frozenset(self.marks.intersection(talk.keys())))
+    def read(self, body: JSON) -> RequestHistory:
+        history = RequestHistory.of(body, self.digests, redact=self.redact)
+        return replace(history, known=frozenset(self.turn_keys.intersection(history.keys())))
 
     def allow(self, body: JSON, answer: Any = "fine") -> None:
         """The request is heard and allowed, and its answer delivered."""
-        talk = self.read(body)
+        history = self.read(body)
         content = [text(answer)] if isinstance(answer, str) else answer
-        self.marks.update(talk.allowed_keys())
-        self.marks.update(talk.answered_keys({"content": content}))
+        self.turn_keys.update(history.allowed_keys())
+        self.turn_keys.update(history.answered_keys({"content": content}))
 
     def block(self, body: JSON, *paths: str, floor: bool = False) -> None:
         """The request is heard and blocked; the caller gets a refusal."""
-        talk = self.read(body)
-        self.marks.update(talk.blocked_keys(paths, floor=floor))
-        self.marks.update(talk.answered_keys({"content": [text(REFUSAL)]}, blocked_by=paths))
+        history = self.read(body)
+        self.turn_keys.update(history.blocked_keys(paths, floor=floor))
+        self.turn_keys.update(history.answered_keys({"content": [text(REFUSAL)]}, blocked_by=paths))
 
 
-def judged(talk: Conversation) -> list[str]:
-    return [part.text for part in talk.read()[0].parts if part.judged]
+def judged(history: RequestHistory) -> list[str]:
+    return [part.text for part in history.read()[0].parts if part.judged]
 
 
-def context(talk: Conversation) -> list[str]:
-    return [part.text for part in talk.read()[0].parts if not part.judged]
+def context(history: RequestHistory) -> list[str]:
+    return [part.text for part in history.read()[0].parts if not part.judged]
 
 
-def sent(talk: Conversation) -> list[Any]:
-    body = talk.forwarded()
-    return talk.body["messages"] if body is None else body["messages"]
+def sent(history: RequestHistory) -> list[Any]:
+    body = history.forwarded()
+    return history.body["messages"] if body is None else body["messages"]
 
 
 # --- what is judged -------------------------------------------------------------------------------
@@ -146,10 +146,10 @@ AFTER_ONE_ALLOWED_TURN: list[tuple[str, JSON, list[str]]] = [
     [row[1:] for row in AFTER_ONE_ALLOWED_TURN],
     ids=[row[0] for row in AFTER_ONE_ALLOWED_TURN],
 )
-def test_only_this_exact_conversation_is_mere_context(body: JSON, heard: list[str]):
+def test_only_this_exact_conversation_is_mere_context(body: JSON, judged: list[str]):
     record = Record()
     record.allow(FIRST)
-    assert judged(record.read(body)) == heard
+    assert judged(record.read(body)) == judged
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_the_judge_sees_every_turn_in_its_order(body: JSON):
     record = Record()
     record.allow(FIRST)
     subject, _ = record.read(body).read()
-    before, _ = Conversation.of(body, DIGESTS, redact=True).read()
+    before, _ = RequestHistory.of(body, DIGESTS, redact=True).read()
     assert [part.text for part in subject.parts] == [part.text for part in before.parts]
 
 
@@ -169,7 +169,7 @@ def test_the_judge_sees_every_turn_in_its_order(body: JSON):
 def test_what_was_allowed_elsewhere_or_under_other_rules_is_judged(digests: Digests):
     record = Record()
     record.allow(FIRST)
-    assert judged(Record(digests, marks=record.marks).read(going_on(user("two")))) == [
+    assert judged(Record(digests, turn_keys=record.turn_keys).read(going_on(user("two")))) == [
         "one",
         "fine",
         "two",
@@ -205,8 +205,8 @@ RETURNED: list[tuple[str, Any, bool]] = [
 def test_an_answer_is_known_in_the_forms_apps_store_it_in(content: Any, known: bool):
     record = Record()
     record.allow(FIRST, ANSWER)
-    talk = record.read(request(user("one"), assistant(content), user([result("ok")])))
-    assert (talk.context_until == 2) is known
+    history = record.read(request(user("one"), assistant(content), user([result("ok")])))
+    assert (history.context_until == 2) is known
 
 
 def test_a_whole_tool_loop_is_judged_turn_by_turn():
@@ -239,9 +239,9 @@ PREFILLED = request(user("one"), assistant("Sure,"))
 def test_a_prefilled_answer_is_known_with_its_prefill_in_front(history: list[JSON], known: bool):
     record = Record()
     record.allow(PREFILLED, " fine")
-    talk = record.read(request(user("one"), *history, user("two")))
-    assert judged(talk)[-1] == "two"
-    assert (talk.context_until == 1 + len(history)) is known
+    history = record.read(request(user("one"), *history, user("two")))
+    assert judged(history)[-1] == "two"
+    assert (history.context_until == 1 + len(history)) is known
 
 
 def test_a_prefill_alone_is_a_conversation_too():
@@ -294,9 +294,9 @@ def test_messages_of_no_known_shape_are_named_however_much_is_known(odd: Any):
     record = Record()
     record.allow(FIRST)
     for body in ({**FIRST, "messages": odd}, {**FIRST, "messages": odd, "system": "s"}):
-        talk = record.read(body)
-        assert talk.read()[1] == (Uninspected("messages", "unknown_block"),)
-        assert talk.question == 0
+        history = record.read(body)
+        assert history.read()[1] == (Uninspected("messages", "unknown_block"),)
+        assert history.question == 0
 
 
 @pytest.mark.parametrize("odd", ["evil", 7, None, ["x"]])
@@ -320,12 +320,12 @@ def test_content_nobody_can_read_is_named_once():
 
 
 def test_a_request_without_messages_has_nothing_to_judge():
-    talk = Record().read({"model": "m"})
-    assert talk.read() == (Subject("input", ()), ())
-    assert talk.forwarded() is None
-    assert talk.allowed_keys()
-    assert set(talk.allowed_keys([])) <= set(talk.allowed_keys())
-    assert talk.blocked_keys([], floor=True) == ()
+    history = Record().read({"model": "m"})
+    assert history.read() == (Subject("input", ()), ())
+    assert history.forwarded() is None
+    assert history.allowed_keys()
+    assert set(history.allowed_keys([])) <= set(history.allowed_keys())
+    assert history.blocked_keys([], floor=True) == ()
 
 
 # --- what was blocked -----------------------------------------------------------------------------
@@ -340,10 +340,10 @@ def follow_up(*turns: Any) -> JSON:
 def test_a_blocked_turn_is_redacted_for_judge_and_provider_and_blocks_nothing():
     record = Record()
     record.block(EVIL, "messages[0].content")
-    talk = record.read(follow_up(user("sorry")))
-    assert judged(talk) == ["sorry"]
-    assert context(talk) == [PLACEHOLDER, REFUSAL]
-    assert sent(talk) == [user(PLACEHOLDER), assistant(REFUSAL), user("sorry")]
+    history = record.read(follow_up(user("sorry")))
+    assert judged(history) == ["sorry"]
+    assert context(history) == [PLACEHOLDER, REFUSAL]
+    assert sent(history) == [user(PLACEHOLDER), assistant(REFUSAL), user("sorry")]
 
 
 def test_a_blocked_turn_stays_redacted_in_all_later_turns():
@@ -352,28 +352,28 @@ def test_a_blocked_turn_stays_redacted_in_all_later_turns():
     second = follow_up(user("sorry"))
     record.allow(second)
     third = request(*second["messages"], assistant("fine"), user("more"))
-    talk = record.read(third)
-    assert judged(talk) == ["more"]
-    assert sent(talk)[0] == user(PLACEHOLDER)
+    history = record.read(third)
+    assert judged(history) == ["more"]
+    assert sent(history)[0] == user(PLACEHOLDER)
 
 
 def test_the_mark_of_a_blocked_turn_is_renewed_after_the_one_that_allows_what_follows():
     record = Record()
     record.block(EVIL)
     [blocked] = record.read(EVIL).blocked_keys([], floor=False)
-    talk = record.read(follow_up(user("sorry")))
-    *_, allowed, last = talk.allowed_keys()
+    history = record.read(follow_up(user("sorry")))
+    *_, allowed, last = history.allowed_keys()
     assert last == blocked
-    record.marks.add(allowed)
+    record.turn_keys.add(allowed)
     assert record.read(follow_up(user("sorry"))).context_until == 3
 
 
 def test_the_same_blocked_question_is_judged_again():
     record = Record()
     record.block(EVIL)
-    talk = record.read(EVIL)
-    assert judged(talk) == ["evil"]
-    assert talk.forwarded() is None
+    history = record.read(EVIL)
+    assert judged(history) == ["evil"]
+    assert history.forwarded() is None
     later = record.read(follow_up(user("evil")))
     assert judged(later) == ["evil"]
     assert sent(later)[-1] == user("evil")
@@ -383,9 +383,9 @@ def test_a_request_refused_for_its_history_is_refused_again_and_redacted_only_wh
     record = Record()
     body = request(user("evil"), assistant("ok"), user("go on"))
     record.block(body, "messages[0].content")
-    talk = record.read(body)
-    assert judged(talk) == ["evil", "ok", "go on"]
-    assert talk.forwarded() is None
+    history = record.read(body)
+    assert judged(history) == ["evil", "ok", "go on"]
+    assert history.forwarded() is None
     later = record.read(request(*body["messages"], assistant(REFUSAL), user("sorry")))
     assert judged(later) == ["sorry"]
     assert sent(later)[0] == user(PLACEHOLDER)
@@ -394,9 +394,9 @@ def test_a_request_refused_for_its_history_is_refused_again_and_redacted_only_wh
 def test_a_blocked_question_with_a_prefill_is_judged_again():
     record = Record()
     record.block(EVIL)
-    talk = record.read(request(user("evil"), assistant("Sure,")))
-    assert judged(talk) == ["evil", "Sure,"]
-    assert talk.forwarded() is None
+    history = record.read(request(user("evil"), assistant("Sure,")))
+    assert judged(history) == ["evil", "Sure,"]
+    assert history.forwarded() is None
 
 
 @pytest.mark.parametrize(
@@ -405,24 +405,24 @@ def test_a_blocked_question_with_a_prefill_is_judged_again():
 def test_a_blocked_turn_is_recognised_in_its_other_forms(first: JSON):
     record = Record()
     record.block(EVIL)
-    talk = record.read(request(first, assistant(REFUSAL), user("sorry")))
-    assert sent(talk)[0] == user(PLACEHOLDER)
+    history = record.read(request(first, assistant(REFUSAL), user("sorry")))
+    assert sent(history)[0] == user(PLACEHOLDER)
 
 
 def test_after_a_blocked_turn_a_forged_answer_to_it_is_judged():
     record = Record()
     record.block(EVIL)
-    talk = record.read(request(user("evil"), assistant("Sure. Step 1:"), user("go on")))
-    assert judged(talk) == ["Sure. Step 1:", "go on"]
-    assert sent(talk)[0] == user(PLACEHOLDER)
+    history = record.read(request(user("evil"), assistant("Sure. Step 1:"), user("go on")))
+    assert judged(history) == ["Sure. Step 1:", "go on"]
+    assert sent(history)[0] == user(PLACEHOLDER)
 
 
 def test_consecutive_user_turns_are_redacted_one_by_one():
     record = Record()
     record.block(EVIL)
-    talk = record.read(request(user("evil"), user("something nice")))
-    assert judged(talk) == ["something nice"]
-    assert sent(talk) == [user(PLACEHOLDER), user("something nice")]
+    history = record.read(request(user("evil"), user("something nice")))
+    assert judged(history) == ["something nice"]
+    assert sent(history) == [user(PLACEHOLDER), user("something nice")]
 
 
 def test_a_blocked_tool_result_keeps_its_id():
@@ -430,10 +430,10 @@ def test_a_blocked_tool_result_keeps_its_id():
     record.allow(FIRST, [CALL])
     body = request(user("one"), assistant([CALL]), user([result("evil"), text("look!")]))
     record.block(body, "messages[2].content[0]")
-    talk = record.read(request(*body["messages"], assistant(REFUSAL), user("sorry")))
-    assert sent(talk)[:3] == [user("one"), assistant([CALL]), user([result(PLACEHOLDER)])]
-    assert judged(talk) == ["sorry"]
-    assert "evil" not in "".join(part.text for part in talk.read()[0].parts)
+    history = record.read(request(*body["messages"], assistant(REFUSAL), user("sorry")))
+    assert sent(history)[:3] == [user("one"), assistant([CALL]), user([result(PLACEHOLDER)])]
+    assert judged(history) == ["sorry"]
+    assert "evil" not in "".join(part.text for part in history.read()[0].parts)
 
 
 def test_nothing_else_of_the_forwarded_request_changes():
@@ -442,9 +442,9 @@ def test_nothing_else_of_the_forwarded_request_changes():
     body = follow_up(user("sorry")) | {"system": "s", "novel": {"x": 1}}
     record_under_system = Record()
     record_under_system.block(request(user("evil"), system="s"))
-    talk = record_under_system.read(body)
+    history = record_under_system.read(body)
     before = copy.deepcopy(body)
-    forwarded = talk.forwarded()
+    forwarded = history.forwarded()
     assert forwarded is not None
     assert {**forwarded, "messages": body["messages"]} == body == before
 
@@ -452,9 +452,9 @@ def test_nothing_else_of_the_forwarded_request_changes():
 def test_history_can_be_sent_as_it_is_and_then_the_judge_sees_it_too():
     record = Record(redact=False)
     record.block(EVIL)
-    talk = record.read(follow_up(user("sorry")))
-    assert talk.forwarded() is None
-    assert (judged(talk), context(talk)) == (["sorry"], ["evil", REFUSAL])
+    history = record.read(follow_up(user("sorry")))
+    assert history.forwarded() is None
+    assert (judged(history), context(history)) == (["sorry"], ["evil", REFUSAL])
 
 
 def test_what_nobody_can_read_in_a_blocked_turn_is_not_named_again():
@@ -462,17 +462,17 @@ def test_what_nobody_can_read_in_a_blocked_turn_is_not_named_again():
     for redact in (True, False):
         record = Record(redact=redact)
         record.block(body)
-        talk = record.read(request(*body["messages"], assistant("Sure."), user("sorry")))
-        assert talk.read()[1] == ()
+        history = record.read(request(*body["messages"], assistant("Sure."), user("sorry")))
+        assert history.read()[1] == ()
 
 
 def test_a_blocked_assistant_turn_is_redacted_as_one():
     record = Record()
     body = request(user("hi"), assistant("Sure, evil:"), user("go on"))
     record.block(body, "messages[1].content")
-    talk = record.read(request(*body["messages"], assistant(REFUSAL), user("sorry")))
-    assert sent(talk)[1] == assistant(PLACEHOLDER)
-    [hidden] = [part for part in talk.read()[0].parts if part.text == PLACEHOLDER]
+    history = record.read(request(*body["messages"], assistant(REFUSAL), user("sorry")))
+    assert sent(history)[1] == assistant(PLACEHOLDER)
+    [hidden] = [part for part in history.read()[0].parts if part.text == PLACEHOLDER]
     assert (hidden.role, hidden.path, hidden.judged) == ("assistant", "messages[1]", False)
 
 
@@ -496,8 +496,8 @@ def test_the_turns_that_a_judge_named_are_blocked_or_those_asked_now(
 ):
     record = Record()
     record.block(LONG, *paths)
-    talk = record.read(request(*LONG["messages"], user("e")))
-    assert talk.blocked_turns == redacted
+    history = record.read(request(*LONG["messages"], user("e")))
+    assert history.blocked_turns == redacted
 
 
 @pytest.mark.parametrize(
@@ -512,23 +512,23 @@ def test_the_turns_that_a_judge_named_are_blocked_or_those_asked_now(
     ],
 )
 def test_behind_a_refusal_no_turn_is_context_in_which_the_cause_may_lie(
-    paths: list[str], heard_again: list[str]
+    paths: list[str], judged_again: list[str]
 ):
     record = Record()
     body = request(user("a"), assistant("b"), user("c"))
     record.block(body, *paths)
-    talk = record.read(request(*body["messages"], assistant(REFUSAL), user("d")))
-    said = [words for words in judged(talk) if words not in (REFUSAL, PLACEHOLDER)]
-    assert said == (heard_again or ["d"])
+    history = record.read(request(*body["messages"], assistant(REFUSAL), user("d")))
+    said = [words for words in judged(history) if words not in (REFUSAL, PLACEHOLDER)]
+    assert said == (judged_again or ["d"])
 
 
 def test_a_turn_of_the_system_that_breaks_a_rule_is_never_context():
     record = Record()
     body = request(user("a"), {"role": "system", "content": "evil"}, user("b"))
     record.block(body, "messages[1].content")
-    talk = record.read(request(*body["messages"], assistant(REFUSAL), user("c")))
-    assert talk.blocked_turns == frozenset()
-    assert "evil" in judged(talk)
+    history = record.read(request(*body["messages"], assistant(REFUSAL), user("c")))
+    assert history.blocked_turns == frozenset()
+    assert "evil" in judged(history)
 
 
 @pytest.mark.parametrize("path", ["system", "tools[0]", "messages[2].content", "request"])
@@ -552,9 +552,9 @@ def test_turns_that_were_only_context_are_not_blocked(paths: list[str], redacted
     record.allow(FIRST)
     body = going_on(user("evil"))
     record.block(body, *paths)
-    talk = record.read(request(*body["messages"], assistant(REFUSAL), user("sorry")))
-    assert talk.blocked_turns == redacted
-    assert judged(talk) == ["sorry"]
+    history = record.read(request(*body["messages"], assistant(REFUSAL), user("sorry")))
+    assert history.blocked_turns == redacted
+    assert judged(history) == ["sorry"]
 
 
 def test_a_floor_is_remembered_for_the_conversation_it_was_found_in():
@@ -593,17 +593,17 @@ def test_only_what_the_assistant_said_carries_the_disclosure(turns: list[Any], c
 def test_what_was_allowed_once_is_context_the_second_time(body: JSON, redact: bool):
     record = Record(redact=redact)
     record.allow(body)
-    talk = record.read(body)
-    assert judged(talk) == []
-    assert talk.forwarded() is None
-    unread = [item.path for item in talk.read()[1]]
+    history = record.read(body)
+    assert judged(history) == []
+    assert history.forwarded() is None
+    unread = [item.path for item in history.read()[1]]
     assert all(path in ("tools", "messages") for path in unread)
 
 
 @settings(deadline=None)
 @given(marked_requests())
 def test_everything_that_will_be_looked_up_is_remembered_under_the_same_keys(body: JSON):
-    talk = Record().read(body)
-    found = (*talk.allowed_keys(), *talk.blocked_keys([], floor=True))
-    assert set(found) <= set(talk.keys())
-    assert all(isinstance(part, Part) for part in talk.read()[0].parts)
+    history = Record().read(body)
+    found = (*history.allowed_keys(), *history.blocked_keys([], floor=True))
+    assert set(found) <= set(history.keys())
+    assert all(isinstance(part, Part) for part in history.read()[0].parts)

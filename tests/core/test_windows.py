@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from magistrate.core.windows import BYTES_PER_TOKEN, FIRST_WINDOW, FULL, WINDOW, Holdback, tokens
+from magistrate.core.windows import (
+    BYTES_PER_TOKEN,
+    FIRST_WINDOW,
+    FULL,
+    WINDOW,
+    StreamBuffer,
+    tokens,
+)
 from magistrate.wire.sse import Decoder, Event, MessageBuilder, event
 from strategies import MESSAGE_START, chaos, streams, text_delta
 
@@ -95,7 +102,7 @@ def carries_content(item: Event) -> bool:
 class Run:
     """What became of a stream: the windows that were judged, and what was released together."""
 
-    held: Holdback
+    held: StreamBuffer
     fed: list[Event] = field(default_factory=list[Event])
     windows: list[list[Event]] = field(default_factory=list[list[Event]])
     released: list[list[Event]] = field(default_factory=list[list[Event]])
@@ -138,7 +145,7 @@ def run(events: list[Event], steps: list[bool], *, whole: bool) -> Run:
 
     Windows are cut as soon as they are due, as the flow does.
     """
-    now = Run(Holdback(whole=whole, answer=Noted()))
+    now = Run(StreamBuffer(whole=whole, answer=Noted()))
     for position, item in enumerate(events):
         now.feed(item)
         if position < len(steps) and steps[position]:
@@ -164,7 +171,7 @@ def test_a_piece_is_held_as_it_would_be_if_nobody_knew_that_it_is_one(
         twin.grows = twin.piece = ""  # type: ignore[misc]
         return twin
 
-    one, other = Holdback(whole=whole), Holdback(whole=whole)
+    one, other = StreamBuffer(whole=whole), StreamBuffer(whole=whole)
     for position, item in enumerate(events):
         assert one.feed(item) == other.feed(taken_whole(item))
         if position < len(steps) and steps[position] and one.out:
@@ -188,7 +195,7 @@ def test_a_piece_is_held_as_it_would_be_if_nobody_knew_that_it_is_one(
 def test_events_leave_in_their_order_and_all_of_them_in_the_end(
     events: list[Event], steps: list[bool], whole: bool
 ):
-    now = Run(Holdback(whole=whole, answer=Noted()))
+    now = Run(StreamBuffer(whole=whole, answer=Noted()))
     for position, item in enumerate(events):
         now.feed(item)
         if position < len(steps) and steps[position]:
@@ -209,7 +216,7 @@ def test_events_leave_in_their_order_and_all_of_them_in_the_end(
 def test_no_content_leaves_that_was_not_inside_a_window(
     events: list[Event], steps: list[bool], whole: bool
 ):
-    now = Run(Holdback(whole=whole, answer=Noted()))
+    now = Run(StreamBuffer(whole=whole, answer=Noted()))
 
     def check() -> None:
         judged = {id(item) for window in now.windows for item in window}
@@ -232,7 +239,7 @@ def test_no_content_leaves_that_was_not_inside_a_window(
 def test_nothing_leaves_while_its_window_is_being_judged(
     events: list[Event], steps: list[bool], whole: bool
 ):
-    now = Run(Holdback(whole=whole, answer=Noted()))
+    now = Run(StreamBuffer(whole=whole, answer=Noted()))
     for item in events:
         out = now.held.out
         before = len(now.out)
@@ -297,7 +304,7 @@ def words_of(item: Event) -> str:
 @settings(deadline=None, max_examples=300)
 @given(streams())
 def test_less_than_a_window_of_text_is_held_when_verdicts_come_at_once(events: list[Event]):
-    now = Run(Holdback(whole=False, answer=Noted()))
+    now = Run(StreamBuffer(whole=False, answer=Noted()))
     for item in events:
         now.feed(item)
         while now.take():
@@ -320,7 +327,7 @@ def test_text_is_judged_in_windows_of_stated_size_the_first_one_small(size: int)
 
 
 def test_the_next_window_fills_while_the_last_is_judged():
-    held = Holdback(whole=False)
+    held = StreamBuffer(whole=False)
     for item in (BEGIN, start(0), said(0, "a" * 4 * FIRST_WINDOW)):
         held.feed(item)
     held.take()
@@ -334,7 +341,7 @@ def test_the_next_window_fills_while_the_last_is_judged():
 
 
 def test_a_judge_that_does_not_answer_stops_the_reading():
-    held = Holdback(whole=False)
+    held = StreamBuffer(whole=False)
     for item in (BEGIN, start(0), said(0, "a" * 4 * FIRST_WINDOW)):
         held.feed(item)
     held.take()
@@ -348,7 +355,7 @@ def test_a_judge_that_does_not_answer_stops_the_reading():
 
 def test_a_message_held_whole_is_read_to_its_end_and_judged_once():
     words = [said(0, "a" * 4 * FULL)] * 3
-    held = Holdback(whole=True)
+    held = StreamBuffer(whole=True)
     events = [BEGIN, start(0), *words, stop(0), *END]
     for item in events:
         assert held.feed(item) == []
@@ -362,7 +369,7 @@ def test_a_message_held_whole_is_read_to_its_end_and_judged_once():
 
 def test_pings_and_comments_pass_at_once_whatever_is_held():
     for whole in (True, False):
-        held = Holdback(whole=whole)
+        held = StreamBuffer(whole=whole)
         for item in (PING, COMMENT, BEGIN, PING, start(0), COMMENT, said(0, "hi"), PING, COMMENT):
             if item in (PING, COMMENT):
                 assert held.feed(item) == [item]
@@ -398,7 +405,7 @@ ODD_EVENTS = {name: event(data) for name, data in ODD.items()} | {
 
 @pytest.mark.parametrize("name", ODD_EVENTS)
 def test_what_has_no_content_by_its_type_may_have_none(name: str):
-    held = Holdback(whole=False)
+    held = StreamBuffer(whole=False)
     held.feed(BEGIN)
     assert held.feed(ODD_EVENTS[name]) == []
     assert [each.reason for each in held.unknown] == ["unknown_event"]
@@ -416,14 +423,14 @@ def test_what_has_no_content_by_its_type_may_have_none(name: str):
     ids=["no data", "empty data", "no name", "metrics", "a container"],
 )
 def test_what_providers_and_proxies_send_passes(item: Event):
-    held = Holdback(whole=False)
+    held = StreamBuffer(whole=False)
     held.feed(BEGIN)
     assert held.feed(item) == [item]
     assert held.unknown == []
 
 
 def test_the_head_of_a_stream_and_the_end_of_judged_text_pass_at_once():
-    held = Holdback(whole=False)
+    held = StreamBuffer(whole=False)
     assert held.feed(BEGIN) == [BEGIN]
     for item in (start(0), said(0, "a" * 4 * FIRST_WINDOW)):
         assert held.feed(item) == []
@@ -438,12 +445,12 @@ def test_the_head_of_a_stream_and_the_end_of_judged_text_pass_at_once():
 def test_a_head_that_already_has_content_waits_for_its_verdict():
     message = {**MESSAGE_START["message"], "content": [{"type": "text", "text": "hi"}]}
     head = event({"type": "message_start", "message": message})
-    held = Holdback(whole=False)
+    held = StreamBuffer(whole=False)
     assert held.feed(head) == []
 
 
 def test_what_ends_a_block_leaves_with_the_window_before_it_but_the_next_block_does_not():
-    held = Holdback(whole=False)
+    held = StreamBuffer(whole=False)
     for item in (BEGIN, start(0), said(0, "a" * 4 * FIRST_WINDOW)):
         held.feed(item)
     held.take()
@@ -454,7 +461,7 @@ def test_what_ends_a_block_leaves_with_the_window_before_it_but_the_next_block_d
 
 
 def test_a_block_that_has_shown_only_empty_words_does_not_begin_yet():
-    held = Holdback(whole=False)
+    held = StreamBuffer(whole=False)
     for item in (BEGIN, start(0), said(0, "a" * 4 * FIRST_WINDOW), stop(0), start(1), said(1, "")):
         held.feed(item)
     held.take()
@@ -465,7 +472,7 @@ def test_a_block_that_has_shown_only_empty_words_does_not_begin_yet():
 
 
 def test_text_before_a_tool_call_is_judged_without_waiting_for_the_call():
-    held = Holdback(whole=False)
+    held = StreamBuffer(whole=False)
     for item in (BEGIN, start(0), said(0, "a" * 4 * FIRST_WINDOW), stop(0)):
         held.feed(item)
     call = [start(1, "tool_use", id="t", name="look", input={})]
@@ -484,7 +491,7 @@ def test_text_before_a_tool_call_is_judged_without_waiting_for_the_call():
 
 
 def test_a_call_is_not_complete_because_another_block_ends():
-    held = Holdback(whole=False)
+    held = StreamBuffer(whole=False)
     call = [start(1, "tool_use", id="t", name="look", input={})]
     for item in (BEGIN, *call, part_of_input(1, "x" * 4 * WINDOW), stop(0)):
         held.feed(item)
@@ -497,7 +504,7 @@ def test_a_call_is_not_complete_because_another_block_ends():
 
 
 def test_a_call_that_breaks_off_is_judged_as_far_as_it_came():
-    held = Holdback(whole=False)
+    held = StreamBuffer(whole=False)
     for item in (BEGIN, start(0, "tool_use", id="t", name="n", input={}), part_of_input(0, '{"a')):
         held.feed(item)
     assert not held.due
@@ -519,7 +526,7 @@ def test_a_call_that_breaks_off_is_judged_as_far_as_it_came():
 )
 def test_an_event_nobody_can_read_is_held_and_named(wire: bytes):
     [item] = Decoder().feed(wire)
-    held = Holdback(whole=False)
+    held = StreamBuffer(whole=False)
     held.feed(BEGIN)
     assert held.feed(item) == []
     assert [(each.path, each.reason) for each in held.unknown] == [("event[1]", "unknown_event")]
@@ -535,7 +542,7 @@ def test_tokens_are_estimated_at_four_bytes_each(text: str, count: int):
 
 
 def test_an_empty_stream_has_nothing_to_judge():
-    held = Holdback(whole=False)
+    held = StreamBuffer(whole=False)
     held.end()
     assert not held.due
     assert not held.out

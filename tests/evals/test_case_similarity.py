@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from magistrate.core.offline import Trial
+from magistrate.core.offline import OfflineDecision
 from magistrate.evals.cases import Case, Dataset, load_cases
 from magistrate.policy import builtin_policy
 from magistrate.settings import Settings
@@ -44,7 +44,7 @@ def benchmark() -> ModuleType:
 
 
 def text_of(case: Case) -> str:
-    subject = Trial.of(Settings(), case.stage, case.request, case.answer).subject
+    subject = OfflineDecision.of(Settings(), case.stage, case.request, case.answer).subject
     assert subject is not None, case.id
     return " ".join(" ".join(part.text for part in subject.parts).lower().split())
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from magistrate.config.diagnostics import SettingsError
-from magistrate.core.offline import Trial
+from magistrate.core.offline import OfflineDecision
 from magistrate.evals.cases import MAX_LINE_BYTES, Case, Dataset, load_cases
 from magistrate.evals.labels import ORACLE, for_case, oracle_verdict, unexpected
 from magistrate.evals.results import read_cases, write_cases
@@ -276,8 +276,8 @@ def test_the_suite_holds_under_the_settings_of_any_app(suite: Dataset, app: dict
 def test_the_oracle_checks_something():
     case = Case.model_validate(BAD)
     settings = Settings()
-    trial = Trial.of(for_case(settings, case), case.stage, case.request, case.answer)
-    assert trial.decide([oracle_verdict(case)], ORACLE).action == "block"
+    offline = OfflineDecision.of(for_case(settings, case), case.stage, case.request, case.answer)
+    assert offline.decide([oracle_verdict(case)], ORACLE).action == "block"
     ((_, words),) = unexpected([case.model_copy(update={"action": "warn"})], settings)
     assert words == "expects warn, but its labels lead to block"
 

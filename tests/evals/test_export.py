@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from magistrate.cli.eval_data import export
 from magistrate.config.diagnostics import SettingsError
-from magistrate.core.offline import Trial
+from magistrate.core.offline import OfflineDecision
 from magistrate.evals.cases import Case, Dataset
 from magistrate.evals.formats.exporting import export_inspect
 from magistrate.evals.labels import for_case
@@ -117,7 +117,7 @@ def test_a_sample_asks_what_our_judge_asks(folder: Path, one: Case) -> None:
         "output_config": {"format": {"schema": schema}},
     }
     parsed = parse_prompt(body)
-    subject = Trial.of(under, one.stage, one.request, one.answer).subject
+    subject = OfflineDecision.of(under, one.stage, one.request, one.answer).subject
     assert parsed is not None and subject is not None
     assert parsed.stage == one.stage
     assert [(p.text, p.role, p.judged) for p in parsed.parts] == [

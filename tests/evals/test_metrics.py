@@ -17,7 +17,7 @@ from sklearn import metrics as sklearn
 
 from eval_runs import ABUSE, JUDGE, LOBBY, SCAM, SPAM, case, result, run, settings
 from magistrate.config.diagnostics import SettingsError
-from magistrate.core.offline import Trial
+from magistrate.core.offline import OfflineDecision
 from magistrate.evals.cases import Case
 from magistrate.evals.labels import ORACLE, oracle_verdict
 from magistrate.evals.metrics.action_metrics import handled_right
@@ -615,7 +615,7 @@ def test_a_judge_that_answers_as_labelled_is_perfect_in_every_number():
             one,
             0,
             oracle_verdict(one),
-            Trial.of(under, one.stage, one.request, one.answer).decide(
+            OfflineDecision.of(under, one.stage, one.request, one.answer).decide(
                 [oracle_verdict(one)], ORACLE
             ),
             12.0,

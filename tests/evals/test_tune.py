@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import command_line
 from magistrate.config.diagnostics import SettingsError
-from magistrate.core.offline import Trial
+from magistrate.core.offline import OfflineDecision
 from magistrate.evals.cases import Case, Dataset
 from magistrate.evals.results import Run, Writer, result_of
 from magistrate.evals.run import Plan, open_run
@@ -69,8 +69,8 @@ def made(
     open_run(Plan(dataset, settings, Judge()), folder, resume=False)  # type: ignore[arg-type]
     writer = Writer(folder)
     for case, verdict in zip(cases, verdicts, strict=True):
-        trial = Trial.of(settings, stage, case.request, case.answer)
-        writer.write(result_of(case, 0, verdict, trial.decide([verdict], WHO), 1.0))
+        offline = OfflineDecision.of(settings, stage, case.request, case.answer)
+        writer.write(result_of(case, 0, verdict, offline.decide([verdict], WHO), 1.0))
     writer.close()
     return Run.read(folder)
 

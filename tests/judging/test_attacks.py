@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from magistrate.core.history import Conversation
+from magistrate.core.history import RequestHistory
 from magistrate.judging.plan import tasks
 from magistrate.judging.prompt import make_prompt, parse_prompt
 from magistrate.judging.rubric import Rubric, has_third_party, make_rubric, make_screen
@@ -273,7 +273,7 @@ PLACES = {**REQUESTS, **ANSWERS}
 
 def asked(body: JSON, *, known: bool = False) -> Subject:
     """What is asked about a request; `known`: its first turn was allowed before."""
-    conversation = Conversation.of(body, DIGESTS, redact=True)
+    conversation = RequestHistory.of(body, DIGESTS, redact=True)
     if known:
         marks = frozenset({conversation.marks[0].allowed, conversation.system_key})
         conversation = replace(conversation, known=marks)
@@ -283,9 +283,9 @@ def asked(body: JSON, *, known: bool = False) -> Subject:
 
 def answered(message: JSON, *, known: bool = False) -> Subject:
     """What is asked about an answer; `known`: some of each of its texts was heard before."""
-    heard = {i: (2, 4) for i in range(len(message["content"]))} if known else None
+    judged = {i: (2, 4) for i in range(len(message["content"]))} if known else None
     question = asked(ask("second question"))
-    parts = [part for part in read_answer(message, heard) if isinstance(part, Part)]
+    parts = [part for part in read_answer(message, judged) if isinstance(part, Part)]
     context = map(as_context, question.parts)
     return Subject("output", (*context, *parts), final=not known)
 

@@ -332,8 +332,8 @@ def test_every_window_of_a_stream_is_screened_and_begins_like_the_one_before(fla
     windows = calls(sim, "output")
     assert len(windows) > 1
     assert {each.about for each in windows} == {"screen"}
-    heard = "".join(p.text for each in windows for p in each.prompt.parts if p.judged)
-    assert heard == "".join(STORY)
+    judged = "".join(p.text for each in windows for p in each.prompt.parts if p.judged)
+    assert judged == "".join(STORY)
     blocks = [[block["text"] for block in each.body["messages"][0]["content"]] for each in windows]
     for before, after in pairwise(blocks):
         assert after[: len(before) - 1] == before[:-1]

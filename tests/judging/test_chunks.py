@@ -136,8 +136,8 @@ def test_of_a_question_too_long_for_context_an_answer_has_both_ends():
 
 def test_a_window_has_what_was_heard_of_the_answer_before_it():
     question = part("x" * 40_000, "q", judged=False)
-    heard = [part(said, "r", judged=False) for said in ("Take the first. ", "Then the second. ")]
-    [piece] = split(Subject("output", (question, *heard, part("Mix them.", "r"))), MOST)
+    judged = [part(said, "r", judged=False) for said in ("Take the first. ", "Then the second. ")]
+    [piece] = split(Subject("output", (question, *judged, part("Mix them.", "r"))), MOST)
     assert context(piece)[-2:] == [("r", "Take the first. "), ("r", "Then the second. ")]
 
 

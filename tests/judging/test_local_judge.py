@@ -18,7 +18,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from magistrate.config.diagnostics import SettingsError
-from magistrate.core.offline import Trial
+from magistrate.core.offline import OfflineDecision
 from magistrate.evals.cases import Case, Dataset, load_cases
 from magistrate.evals.labels import for_case
 from magistrate.judging import local, local_model
@@ -239,14 +239,14 @@ def test_any_text_gets_a_verdict_on_clauses_of_its_stage(texts: list[str], kind:
 def test_both_flavours_agree_and_cost_nothing(cases: Dataset, judge: LocalJudge) -> None:
     async def both(case: Case) -> None:
         settings = for_case(Settings(), case)
-        trial = Trial.of(settings, case.stage, case.request, case.answer)
-        assert trial.subject is not None
-        verdict = judge.judge(trial.subject, settings, None, 60.0)
+        offline = OfflineDecision.of(settings, case.stage, case.request, case.answer)
+        assert offline.subject is not None
+        verdict = judge.judge(offline.subject, settings, None, 60.0)
         assert isinstance(verdict, Verdict)
-        assert verdict == await judge.judge_async(trial.subject, settings, None, 60.0)
+        assert verdict == await judge.judge_async(offline.subject, settings, None, 60.0)
         assert (verdict.usage.cost_usd, verdict.usage.input_tokens) == (0.0, 0)
         assert verdict.judge == judge.info(settings)
-        trial.decide([verdict], verdict.judge)
+        offline.decide([verdict], verdict.judge)
 
     async def all_of() -> None:
         for case in cases.cases[::40]:
@@ -544,8 +544,10 @@ def test_findings_are_what_the_decision_takes() -> None:
     (found,) = verdict_of(LocalJudge(toy()), request("ballot")).findings
     assert isinstance(found, Finding)
     settings = Settings()
-    trial = Trial.of(settings, "input", {"messages": [{"role": "user", "content": "ballot"}]}, {})
-    decided = trial.decide([verdict_of(LocalJudge(toy()), request("ballot"))], found_by())
+    offline = OfflineDecision.of(
+        settings, "input", {"messages": [{"role": "user", "content": "ballot"}]}, {}
+    )
+    decided = offline.decide([verdict_of(LocalJudge(toy()), request("ballot"))], found_by())
     assert decided.action == "block"
 
 

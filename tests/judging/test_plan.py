@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from magistrate.core.decide import rule
+from magistrate.core.decide import decide
 from magistrate.judging.chunks import split
-from magistrate.judging.plan import Question, concluded, deliberate, tasks
+from magistrate.judging.plan import Question, concluded, plan_judging, tasks
 from magistrate.judging.rubric import groups_for
 from magistrate.policy import builtin_policy
 from magistrate.settings import DEFAULT_JUDGE_MODEL, Settings
@@ -65,7 +65,7 @@ def play(
     settings: Settings, subject: Subject, *rounds: list[Outcome | Screened], **more: Any
 ) -> tuple[Outcome, list[list[Question]]]:
     """Play a deliberation against declared answers; its outcome, and what each round asked."""
-    deliberation = deliberate(settings, subject, WHO, **more)
+    deliberation = plan_judging(settings, subject, WHO, **more)
     asked: list[list[Question]] = []
     try:
         asked.append(next(deliberation))
@@ -225,10 +225,10 @@ def test_an_outage_behind_a_suspected_floor_never_fails_open(group: str, floor: 
     settings = Settings.load({"judge": {"on_failure": {"input": "allow"}}})
     outcome, _ = play(settings, SUBJECT, [screened(group)], [missing("timeout")])
     assert isinstance(outcome, Unavailable)
-    ruling = rule(settings, "input", [outcome])
-    assert ruling.action == ("unavailable" if floor else "allow")
+    decided = decide(settings, "input", [outcome])
+    assert decided.action == ("unavailable" if floor else "allow")
     outcome, _ = play(settings, SUBJECT, [missing("timeout")])
-    assert rule(settings, "input", [outcome]).action == "allow"
+    assert decide(settings, "input", [outcome]).action == "allow"
 
 
 # --- refusals -------------------------------------------------------------------------------------
@@ -282,7 +282,7 @@ def test_a_refusal_is_no_finding_where_that_would_let_the_rest_pass_unjudged(
     outcome, _ = play(settings, SUBJECT, [refusal], [refusal])
     assert isinstance(outcome, Unavailable)
     assert outcome.reason == "refused"
-    assert rule(settings, "input", [outcome]).action == "unavailable"
+    assert decide(settings, "input", [outcome]).action == "unavailable"
 
 
 def test_without_a_second_model_a_refusal_is_a_judge_that_is_missing():
@@ -359,7 +359,7 @@ def test_whatever_is_asked_is_a_task_that_the_prompt_hash_covers(
     kind = "third_party" if third_party else "text"
     subject = Subject(stage, (Part("p", "user", kind, "hello"),))
     named = [g for g in groups_for(settings, stage, third_party=third_party) if g in suspected]
-    deliberation = deliberate(settings, subject, WHO)
+    deliberation = plan_judging(settings, subject, WHO)
     asked = next(deliberation)
     seen = list(asked)
     try:

@@ -24,7 +24,7 @@ from magistrate.judging.claude import Judgment
 from magistrate.judging.prepared import Preparations
 from magistrate.settings import Settings
 from magistrate.text.reading import Reading, reading
-from magistrate.wire.content import Part, Subject, as_context, heard_so_far, read_answer
+from magistrate.wire.content import Part, Subject, as_context, judged_so_far, read_answer
 from strategies import labels, nasty_text
 
 SETTINGS = Settings.load({"version": 1})
@@ -71,11 +71,11 @@ def stream(texts: list[str]) -> Iterator[Subject]:
 def stream_read_anew(texts: list[str]) -> Iterator[Subject]:
     """The windows of an answer as they are read from the message so far: each has new objects."""
     question = Part("messages[0].content", "user", "text", "How do I bake bread?", judged=False)
-    heard: dict[int, tuple[int, ...]] = {}
+    judged: dict[int, tuple[int, ...]] = {}
     for index in range(1, len(texts) + 1):
         message = {"content": [{"type": "text", "text": "".join(texts[:index])}]}
-        parts = [part for part in read_answer(message, heard) if isinstance(part, Part)]
-        heard = heard_so_far(message, heard)
+        parts = [part for part in read_answer(message, judged) if isinstance(part, Part)]
+        judged = judged_so_far(message, judged)
         yield Subject("output", (question, *parts), final=index == len(texts))
 
 

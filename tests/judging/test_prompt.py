@@ -170,19 +170,19 @@ def bare(body: JSON) -> list[JSON]:
     return [{k: v for k, v in block.items() if k != "cache_control"} for block in content(body)]
 
 
-def answer(*windows: str, heard: int) -> Subject:
+def answer(*windows: str, judged: int) -> Subject:
     question = Part("messages[0].content", "user", "text", "How do I bake bread?", judged=False)
     pieces = (
-        Part("response.content[0]", "assistant", "text", text, judged=i >= heard)
+        Part("response.content[0]", "assistant", "text", text, judged=i >= judged)
         for i, text in enumerate(windows)
     )
     return Subject("output", (question, *pieces), final=False)
 
 
 def test_the_next_window_begins_with_the_blocks_of_the_one_before():
-    first = prompt(answer("Take flour. ", heard=0))
-    second = prompt(answer("Take flour. ", "Add water. ", heard=1))
-    third = prompt(answer("Take flour. ", "Add water. ", "Wait.", heard=2))
+    first = prompt(answer("Take flour. ", judged=0))
+    second = prompt(answer("Take flour. ", "Add water. ", judged=1))
+    third = prompt(answer("Take flour. ", "Add water. ", "Wait.", judged=2))
     assert bare(second)[: len(content(first)) - 1] == bare(first)[:-1]
     assert bare(third)[: len(content(second)) - 1] == bare(second)[:-1]
     # What one call writes up to, the next one reads up to.
@@ -193,7 +193,7 @@ def test_the_next_window_begins_with_the_blocks_of_the_one_before():
 
 def test_nothing_is_cached_behind_the_end_of_an_answer():
     """The next call has it as a turn, which stands under another path."""
-    last = answer("Take flour. ", "Add water. ", heard=1)
+    last = answer("Take flour. ", "Add water. ", judged=1)
     assert breakpoints(prompt(last)) == [2, 3]
     assert breakpoints(prompt(replace(last, final=True))) == [2]
 
@@ -320,11 +320,11 @@ def test_a_part_that_differs_has_a_line_of_its_own(other: Part):
 
 def test_what_becomes_of_a_prompt_does_not_change_the_next():
     """What is sent passes through code of the application, which may edit it in place."""
-    subject = answer("Take flour. ", "Add salt. ", heard=1)
+    subject = answer("Take flour. ", "Add salt. ", judged=1)
     shown = show(subject)
     for block in content(prompt(subject, shown=shown)):
         block["text"] = "edited"
-    grown = answer("Take flour. ", "Add salt. ", "Add water. ", heard=2)
+    grown = answer("Take flour. ", "Add salt. ", "Add water. ", judged=2)
     assert prompt(grown, shown=show(grown, shown)) == prompt(grown)
 
 

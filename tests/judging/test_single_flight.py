@@ -12,7 +12,7 @@ import pytest
 
 from edges import CLAUSE, asking, edge
 from magistrate import Moderation
-from magistrate.storage.memory import Flights
+from magistrate.storage.memory import SingleFlight
 from magistrate.testing import ScriptedJudge, Simulator, text
 from magistrate.verdicts import JudgeInfo, Outcome, Unavailable, Usage, Verdict
 from magistrate.wire.content import Subject
@@ -37,59 +37,59 @@ def closed(verdict: Verdict | None) -> None:
 
 
 def test_who_comes_first_leads_and_the_others_are_told_for_nothing():
-    flights, followers = Flights(), [Follower() for _ in range(3)]
-    assert flights.join("q", Follower(), 9)
-    assert not any(flights.join("q", each, 9) for each in followers)
-    flights.land("q", PAID)
+    single_flight, followers = SingleFlight(), [Follower() for _ in range(3)]
+    assert single_flight.join("q", Follower(), 9)
+    assert not any(single_flight.join("q", each, 9) for each in followers)
+    single_flight.resolve("q", PAID)
     assert [each.told for each in followers] == [[Verdict(JudgeInfo("j"), usage=Usage())]] * 3
-    assert flights.join("q", Follower(), 9), "it has landed"
+    assert single_flight.join("q", Follower(), 9), "it has landed"
 
 
 @pytest.mark.parametrize("nothing", [None, MISSING])
 def test_without_a_verdict_one_after_the_other_leads(nothing: Outcome | None):
-    flights, followers = Flights(), [Follower() for _ in range(3)]
-    flights.join("q", Follower(), 9)
+    single_flight, followers = SingleFlight(), [Follower() for _ in range(3)]
+    single_flight.join("q", Follower(), 9)
     for each in followers:
-        flights.join("q", each, 9)
-    flights.land("q", nothing)
+        single_flight.join("q", each, 9)
+    single_flight.resolve("q", nothing)
     assert [each.told for each in followers] == [[None], [], []]
     late = Follower()
-    assert not flights.join("q", late, 9), "the second one is asking now"
-    flights.land("q", nothing)
-    flights.land("q", PAID)
+    assert not single_flight.join("q", late, 9), "the second one is asking now"
+    single_flight.resolve("q", nothing)
+    single_flight.resolve("q", PAID)
     assert [len(each.told) for each in followers] == [1, 1, 1]
     assert followers[2].told == late.told == [Verdict(JudgeInfo("j"), usage=Usage())]
 
 
 def test_one_whose_loop_is_closed_is_passed_over():
-    flights, follower = Flights(), Follower()
-    flights.join("q", Follower(), 9)
-    flights.join("q", closed, 9)
-    flights.join("q", follower, 9)
-    flights.land("q", None)
+    single_flight, follower = SingleFlight(), Follower()
+    single_flight.join("q", Follower(), 9)
+    single_flight.join("q", closed, 9)
+    single_flight.join("q", follower, 9)
+    single_flight.resolve("q", None)
     assert follower.told == [None]
 
 
 def test_a_leader_that_never_lands_is_given_up():
-    flights = Flights()
-    assert flights.join("q", Follower(), 9)
-    assert not flights.join("q", Follower(), 9)
-    assert flights.join("q", Follower(), 0.0)
+    single_flight = SingleFlight()
+    assert single_flight.join("q", Follower(), 9)
+    assert not single_flight.join("q", Follower(), 9)
+    assert single_flight.join("q", Follower(), 0.0)
 
 
 def test_who_waited_for_a_leader_that_is_gone_is_told_by_the_next():
-    flights, follower = Flights(), Follower()
-    flights.join("q", Follower(), 9)
-    flights.join("q", follower, 9)
-    assert flights.join("q", Follower(), 0.0), "leads: the first one is gone"
-    flights.land("q", PAID)
+    single_flight, follower = SingleFlight(), Follower()
+    single_flight.join("q", Follower(), 9)
+    single_flight.join("q", follower, 9)
+    assert single_flight.join("q", Follower(), 0.0), "leads: the first one is gone"
+    single_flight.resolve("q", PAID)
     assert len(follower.told) == 1
 
 
 def test_different_questions_fly_apart():
-    flights = Flights()
-    assert flights.join("a", Follower(), 9)
-    assert flights.join("b", Follower(), 9)
+    single_flight = SingleFlight()
+    assert single_flight.join("a", Follower(), 9)
+    assert single_flight.join("b", Follower(), 9)
 
 
 class Gate:

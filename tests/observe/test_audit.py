@@ -59,7 +59,7 @@ LINE = {"event", "level", "timestamp"}
 
 
 @contextmanager
-def heard(level: int = logging.INFO) -> Iterator[list[logging.LogRecord]]:
+def judged(level: int = logging.INFO) -> Iterator[list[logging.LogRecord]]:
     """What an application that listens at this level hears."""
     records: list[logging.LogRecord] = []
 
@@ -131,7 +131,7 @@ def test_every_decision_is_one_event_of_the_contracts_shape(
         store = {"store": f"sqlite:///{tmp_path}/reviews.db", "reviewers": [reviewer]}
         settings = {**settings, "review": store}
     sim = Simulator(text(SECRET), judge=judge)
-    with heard() as records, edge(flavour, sim, settings=settings) as at:
+    with judged() as records, edge(flavour, sim, settings=settings) as at:
         at.ask(surface, asking(said))
         (event,) = events(records)
         decision = at.decision()
@@ -166,7 +166,7 @@ def test_every_decision_is_one_event_of_the_contracts_shape(
 @both
 def test_who_leaves_early_is_an_event_too(flavour: str) -> None:
     sim = Simulator(text("Word after word. " * 200))
-    with heard() as records, edge(flavour, sim) as at:
+    with judged() as records, edge(flavour, sim) as at:
         _leave(at)
     (event,) = events(records)
     assert (event["action"], event["upstream"]) == ("allow", "cancelled")
@@ -175,7 +175,7 @@ def test_who_leaves_early_is_an_event_too(flavour: str) -> None:
 def test_who_leaves_before_the_verdict_is_no_outage_to_be_alarmed_by() -> None:
     sim = Simulator(text("hello"))
     moderation = Moderation({"version": 1}, judge=ScriptedJudge(delay_s=5.0))
-    with heard() as records, edge("async", sim, moderation=moderation) as at:
+    with judged() as records, edge("async", sim, moderation=moderation) as at:
 
         async def leave() -> None:
             with pytest.raises(TimeoutError):
@@ -197,7 +197,7 @@ def test_a_review_store_that_is_gone_is_an_outage(
     reviewer = {"name": "dr.lee", "qualified_in": ["healthcare"]}
     store = {"store": f"sqlite:///{tmp_path}/reviews.db", "reviewers": [reviewer]}
     with (
-        heard() as records,
+        judged() as records,
         edge(
             flavour, Simulator(text(SECRET), judge=judge), settings={**held, "review": store}
         ) as at,
@@ -216,7 +216,7 @@ def test_a_review_store_that_is_gone_is_an_outage(
 @both
 def test_a_failed_call_and_its_retries_are_an_event_each(flavour: str) -> None:
     sim = Simulator([error(529, retry_after=0.001), text("hello")])
-    with heard() as records, edge(flavour, sim, max_retries=1) as at:
+    with judged() as records, edge(flavour, sim, max_retries=1) as at:
         at.ask("create", asking("hi"))
     first, second = events(records)
     assert first["id"] != second["id"]
@@ -232,7 +232,7 @@ def line_for(flavour: str, content: str, clause: str, grade: str, **more: Any) -
     script = JudgeScript(when_judging(BAD, finds(clause, grade=grade), stage="input"))  # type: ignore[arg-type]
     settings: dict[str, Any] = {"audit": {"content": content}, **more}
     sim = Simulator(text(SECRET), judge=script)
-    with heard() as records, edge(flavour, sim, settings=settings) as at:
+    with judged() as records, edge(flavour, sim, settings=settings) as at:
         at.ask("create", asking(f"some {BAD} here"))
         line = records[-1].getMessage()
         (found,) = at.decision().findings
@@ -281,7 +281,7 @@ def test_one_such_finding_keeps_every_quote_out(flavour: str) -> None:
     )
     sim = Simulator(text(SECRET), judge=script)
     settings = {"audit": {"content": "all"}}
-    with heard() as records, edge(flavour, sim, settings=settings) as at:
+    with judged() as records, edge(flavour, sim, settings=settings) as at:
         at.ask("create", asking(f"{BAD} and other-words"))
     assert BAD not in records[-1].getMessage()
     assert "other-words" not in records[-1].getMessage()
@@ -297,7 +297,7 @@ def test_no_line_holds_a_key_a_header_or_a_user(surface: str, flavour: str) -> N
         "default_query": {"q": "secret-4"},
     }
     settings = {"audit": {"content": "all"}}
-    with heard(logging.DEBUG) as records, edge(flavour, sim, settings=settings, **options) as at:
+    with judged(logging.DEBUG) as records, edge(flavour, sim, settings=settings, **options) as at:
         call = asking("hi", metadata={"user_id": "secret-5"}, extra_headers={"x-a": "secret-6"})
         at.ask(surface, call)
         at.ask(surface, {**call, "messages": [{"role": "user", "content": BAD}]})
@@ -310,7 +310,7 @@ def test_no_line_holds_a_key_a_header_or_a_user(surface: str, flavour: str) -> N
 def test_a_failing_judges_words_are_not_in_it(flavour: str) -> None:
     sim = Simulator(text("x"), judge=lambda _: error(400, message=f"cannot take {SECRET}"))
     settings = {"audit": {"content": "all"}}
-    with heard() as records, edge(flavour, sim, settings=settings) as at:
+    with judged() as records, edge(flavour, sim, settings=settings) as at:
         assert type(at.ask("create", asking("hi")).error) is ModerationUnavailable
     (event,) = events(records)
     assert event["judge_failures"] == [
@@ -382,7 +382,7 @@ def test_an_applications_structlog_configuration_changes_nothing(flavour: str) -
     structlog.configure(processors=[intruder], cache_logger_on_first_use=True)
     try:
         sim = Simulator(text("hello"))
-        with heard() as records, edge(flavour, sim) as at:
+        with judged() as records, edge(flavour, sim) as at:
             at.ask("create", asking("hi"))
         assert len(events(records)) == 1
         assert seen == []
@@ -432,7 +432,7 @@ def test_shadow_mode_is_marked_in_every_event(flavour: str) -> None:
     script = JudgeScript(when_judging(SECRET, finds(CLAUSE), stage="output"))
     sim = Simulator(text(SECRET), judge=script)
     settings = {"streaming": {"release": "shadow"}}
-    with heard() as records, edge(flavour, sim, settings=settings) as at:
+    with judged() as records, edge(flavour, sim, settings=settings) as at:
         got = at.ask("create", asking("hi"))
         assert got.text == SECRET
     (event,) = events(records)

@@ -206,8 +206,8 @@ def test_results_are_judged_line_by_line_with_their_question(flavour: str) -> No
         assert found["bad"].message.stop_reason == "refusal"
         assert BAD not in found["bad"].to_json()
         assert {kind: found[kind].type for kind in other} == {kind: kind for kind in other}
-        heard = [s for s in judged.subjects if s.stage == "output"]
-        assert [s.parts[0].text for s in heard] == ["question good", "question bad"]
+        judged = [s for s in judged.subjects if s.stage == "output"]
+        assert [s.parts[0].text for s in judged] == ["question good", "question bad"]
         assert at.moderation.decision(found["bad"].message.moderation["id"]).action == "block"
     assert server.closed == 1
 

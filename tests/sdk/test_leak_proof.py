@@ -47,23 +47,23 @@ from leak_strategies import (
 )
 from magistrate.core.effects import (
     Answer,
-    Ask,
     Cancel,
     Chunk,
     End,
     Failed,
     Forward,
     Head,
-    Heard,
+    HoldAnswer,
+    JudgeResult,
     Next,
     Open,
+    PropagateError,
+    RaiseDecision,
     Recall,
-    Refuse,
     Relay,
     Remember,
-    Reraise,
     Settle,
-    Store,
+    StartJudging,
     Write,
 )
 from magistrate.core.exchange import Exchange
@@ -107,7 +107,7 @@ class Watched:
     written: bytearray = field(default_factory=bytearray)
     writes: list[tuple[bytes, frozenset[int], bool]] = field(default_factory=list)
     objected: set[Stage] = field(default_factory=set)
-    ended: str = "whole"  # or the kind of `Refuse`, or "raised"
+    ended: str = "whole"  # or the kind of `RaiseDecision`, or "raised"
     stored: bool = False
     decision: Any = None
 
@@ -130,7 +130,7 @@ def watch(
     flow = moderate(exchange)
     chunks = upstream.chunks
     ending = Failed(OSError("reset")) if upstream.ending == "failed" else End()
-    waiting: list[tuple[Heard, Subject]] = []
+    waiting: list[tuple[JudgeResult, Subject]] = []
     forwarded = over = headed = False
     tosses = 0
     reply: Any = None
@@ -141,9 +141,9 @@ def watch(
             return now
         reply = None
         match effect:
-            case Ask(ticket, subject):
+            case StartJudging(ticket, subject):
                 outcome = outcome_of(subject, objection)
-                waiting.append((Heard(ticket, outcome), subject))
+                waiting.append((JudgeResult(ticket, outcome), subject))
             case Next(read):
                 can_read = read and forwarded and not over
                 assert waiting or can_read, "the flow waits for something that cannot come"
@@ -170,15 +170,15 @@ def watch(
                 over = True
             case Recall():
                 reply = frozenset()
-            case Store():
+            case HoldAnswer():
                 now.stored, reply = True, "rev_1"
             case Settle(decision):
                 now.decision = decision
-            case Refuse(kind):
+            case RaiseDecision(kind):
                 now.ended = kind
                 flow.close()
                 return now
-            case Reraise():
+            case PropagateError():
                 now.ended = "raised"
                 flow.close()
                 return now

@@ -235,9 +235,9 @@ def test_the_tool_runner_works_on_threads_by_default(flavour: str) -> None:
 @both
 def test_what_is_kept_of_threads_is_bounded(flavour: str) -> None:
     moderation = Moderation(SETTINGS, judge=judge(BAD))
-    from magistrate.storage.memory import Keep
+    from magistrate.storage.memory import BoundedStore
 
-    moderation.record.threads = Keep(most_bytes=2_000)
+    moderation.record.threads = BoundedStore(most_bytes=2_000)
     server = Threads()
     with connected(flavour, server, moderation) as at:
         first = send(at, "one " * 200, CREATE)

@@ -16,7 +16,7 @@ from magistrate.wire.content import (
     Uninspected,
     Windows,
     as_context,
-    heard_so_far,
+    judged_so_far,
     read_answer,
     read_request,
 )
@@ -571,9 +571,9 @@ def test_the_pieces_of_a_growing_answer_are_each_judged_once(
         kind, said = blocks[position - 1]
         earlier[-1][kind] = said[: data.draw(st.integers(0, len(said)))]
     first = read_answer({"content": earlier})
-    then = read_answer({"content": whole}, heard_so_far({"content": earlier}, {}))
-    heard = [text for text, judged in split(first) + split(then) if judged]
-    assert sorted("".join(heard)) == sorted("".join(said for _, said in blocks))
+    then = read_answer({"content": whole}, judged_so_far({"content": earlier}, {}))
+    judged = [text for text, judged in split(first) + split(then) if judged]
+    assert sorted("".join(judged)) == sorted("".join(said for _, said in blocks))
     context = "".join(text for text, judged in split(then) if not judged)
     assert context == "".join(text for text, _ in split(first))
 
@@ -587,7 +587,7 @@ def test_pieces_that_are_kept_are_those_that_would_be_cut_anew(
     blocks: list[tuple[str, str]], data: st.DataObject
 ):
     texts = [(kind, said, 0) for kind, said in blocks]
-    heard: Windows = {}
+    judged: Windows = {}
     pieces = Pieces()
     before: list[Part | Uninspected] = []
     for _ in range(4):
@@ -595,33 +595,33 @@ def test_pieces_that_are_kept_are_those_that_would_be_cut_anew(
             (kind, said, data.draw(st.integers(shown, len(said)))) for kind, said, shown in texts
         ]
         message = {"content": [{"type": kind, kind: said[:shown]} for kind, said, shown in texts]}
-        found = read_answer(message, heard, pieces)
-        assert found == read_answer(message, heard)
+        found = read_answer(message, judged, pieces)
+        assert found == read_answer(message, judged)
         context = [item for item in found if isinstance(item, Part) and not item.judged]
         again = {id(item) for item in before if isinstance(item, Part) and not item.judged}
         assert again <= {id(item) for item in context}
-        heard, before = heard_so_far(message, heard), found
+        judged, before = judged_so_far(message, judged), found
 
 
 def test_citations_are_judged_until_they_no_longer_grow():
     cited = {**HI, "citations": [{"cited_text": "c"}]}
     more = {**HI, "citations": [{"cited_text": "c"}, {"cited_text": "d"}]}
     call = {"type": "tool_use", "id": "t", "name": "n", "input": {"a": 1}}
-    pieces, heard = Pieces(), Windows()
+    pieces, judged = Pieces(), Windows()
     seen: list[list[bool]] = []
     for content in ([cited], [more], [more, call], [more, call]):
-        found = read_answer({"content": content}, heard, pieces)
+        found = read_answer({"content": content}, judged, pieces)
         seen.append([judged for _, judged in split(found)])
-        heard = heard_so_far({"content": content}, heard)
+        judged = judged_so_far({"content": content}, judged)
     assert seen == [[True, True], [False, True], [False, False, True], [False, False, False]]
 
 
 def test_windows_end_where_the_texts_of_an_answer_did():
     content = [HI, {"type": "thinking", "thinking": "hmm"}, {"type": "tool_use"}, "loose", None]
-    first = heard_so_far({"content": content}, {})
+    first = judged_so_far({"content": content}, {})
     assert first == {0: (2,), 1: (3,), 2: (0,)}
     grown = [HI, {"type": "thinking", "thinking": "hmm, well"}, {"type": "tool_use"}]
-    assert heard_so_far({"content": grown}, first) == {0: (2, 2), 1: (3, 9), 2: (0, 0)}
+    assert judged_so_far({"content": grown}, first) == {0: (2, 2), 1: (3, 9), 2: (0, 0)}
 
 
 # --- the question ---------------------------------------------------------------------------------
@@ -629,9 +629,9 @@ def test_windows_end_where_the_texts_of_an_answer_did():
 
 def test_only_what_was_read_of_a_block_was_heard():
     odd = {"type": "thinking", "thinking": "a plan", "text": "a longer text that is not read"}
-    heard = heard_so_far({"content": [odd]}, {})
+    judged = judged_so_far({"content": [odd]}, {})
     grown = {**odd, "thinking": "a plan that goes on"}
-    [before, now] = read_answer({"content": [grown]}, heard)
+    [before, now] = read_answer({"content": [grown]}, judged)
     assert isinstance(before, Part)
     assert isinstance(now, Part)
     assert (before.text, before.judged) == ("a plan", False)

@@ -170,21 +170,21 @@ def _client() -> Anthropic:
 
 
 def _judged(settings: Settings, stage: Stage, body: JSON, answer: JSON) -> Decision:
-    from magistrate.core.offline import Trial
-    from magistrate.judging.connection import asking, nobody
+    from magistrate.core.offline import OfflineDecision
+    from magistrate.judging.connection import asking, no_model
     from magistrate.judging.selection import judge_for
 
     judge = judge_for(settings)
-    trial = Trial.of(settings, stage, body, answer)
+    offline = OfflineDecision.of(settings, stage, body, answer)
     outcomes: list[Outcome] = []
-    if trial.subject is not None:
+    if offline.subject is not None:
         deadline_s = settings.judge.deadline_s
         if settings.judge.backend == "local":
-            outcomes.append(judge.judge(trial.subject, settings, nobody, deadline_s))
+            outcomes.append(judge.judge(offline.subject, settings, no_model, deadline_s))
         else:
             with _client() as client:
-                outcomes.append(judge.judge(trial.subject, settings, asking(client), deadline_s))
-    return trial.decide(outcomes, judge.info(settings))
+                outcomes.append(judge.judge(offline.subject, settings, asking(client), deadline_s))
+    return offline.decide(outcomes, judge.info(settings))
 
 
 def _print(out: Console, decision: Decision) -> None:

@@ -67,15 +67,15 @@ def _one(out: Console, client: Any, moderation: Moderation, line: str) -> None:
     call: dict[str, Any] = {"model": _MODEL, "max_tokens": 1000}
     call["messages"] = [{"role": "user", "content": line}]
     if line.startswith("?") and len(line) > 1:
-        from magistrate.core.offline import Trial
-        from magistrate.judging.connection import nobody
+        from magistrate.core.offline import OfflineDecision
+        from magistrate.judging.connection import no_model
 
         body = {"messages": [{"role": "user", "content": "(a question)"}]}
         answer = {"content": [{"type": "text", "text": line[1:].strip()}]}
-        trial = Trial.of(moderation.settings, "output", body, answer)
-        assert trial.subject is not None
-        outcome = moderation.judge.judge(trial.subject, moderation.settings, nobody, 10.0)
-        _print(out, trial.decide([outcome], moderation.judge_info), "(judged as an answer)")
+        offline = OfflineDecision.of(moderation.settings, "output", body, answer)
+        assert offline.subject is not None
+        outcome = moderation.judge.judge(offline.subject, moderation.settings, no_model, 10.0)
+        _print(out, offline.decide([outcome], moderation.judge_info), "(judged as an answer)")
         return
     message = client.messages.create(**call)
     decision = moderation.decision(message.moderation["id"])

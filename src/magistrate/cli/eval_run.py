@@ -212,7 +212,7 @@ def _run(
 
     from magistrate.cli.eval_progress import shown_progress
     from magistrate.evals.run import run
-    from magistrate.judging.connection import asking_async, nobody_async
+    from magistrate.judging.connection import asking_async, no_model_async
 
     async def asked(ask: AskModelAsync) -> bool:
         with shown_progress(sys.stderr) as watch:
@@ -221,7 +221,7 @@ def _run(
     if plan.settings.judge.backend == "local":
         if via == "batches":
             _stop("--via batches: the local judge is asked in this process")
-        return anyio.run(asked, nobody_async)
+        return anyio.run(asked, no_model_async)
     client = _client()
 
     async def in_calls() -> bool:

@@ -14,32 +14,32 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from magistrate.core import replacement as enforcement
-from magistrate.core.decide import Decision, Ruling
+from magistrate.core.decide import Decision, StageDecision
 from magistrate.core.effects import (
     Answer,
-    Ask,
     Chunk,
     End,
     Failed,
     Flow,
     Forward,
     Head,
-    Heard,
+    JudgeResult,
     KeepBatch,
     Next,
     Open,
+    PropagateError,
+    RaiseDecision,
     Recall,
     RecallBatch,
-    Refuse,
     Relay,
     Remember,
-    Reraise,
+    StartJudging,
     Write,
     perform,
 )
 from magistrate.core.exchange import Exchange
-from magistrate.core.history import Conversation
-from magistrate.core.outcomes import allowed_marks, blocked_marks, conclude, settle
+from magistrate.core.history import RequestHistory
+from magistrate.core.outcomes import conclude, keys_when_allowed, keys_when_blocked, settle
 from magistrate.core.questions import about_answer, ask
 from magistrate.settings import Settings
 from magistrate.wire.content import Uninspected, as_context
@@ -73,14 +73,14 @@ def entries_of(body: JSON) -> list[tuple[str, JSON]]:
 
 def moderate_batch(body: JSON, entries: list[Entry], settings: Settings) -> Flow[None]:
     """Judge every entry, then send the batch: whole, without what is blocked, or not at all."""
-    talks, rulings = yield from _hear_entries(entries, settings)
-    stopped = [entry for entry in entries if rulings[id(entry)].stops]
-    missing = next((e for e in stopped if rulings[id(e)].action == "unavailable"), None)
+    histories, stage_decisions = yield from _judge_entries(entries, settings)
+    stopped = [entry for entry in entries if stage_decisions[id(entry)].stops]
+    missing = next((e for e in stopped if stage_decisions[id(e)].action == "unavailable"), None)
     if missing is not None:
         for entry in entries:
             if entry is not missing:
                 yield from settle(entry.exchange)
-        yield from perform(Refuse("unavailable", (yield from settle(missing.exchange))))
+        yield from perform(RaiseDecision("unavailable", (yield from settle(missing.exchange))))
     decisions: dict[str, Decision] = {}
     for entry in stopped:
         decisions[entry.custom_id] = yield from settle(entry.exchange)
@@ -89,16 +89,16 @@ def moderate_batch(body: JSON, entries: list[Entry], settings: Settings) -> Flow
         for entry in kept:
             yield from settle(entry.exchange)
         first = next(iter(decisions.values()))
-        yield from perform(Refuse("blocked", first, decisions))
+        yield from perform(RaiseDecision("blocked", first, decisions))
 
-    yield from perform(Forward(_sent(body, entries, kept, talks)))
+    yield from perform(Forward(_sent(body, entries, kept, histories)))
     for entry in kept:
         entry.exchange.upstream = "cancelled"  # unless it gets further
     answer = yield from _whole_answer()
     if isinstance(answer, Head | Failed):
         for entry in kept:
             yield from settle(entry.exchange)
-        yield from perform(Reraise(answer.error) if isinstance(answer, Failed) else Relay())
+        yield from perform(PropagateError(answer.error) if isinstance(answer, Failed) else Relay())
         return
     for entry in kept:
         entry.exchange.upstream = "completed"
@@ -113,50 +113,50 @@ def moderate_batch(body: JSON, entries: list[Entry], settings: Settings) -> Flow
     yield from perform(Answer({**answer, "moderation": public}, public, ours=False))
 
 
-def _hear_entries(
+def _judge_entries(
     entries: list[Entry], settings: Settings
-) -> Flow[tuple[dict[int, Conversation], dict[int, Ruling]]]:
-    talks: dict[int, Conversation] = {}
-    rulings: dict[int, Ruling] = {}
+) -> Flow[tuple[dict[int, RequestHistory], dict[int, StageDecision]]]:
+    histories: dict[int, RequestHistory] = {}
+    stage_decisions: dict[int, StageDecision] = {}
     queue, out = deque(entries), dict[str, Entry]()
     while queue or out:
         while queue and len(out) < WIDTH:
             entry = queue.popleft()
             exchange = entry.exchange
-            talk = Conversation.of(
+            history = RequestHistory.of(
                 exchange.body, exchange.digests, redact=settings.history == "redact"
             )
-            talk = replace(talk, known=(yield from perform(Recall(talk.keys()))))
-            talks[id(entry)] = talk
-            subject, unread = talk.read()
+            history = replace(history, known=(yield from perform(Recall(history.keys()))))
+            histories[id(entry)] = history
+            subject, unread = history.read()
             if not exchange.body:
                 unread = (Uninspected("params", "unknown_block"),)
             exchange.input.note(unread)
             if any(part.judged for part in subject.parts):
-                ticket = f"entry-{len(talks)}"
+                ticket = f"entry-{len(histories)}"
                 out[ticket] = entry
                 yield from perform(ask(exchange, "input", subject, ticket))
             else:
-                rulings[id(entry)] = exchange.rule("input", can_act=True)
+                stage_decisions[id(entry)] = exchange.decide("input", can_act=True)
         if out:
-            happened = yield from perform(Next(read=False))
-            if isinstance(happened, Heard):
-                entry = out.pop(happened.ticket)
-                exchange, talk = entry.exchange, talks[id(entry)]
-                exchange.input.outcomes.append(happened.outcome)
-                ruling = rulings[id(entry)] = exchange.rule("input", can_act=True)
-                if not ruling.stops and exchange.input.heard_in_full:
-                    yield from perform(Remember(allowed_marks(exchange, talk, ruling)))
+            event = yield from perform(Next(read=False))
+            if isinstance(event, JudgeResult):
+                entry = out.pop(event.ticket)
+                exchange, history = entry.exchange, histories[id(entry)]
+                exchange.input.outcomes.append(event.outcome)
+                decided = stage_decisions[id(entry)] = exchange.decide("input", can_act=True)
+                if not decided.stops and exchange.input.judged_in_full:
+                    yield from perform(Remember(keys_when_allowed(exchange, history, decided)))
                 else:
-                    yield from perform(Remember(blocked_marks(exchange, talk, ruling)))
-    return talks, rulings
+                    yield from perform(Remember(keys_when_blocked(exchange, history, decided)))
+    return histories, stage_decisions
 
 
 def _sent(
-    body: JSON, entries: list[Entry], kept: list[Entry], talks: dict[int, Conversation]
+    body: JSON, entries: list[Entry], kept: list[Entry], histories: dict[int, RequestHistory]
 ) -> JSON | None:
     """The batch that travels upstream, or None if it is the one that came."""
-    changed = {id(entry): talks[id(entry)].forwarded() for entry in kept}
+    changed = {id(entry): histories[id(entry)].forwarded() for entry in kept}
     if len(kept) == len(entries) and not any(changed.values()):
         return None
     requests: list[Any] = body["requests"]
@@ -173,17 +173,17 @@ def _whole_answer() -> Flow[JSON | Head | Failed]:
     head: Head | None = None
     data = bytearray()
     while True:
-        happened = yield from perform(Next(read=True))
-        match happened:
+        event = yield from perform(Next(read=True))
+        match event:
             case Head(ok=False) | Failed():
-                return happened
+                return event
             case Head():
-                head = happened
+                head = event
             case Chunk(more):
                 data += more
             case End():
                 break
-            case Heard():
+            case JudgeResult():
                 pass
     try:
         found: object = json.loads(bytes(data))
@@ -211,7 +211,7 @@ class _Line:
 
     data: JSON
     exchange: Exchange | None = None
-    talk: Conversation | None = None
+    history: RequestHistory | None = None
     raw: bytes = b""
     waits: bool = False
 
@@ -226,7 +226,7 @@ def moderate_results(batch_id: str, make: Callable[[JSON], Exchange]) -> Flow[No
     yield from perform(Forward(None))
     head = yield from perform(Next(read=True))
     if isinstance(head, Failed):
-        yield from perform(Reraise(head.error))
+        yield from perform(PropagateError(head.error))
     if not isinstance(head, Head) or not head.ok:
         yield from perform(Relay())
         return
@@ -254,9 +254,9 @@ def moderate_results(batch_id: str, make: Callable[[JSON], Exchange]) -> Flow[No
             continue
         if not lines and ended is not None:
             break
-        happened = yield from perform(Next(read=ended is None and not backlog))
-        match happened:
-            case Heard(ticket, outcome):
+        event = yield from perform(Next(read=ended is None and not backlog))
+        match event:
+            case JudgeResult(ticket, outcome):
                 line = waiting.pop(ticket)
                 line.waits = False
                 if line.exchange is not None:
@@ -266,12 +266,12 @@ def moderate_results(batch_id: str, make: Callable[[JSON], Exchange]) -> Flow[No
                 rest = bytearray(tail)
                 backlog.extend(whole)
             case End() | Failed():
-                ended = happened
+                ended = event
                 backlog.append(bytes(rest))
             case Head():
                 pass
     if isinstance(ended, Failed):
-        yield from perform(Reraise(ended.error))
+        yield from perform(PropagateError(ended.error))
     for custom_id, message in omitted.items():
         result = {"type": "succeeded", "message": message}
         yield from perform(Write(_encoded({"custom_id": custom_id, "result": result})))
@@ -293,7 +293,7 @@ def _opened(raw: bytes, questions: dict[str, JSON], make: Callable[[JSON], Excha
     body = questions.get(str(line.data.get("custom_id")), {})
     exchange = line.exchange = make(body)
     exchange.in_batch, exchange.upstream = True, "completed"
-    line.talk = Conversation.of(body, exchange.digests, redact=False)
+    line.history = RequestHistory.of(body, exchange.digests, redact=False)
     if kind != "succeeded" or "content" not in _message(line):
         exchange.output.note([Uninspected("response", "unknown_block")])
     return line
@@ -306,19 +306,19 @@ def _message(line: _Line) -> JSON:
     return message if is_object(message) and is_array(message.get("content")) else {}
 
 
-def _question(line: _Line, ticket: str) -> Ask | None:
-    if line.exchange is None or line.talk is None:
+def _question(line: _Line, ticket: str) -> StartJudging | None:
+    if line.exchange is None or line.history is None:
         return None
-    question = tuple(map(as_context, line.talk.read()[0].parts))
+    question = tuple(map(as_context, line.history.read()[0].parts))
     return about_answer(line.exchange, question, _message(line), ticket)
 
 
 def _concluded(line: _Line) -> Flow[bytes]:
     """What the caller gets of a line."""
-    if line.exchange is None or line.talk is None:
+    if line.exchange is None or line.history is None:
         return line.raw
-    ruling = line.exchange.rule("output")
-    message = yield from conclude(line.exchange, line.talk, ruling, _message(line))
+    decided = line.exchange.decide("output")
+    message = yield from conclude(line.exchange, line.history, decided, _message(line))
     return _encoded({**line.data, "result": {"type": "succeeded", "message": message}})
 
 

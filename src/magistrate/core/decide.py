@@ -43,7 +43,7 @@ _OUTAGES: frozenset[Failure] = frozenset({"timeout", "overloaded", "error"})
 
 
 @value
-class Ruling:
+class StageDecision:
     """What one stage comes to.
 
     `action` is `unavailable` where a judge could not answer and the settings fail closed: nobody's
@@ -165,19 +165,19 @@ def _fields(item: object, *names: str) -> dict[str, Any]:
     return {name: getattr(item, name) for name in names}
 
 
-def rule(
+def decide(
     settings: Settings,
     stage: Stage,
     outcomes: Iterable[Outcome],
     uninspected: Iterable[Uninspected] = (),
     *,
     can_act: bool = False,
-) -> Ruling:
+) -> StageDecision:
     """What the verdicts of one stage come to.
 
     `can_act`: the request has effects before its answer is read, so its input never fails open.
     """
-    causes: list[Ruling] = []
+    causes: list[StageDecision] = []
     for outcome in outcomes:
         causes += [_on_finding(settings, stage, found) for found in outcome.findings]
         match outcome:
@@ -186,7 +186,9 @@ def rule(
                     causes += [_on_high_risk(settings, item) for item in outcome.high_risk]
             case Unavailable():
                 causes.append(_on_failure(settings, stage, outcome, can_act))
-    causes += [Ruling(stage, getattr(settings.on_uninspected, item.reason)) for item in uninspected]
+    causes += [
+        StageDecision(stage, getattr(settings.on_uninspected, item.reason)) for item in uninspected
+    ]
     if settings.release == "shadow":
         causes = [_in_shadow(cause) for cause in causes]
     return strictest(stage, causes)
@@ -194,7 +196,7 @@ def rule(
 
 def is_blocking(settings: Settings, stage: Stage, outcome: Outcome) -> bool:
     """Whether this outcome alone ends the exchange, so that upstream need not go on."""
-    return rule(settings, stage, [outcome]).stops
+    return decide(settings, stage, [outcome]).stops
 
 
 def blocks(settings: Settings, stage: Stage, found: Finding) -> bool:
@@ -209,7 +211,7 @@ def retainable(settings: Settings, findings: Iterable[Finding]) -> bool:
     return not any(settings.floor(clause) == SEVERITIES[0] for clause in touched)
 
 
-def stricter(earlier: Ruling, later: Ruling) -> Ruling:
+def stricter(earlier: StageDecision, later: StageDecision) -> StageDecision:
     """Of two stages' rulings, the one that decides the exchange: the later one where equal.
 
     What shadow mode suppressed in either stays on record.
@@ -219,18 +221,18 @@ def stricter(earlier: Ruling, later: Ruling) -> Ruling:
     return replace(decides, shadowed=max(shadowed, key=ACTIONS.index)) if shadowed else decides
 
 
-def _strictness(ruling: Ruling) -> int:
-    return DECISION_ACTIONS.index(ruling.action)
+def _strictness(decided: StageDecision) -> int:
+    return DECISION_ACTIONS.index(decided.action)
 
 
-def strictest(stage: Stage, causes: list[Ruling]) -> Ruling:
+def strictest(stage: Stage, causes: list[StageDecision]) -> StageDecision:
     """What several causes in one stage come to. Each may be what others came to before."""
     if not causes:
-        return Ruling(stage)
+        return StageDecision(stage)
     worst = max(causes, key=_strictness)
     domains = (domain for cause in causes for domain in cause.domains)
     shadowed: list[Action] = [cause.shadowed for cause in causes if cause.shadowed]
-    return Ruling(
+    return StageDecision(
         stage,
         worst.action,
         tuple(dict.fromkeys(domains)),
@@ -239,44 +241,46 @@ def strictest(stage: Stage, causes: list[Ruling]) -> Ruling:
     )
 
 
-def _on_finding(settings: Settings, stage: Stage, found: Finding) -> Ruling:
+def _on_finding(settings: Settings, stage: Stage, found: Finding) -> StageDecision:
     if not at_least(found.grade, "unlikely", GRADES):
-        return Ruling(stage)
+        return StageDecision(stage)
     clause = settings.policy.clauses[found.clause]
     if clause.evidence != "conversation":
         # A text cannot prove what happens across accounts or inside an app.
         suspicious = at_least(found.grade, "likely", GRADES)
         asked = settings.clause_action(found.clause, stage).action
-        return Ruling(stage, "warn" if suspicious and asked != "allow" else "allow")
+        return StageDecision(stage, "warn" if suspicious and asked != "allow" else "allow")
     if at_least(found.grade, "likely", GRADES) and settings.floor_holds(
         found.clause, found.severity
     ):
-        return Ruling(stage, "block", floor=True)
+        return StageDecision(stage, "block", floor=True)
     asked_for = settings.clause_action(found.clause, stage)
     if at_least(found.grade, asked_for.from_grade, GRADES) and at_least(
         found.severity, asked_for.from_severity, SEVERITIES
     ):
         section = settings.policy.section_of(found.clause)
         domains = (section.id,) if asked_for.action == "hold" else ()
-        return Ruling(stage, asked_for.action, domains=domains)
-    return Ruling(stage)
+        return StageDecision(stage, asked_for.action, domains=domains)
+    return StageDecision(stage)
 
 
-def _on_failure(settings: Settings, stage: Stage, failure: Unavailable, can_act: bool) -> Ruling:
+def _on_failure(
+    settings: Settings, stage: Stage, failure: Unavailable, can_act: bool
+) -> StageDecision:
     action: Action = getattr(settings.judge.on_failure, stage)
     if failure.reason in _OUTAGES and action != "block" and not can_act and not failure.floor:
-        return Ruling(stage, action)
-    return Ruling(stage, "unavailable")
+        return StageDecision(stage, action)
+    return StageDecision(stage, "unavailable")
 
 
-def _on_high_risk(settings: Settings, answer: HighRiskAnswer) -> Ruling:
+def _on_high_risk(settings: Settings, answer: HighRiskAnswer) -> StageDecision:
     """The policy's human-in-the-loop requirement, for an answer the judge puts into a domain."""
     app = settings.app
     use = next((use for use in settings.policy.high_risk if use.id == answer.domain), None)
     if app is None or use is None or answer.kind not in use.review_for:
-        return Ruling("output")
+        return StageDecision("output")
     if use.applies_when and not use.may_owe_review(app):
-        return Ruling("output")
+        return StageDecision("output")
     # General advice ("how to prepare for a hearing") is education; a recommendation or a decision
     # is about somebody's case even where the text names nobody.
     weighty = answer.individual or answer.kind != "advice"
@@ -286,14 +290,14 @@ def _on_high_risk(settings: Settings, answer: HighRiskAnswer) -> Ruling:
         or answer.kind == "publication"
     )
     if owed and answer.domain in app.high_risk and use.may_owe_review(app):
-        return Ruling("output", "hold", domains=(answer.domain,))
-    return Ruling("output", "warn" if weighty else "allow")
+        return StageDecision("output", "hold", domains=(answer.domain,))
+    return StageDecision("output", "warn" if weighty else "allow")
 
 
-def _in_shadow(cause: Ruling) -> Ruling:
+def _in_shadow(cause: StageDecision) -> StageDecision:
     if cause.floor or cause.action in ("allow", "warn", "unavailable"):
         return cause
-    return Ruling(cause.stage, "allow", shadowed=cause.action)
+    return StageDecision(cause.stage, "allow", shadowed=cause.action)
 
 
 @value

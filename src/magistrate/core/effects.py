@@ -57,14 +57,14 @@ class Failed:
 
 
 @value
-class Heard:
+class JudgeResult:
     """A judge answered, or its deadline passed."""
 
     ticket: str
     outcome: Outcome
 
 
-Happening: TypeAlias = Head | Chunk | End | Failed | Heard
+FlowEvent: TypeAlias = Head | Chunk | End | Failed | JudgeResult
 
 
 # --- what the flow asks for -----------------------------------------------------------------------
@@ -85,8 +85,8 @@ class Remember(Effect[None]):
 
 
 @value
-class Ask(Effect[None]):
-    """Start judging and return at once; the answer comes as `Heard` with the same ticket.
+class StartJudging(Effect[None]):
+    """Start judging and return at once; the answer comes as `JudgeResult` with the same ticket.
 
     `fatal` tells, without waiting for the flow, whether an outcome makes the upstream call
     pointless. An edge that cannot wait for two things at once uses it to wake itself up.
@@ -105,7 +105,7 @@ class Forward(Effect[None]):
 
 
 @value
-class Next(Effect[Happening]):
+class Next(Effect[FlowEvent]):
     """Wait for whatever comes first. With `read=False` the upstream body is left alone."""
 
     read: bool
@@ -117,7 +117,7 @@ class Cancel(Effect[Upstream]):
 
 
 @value
-class Store(Effect[str]):
+class HoldAnswer(Effect[str]):
     """Put an answer into the review queue, durably, before anybody is told; its review id."""
 
     domains: tuple[str, ...]
@@ -188,7 +188,7 @@ class Write(Effect[None]):
 
 
 @value
-class Refuse(Effect[None]):
+class RaiseDecision(Effect[None]):
     """End by raising: `blocked`, `held`, or `unavailable`.
 
     `entries`: the decisions of a batch's entries that are the cause, by `custom_id`.
@@ -200,7 +200,7 @@ class Refuse(Effect[None]):
 
 
 @value
-class Decline(Effect[None]):
+class RespondError(Effect[None]):
     """End with an error response of the API's own shape, without sending the request."""
 
     status: int
@@ -208,7 +208,7 @@ class Decline(Effect[None]):
 
 
 @value
-class Reraise(Effect[None]):
+class PropagateError(Effect[None]):
     """End by raising what upstream raised, unchanged."""
 
     error: BaseException

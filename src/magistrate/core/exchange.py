@@ -14,15 +14,15 @@ from magistrate.core.decide import (
     Decision,
     Disclosed,
     JudgeFailure,
-    Ruling,
+    StageDecision,
     Upstream,
+    decide,
     disclosure_duty,
     retainable,
-    rule,
     stricter,
     strictest,
 )
-from magistrate.core.history import Conversation
+from magistrate.core.history import RequestHistory
 from magistrate.settings import Settings
 from magistrate.verdicts import (
     Finding,
@@ -40,14 +40,14 @@ from magistrate.wire.messages import JSON, asks_for_structure, text_of
 
 
 @dataclass(slots=True)
-class Hearing:
+class StageState:
     """One stage: what the judge said, and what nobody could read."""
 
     asked: int = 0
     outcomes: list[Outcome] = field(default_factory=list[Outcome])
     _unread: dict[Uninspected, None] = field(default_factory=dict[Uninspected, None])
-    _ruling: Ruling | None = None
-    _ruled: tuple[int, int] = (0, 0)  # of how many outcomes and things unread
+    _decided: StageDecision | None = None
+    _decided_of: tuple[int, int] = (0, 0)  # of how many outcomes and things unread
 
     @property
     def uninspected(self) -> tuple[Uninspected, ...]:
@@ -58,22 +58,22 @@ class Hearing:
         """Add what nobody could read."""
         self._unread.update(dict.fromkeys(unread))
 
-    def rule(self, settings: Settings, stage: Stage, *, can_act: bool) -> Ruling:
+    def decide(self, settings: Settings, stage: Stage, *, can_act: bool) -> StageDecision:
         """What the stage comes to: what it came to before, and what is new since then.
 
         A long stream has hundreds of verdicts and is ruled after each of them.
         """
-        outcomes, unread = self._ruled
-        found = rule(
+        outcomes, unread = self._decided_of
+        found = decide(
             settings,
             stage,
             self.outcomes[outcomes:],
             islice(self._unread, unread, None),
             can_act=can_act,
         )
-        if self._ruling is not None:
-            found = strictest(stage, [self._ruling, found])
-        self._ruling, self._ruled = found, (len(self.outcomes), len(self._unread))
+        if self._decided is not None:
+            found = strictest(stage, [self._decided, found])
+        self._decided, self._decided_of = found, (len(self.outcomes), len(self._unread))
         return found
 
     def findings(self) -> tuple[Finding, ...]:
@@ -86,7 +86,7 @@ class Hearing:
         return len(self.outcomes) < self.asked
 
     @property
-    def heard_in_full(self) -> bool:
+    def judged_in_full(self) -> bool:
         """Whether no judge was missing."""
         return not any(isinstance(outcome, Unavailable) for outcome in self.outcomes)
 
@@ -106,10 +106,10 @@ class Exchange:
     stream: bool
     threaded: bool = False  # the provider holds the turns before this request's own
     in_batch: bool = False
-    input: Hearing = field(default_factory=Hearing)
-    output: Hearing = field(default_factory=Hearing)
-    ruling: Ruling = field(default_factory=lambda: Ruling("input"))
-    ruled: bool = False  # whether `ruling` says anything yet
+    input: StageState = field(default_factory=StageState)
+    output: StageState = field(default_factory=StageState)
+    stage_decision: StageDecision = field(default_factory=lambda: StageDecision("input"))
+    is_decided: bool = False  # whether `ruling` says anything yet
     upstream: Upstream = "not_sent"
     disclosed: Disclosed | None = None
     review_id: str | None = None
@@ -130,20 +130,20 @@ class Exchange:
         """Whether a streamed answer is released in one piece or not at all."""
         return self.structured or self.settings.release == "message"
 
-    def rule(self, stage: Stage, *, can_act: bool = False) -> Ruling:
+    def decide(self, stage: Stage, *, can_act: bool = False) -> StageDecision:
         """Decide a stage from what is known of it. The strictest stage decides the exchange."""
-        hearing = self.input if stage == "input" else self.output
-        found = hearing.rule(self.settings, stage, can_act=can_act)
+        state = self.input if stage == "input" else self.output
+        found = state.decide(self.settings, stage, can_act=can_act)
         if found.action == "hold" and not self._may_store():
             # To hold an answer is to store it with its question, which must not be kept at all.
             found = replace(found, action="block", domains=())
-        self.ruling, self.ruled = stricter(self.ruling, found), True
+        self.stage_decision, self.is_decided = stricter(self.stage_decision, found), True
         return found
 
     def _may_store(self) -> bool:
         return retainable(self.settings, (*self.input.findings(), *self.output.findings()))
 
-    def disclosure_due(self, talk: Conversation, answer: JSON | None) -> str | None:
+    def disclosure_due(self, history: RequestHistory, answer: JSON | None) -> str | None:
         """The disclosure text that is still needed; notes a duty that is met or cannot be.
 
         `answer` is as much as has been judged of what the caller will see; None for a notice of
@@ -159,12 +159,12 @@ class Exchange:
             duty.text in text_of(answer.get("content"))
             or (duty.own_words and any(_discloses(outcome) for outcome in self.output.outcomes))
         )
-        self.disclosed = "present" if said or talk.carries(duty.text) else None
+        self.disclosed = "present" if said or history.carries(duty.text) else None
         return None if self.disclosed else duty.text
 
-    def disclose_in_notice(self, talk: Conversation) -> str | None:
+    def disclose_in_notice(self, history: RequestHistory) -> str | None:
         """The disclosure for a refusal or notice of ours."""
-        text = self.disclosure_due(talk, None)
+        text = self.disclosure_due(history, None)
         if text is None:
             return None
         self.disclosed = "owed" if self.structured else "added"
@@ -174,16 +174,18 @@ class Exchange:
         """The record where the caller left, or an error ended the request: as of now, and whose
         verdict was not waited for. What no judge allowed was not given out, so it is no `allow`.
         """
-        for stage, hearing in self._stages():
-            if hearing.waiting or (stage == "input" and not self.ruled):
-                hearing.outcomes.append(not_awaited(self.judge))
+        for stage, state in self._stages():
+            if state.waiting or (stage == "input" and not self.is_decided):
+                state.outcomes.append(not_awaited(self.judge))
                 if self.upstream != "streamed":
-                    self.ruling = stricter(self.ruling, Ruling(stage, "unavailable"))
+                    self.stage_decision = stricter(
+                        self.stage_decision, StageDecision(stage, "unavailable")
+                    )
         if self.upstream == "streamed":
             self.upstream = "cancelled"
         return self.decision()
 
-    def _stages(self) -> tuple[tuple[Stage, Hearing], ...]:
+    def _stages(self) -> tuple[tuple[Stage, StageState], ...]:
         return ("input", self.input), ("output", self.output)
 
     def decision(self) -> Decision:
@@ -192,16 +194,16 @@ class Exchange:
         failures: list[JudgeFailure] = []
         usage = Usage()
         judge = self.judge
-        for stage, hearing in self._stages():
-            for outcome in hearing.outcomes:
+        for stage, state in self._stages():
+            for outcome in state.outcomes:
                 usage, judge = usage + outcome.usage, outcome.judge
                 if isinstance(outcome, Unavailable):
                     failures.append(JudgeFailure(stage, outcome.reason, outcome.detail))
         return Decision(
             id=self.id,
-            action=self.ruling.action,
+            action=self.stage_decision.action,
             disclosure=self.disclosed,
-            stage=self.ruling.stage,
+            stage=self.stage_decision.stage,
             policy=settings.policy.ref,
             policy_hash=settings.policy.hash,
             settings_hash=settings.hash,
@@ -209,12 +211,12 @@ class Exchange:
             judge=judge,
             findings=(*self.input.findings(), *self.output.findings()),
             review_id=self.review_id,
-            domains=self.ruling.domains if self.ruling.action == "hold" else (),
+            domains=self.stage_decision.domains if self.stage_decision.action == "hold" else (),
             uninspected=(*self.input.uninspected, *self.output.uninspected),
             judge_failures=tuple(failures),
             upstream=self.upstream,
             usage=usage,
-            shadow=self.ruling.shadowed,
+            shadow=self.stage_decision.shadowed,
             platform=self.platform,
         )
 

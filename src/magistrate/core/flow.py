@@ -12,28 +12,28 @@ import json
 from collections import deque
 from dataclasses import replace
 
-from magistrate.core.decide import Ruling
+from magistrate.core.decide import StageDecision
 from magistrate.core.effects import (
     Answer,
     Cancel,
     Chunk,
-    Decline,
     End,
     Failed,
     Flow,
     Forward,
     Head,
-    Heard,
+    JudgeResult,
     Next,
+    PropagateError,
     Recall,
     Relay,
     Remember,
-    Reraise,
+    RespondError,
     perform,
 )
 from magistrate.core.exchange import Exchange
-from magistrate.core.history import Conversation
-from magistrate.core.outcomes import allowed_marks, blocked_marks, conclude, refuse, settle
+from magistrate.core.history import RequestHistory
+from magistrate.core.outcomes import conclude, keys_when_allowed, keys_when_blocked, refuse, settle
 from magistrate.core.questions import about_answer, ask
 from magistrate.core.streaming import answer_stream
 from magistrate.verdicts import Outcome, Unavailable
@@ -50,14 +50,16 @@ _READ_AT_ONCE = 50_000
 def moderate(exchange: Exchange) -> Flow[None]:
     """Take one request to its end: an answer, a refusal, or an exception the edge raises."""
     settings = exchange.settings
-    talk = Conversation.of(exchange.body, exchange.digests, redact=settings.history == "redact")
-    talk = replace(talk, known=(yield from perform(Recall(talk.keys()))))
-    subject, unread = talk.read()
+    history = RequestHistory.of(
+        exchange.body, exchange.digests, redact=settings.history == "redact"
+    )
+    history = replace(history, known=(yield from perform(Recall(history.keys()))))
+    subject, unread = history.read()
     exchange.input.note(unread)
     can_act = acts_on_the_provider(exchange.body)
-    first = settings.input_check == "before" or can_act or talk.floor_found
+    first = settings.input_check == "before" or can_act or history.floor_found
     # A blocked turn never got into a thread, so there is nothing to redact in one.
-    body = None if exchange.threaded else talk.forwarded()
+    body = None if exchange.threaded else history.forwarded()
 
     asked = any(part.judged for part in subject.parts)
     if asked:
@@ -68,54 +70,56 @@ def moderate(exchange: Exchange) -> Flow[None]:
     inbox: deque[Chunk | End | Failed] = deque()
     head: Head | Failed | None = None
     if asked:
-        head = yield from _hear_input(exchange, subject, inbox, forwarded=not first)
-    ruling = exchange.rule("input", can_act=can_act)
+        head = yield from _await_input(exchange, subject, inbox, forwarded=not first)
+    decided = exchange.decide("input", can_act=can_act)
 
-    if ruling.stops:
+    if decided.stops:
         exchange.upstream = yield from perform(Cancel())
-        yield from refuse(exchange, talk, ruling, marks=blocked_marks(exchange, talk, ruling))
+        yield from refuse(
+            exchange, history, decided, keys=keys_when_blocked(exchange, history, decided)
+        )
         return
-    if exchange.input.heard_in_full:
-        yield from perform(Remember(allowed_marks(exchange, talk, ruling)))
+    if exchange.input.judged_in_full:
+        yield from perform(Remember(keys_when_allowed(exchange, history, decided)))
 
     if first:
         yield from perform(Forward(body))
         exchange.upstream = "cancelled"
     while head is None:
-        happened = yield from perform(Next(read=True))
-        if isinstance(happened, Head | Failed):
-            head = happened
+        event = yield from perform(Next(read=True))
+        if isinstance(event, Head | Failed):
+            head = event
     question = subject.parts
-    if exchange.input.heard_in_full:
+    if exchange.input.judged_in_full:
         question = tuple(map(as_context, question))
     match head:
         case Failed(error):
             yield from settle(exchange)
-            yield from perform(Reraise(error))
+            yield from perform(PropagateError(error))
         case Head(ok=False):
             exchange.upstream = "completed"
             yield from settle(exchange)
             yield from perform(Relay())
         case Head(sse=True):
-            yield from answer_stream(exchange, talk, question, inbox)
+            yield from answer_stream(exchange, history, question, inbox)
         case Head() if exchange.stream:
             exchange.upstream = yield from perform(Cancel())
             exchange.output.note([Uninspected("response", "unknown_block")])
-            yield from refuse(exchange, talk, exchange.rule("output"))
+            yield from refuse(exchange, history, exchange.decide("output"))
         case Head():
-            yield from _answer_json(exchange, talk, question, inbox)
+            yield from _answer_json(exchange, history, question, inbox)
 
 
 def decline_thread(exchange: Exchange) -> Flow[None]:
     """Answer as the API does for a thread it does not have (its error `thread_not_found`)."""
-    exchange.ruling = Ruling("input", "block")
+    exchange.stage_decision = StageDecision("input", "block")
     yield from settle(exchange)
     error: JSON = {
         "type": "not_found_error",
         "message": "This conversation is not known to magistrate; send it whole.",
         "details": {"error_code": "thread_not_found"},
     }
-    yield from perform(Decline(404, {"type": "error", "error": error}))
+    yield from perform(RespondError(404, {"type": "error", "error": error}))
 
 
 def _as_provoked(outcome: Outcome, subject: Subject) -> Outcome:
@@ -128,7 +132,7 @@ def _as_provoked(outcome: Outcome, subject: Subject) -> Outcome:
     return replace(outcome, reason="too_long", detail=f"{size:,} tokens took too long to judge")
 
 
-def _hear_input(
+def _await_input(
     exchange: Exchange,
     subject: Subject,
     inbox: deque[Chunk | End | Failed],
@@ -140,21 +144,21 @@ def _hear_input(
     size = 0
     over = not forwarded
     while True:
-        happened = yield from perform(Next(read=not over and size < _READ_AHEAD))
-        match happened:
-            case Heard(outcome=outcome):
+        event = yield from perform(Next(read=not over and size < _READ_AHEAD))
+        match event:
+            case JudgeResult(outcome=outcome):
                 exchange.input.outcomes.append(_as_provoked(outcome, subject))
                 return head
             case Head(ok=ok):
-                head = happened
+                head = event
                 over = not ok  # an error is handed on unread
             case Failed() if head is None:
-                head, over = happened, True
+                head, over = event, True
             case Chunk(data):
-                inbox.append(happened)
+                inbox.append(event)
                 size += len(data)
             case End() | Failed():
-                inbox.append(happened)
+                inbox.append(event)
                 over = True
 
 
@@ -163,32 +167,32 @@ def _hear_input(
 
 def _answer_json(
     exchange: Exchange,
-    talk: Conversation,
+    history: RequestHistory,
     question: tuple[Part, ...],
     inbox: deque[Chunk | End | Failed],
 ) -> Flow[None]:
     body = bytearray()
     while True:
-        happened = inbox.popleft() if inbox else (yield from perform(Next(read=True)))
-        match happened:
+        event = inbox.popleft() if inbox else (yield from perform(Next(read=True)))
+        match event:
             case Chunk(data):
                 body += data
             case Failed(error):
                 yield from settle(exchange)
-                yield from perform(Reraise(error))
+                yield from perform(PropagateError(error))
                 return
             case End():
                 break
-            case Head() | Heard():
+            case Head() | JudgeResult():
                 pass
     exchange.upstream = "completed"
     message = _parsed(bytes(body))
     if message is None:
         exchange.output.note([Uninspected("response", "unknown_block")])
         message = {}
-    ruling = yield from _hear_output(exchange, question, message)
-    given = yield from conclude(exchange, talk, ruling, message)
-    ours = ruling.action in ("block", "hold")
+    decided = yield from _judge_output(exchange, question, message)
+    given = yield from conclude(exchange, history, decided, message)
+    ours = decided.action in ("block", "hold")
     yield from perform(Answer(given, given["moderation"], ours))
 
 
@@ -200,14 +204,16 @@ def _parsed(body: bytes) -> JSON | None:
     return found if is_object(found) and isinstance(found.get("content"), list) else None
 
 
-def _hear_output(exchange: Exchange, question: tuple[Part, ...], message: JSON) -> Flow[Ruling]:
+def _judge_output(
+    exchange: Exchange, question: tuple[Part, ...], message: JSON
+) -> Flow[StageDecision]:
     """Judge a whole answer together with its question, and wait."""
     asking = about_answer(exchange, question, message, "output")
     if asking is not None:
         yield from perform(asking)
         while True:
-            happened = yield from perform(Next(read=False))
-            if isinstance(happened, Heard):
-                exchange.output.outcomes.append(happened.outcome)
+            event = yield from perform(Next(read=False))
+            if isinstance(event, JudgeResult):
+                exchange.output.outcomes.append(event.outcome)
                 break
-    return exchange.rule("output")
+    return exchange.decide("output")

@@ -31,7 +31,7 @@ def _is_of_system(turn: object) -> bool:
 
 
 @value
-class Marks:
+class ApprovalKeys:
     """What can be on record about a conversation up to one of its turns."""
 
     allowed: str
@@ -39,19 +39,19 @@ class Marks:
     floor: str
 
     @classmethod
-    def of(cls, prefix: str) -> Marks:
+    def of(cls, prefix: str) -> ApprovalKeys:
         """The marks of a conversation, by its digest."""
-        return cls(_mark("allowed", prefix), _mark("blocked", prefix), _mark("floor", prefix))
+        return cls(_key("allowed", prefix), _key("blocked", prefix), _key("floor", prefix))
 
 
-def _mark(kind: str, *about: object) -> str:
+def _key(kind: str, *about: object) -> str:
     """What is put on record: a digest and what is said of it. The digest is keyed already, so that
     another one over it would hide nothing more."""
     return " ".join((kind, *map(str, about)))
 
 
 @value
-class Conversation:
+class RequestHistory:
     """A request, read. `known` is the subset of `keys()` that is on record.
 
     `prefixes` are the digests of the conversation before its first turn and up to each turn,
@@ -62,14 +62,14 @@ class Conversation:
     digests: Digests
     redact: bool
     prefixes: tuple[str, ...]
-    marks: tuple[Marks, ...]
+    turn_keys: tuple[ApprovalKeys, ...]
     places: dict[str, list[Part | Uninspected]]
     system_key: str
     definitions_key: str
     known: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, body: JSON, digests: Digests, *, redact: bool) -> Conversation:
+    def of(cls, body: JSON, digests: Digests, *, redact: bool) -> RequestHistory:
         """Read a request; nothing is on record yet."""
         prefixes = tuple(digests.chain(body))
         places = read_request(body)
@@ -79,21 +79,21 @@ class Conversation:
             digests,
             redact,
             prefixes,
-            tuple(map(Marks.of, prefixes[1:])),
+            tuple(map(ApprovalKeys.of, prefixes[1:])),
             places,
-            _mark("system", prefixes[0]),
+            _key("system", prefixes[0]),
             digests.of("definitions", defined),
         )
 
     def keys(self) -> tuple[str, ...]:
         """Everything worth looking up about this request."""
-        marks = (key for at in self.marks for key in (at.allowed, at.blocked, at.floor))
+        turn_keys = (key for at in self.turn_keys for key in (at.allowed, at.blocked, at.floor))
         refused = map(self._refused, range(self.question))
-        return (self.system_key, self.definitions_key, *marks, *refused)
+        return (self.system_key, self.definitions_key, *turn_keys, *refused)
 
     def _refused(self, turn: int) -> str:
         """The mark of a turn for which this very request was refused."""
-        return _mark("refused", self.prefixes[-1], turn)
+        return _key("refused", self.prefixes[-1], turn)
 
     # --- what is on record ------------------------------------------------------------------------
 
@@ -106,7 +106,7 @@ class Conversation:
     @property
     def context_until(self) -> int:
         """Turns before this one were allowed, as this exact conversation."""
-        allowed = (i + 1 for i, at in enumerate(self.marks) if at.allowed in self.known)
+        allowed = (i + 1 for i, at in enumerate(self.turn_keys) if at.allowed in self.known)
         return max(allowed, default=0)
 
     @property
@@ -117,14 +117,14 @@ class Conversation:
         """
         return frozenset(
             i
-            for i, at in enumerate(self.marks[: self.question])
+            for i, at in enumerate(self.turn_keys[: self.question])
             if at.blocked in self.known and self._refused(i) not in self.known
         )
 
     @property
     def floor_found(self) -> bool:
         """Whether a clause that cannot be loosened was found earlier in this conversation."""
-        return any(at.floor in self.known for at in self.marks)
+        return any(at.floor in self.known for at in self.turn_keys)
 
     # --- what follows from it ---------------------------------------------------------------------
 
@@ -187,13 +187,13 @@ class Conversation:
         that a bounded record never forgets the first and keeps the second.
         """
         found = frozenset(warned_of or ())
-        last = [at.allowed for at in self.marks[-1:]] if warned_of is None else []
+        last = [at.allowed for at in self.turn_keys[-1:]] if warned_of is None else []
         around = [
             key
             for key, place in ((self.system_key, "system"), (self.definitions_key, "definitions"))
             if found.isdisjoint(item.path for item in self.places[place])
         ]
-        blocked = [self.marks[i].blocked for i in sorted(self.blocked_turns)]
+        blocked = [self.turn_keys[i].blocked for i in sorted(self.blocked_turns)]
         return (*around, *last, *blocked)
 
     def blocked_keys(self, causes: Iterable[str], *, floor: bool) -> tuple[str, ...]:
@@ -204,24 +204,24 @@ class Conversation:
         system never do.
         """
         named, _ = self._blamed(causes)
-        keys = [at.blocked for i, at in enumerate(self.marks) if i in named]
+        keys = [at.blocked for i, at in enumerate(self.turn_keys) if i in named]
         keys += [self._refused(i) for i in sorted(named) if i < self.question]
-        return (*keys, *([at.floor for at in self.marks[-1:]] if floor else []))
+        return (*keys, *([at.floor for at in self.turn_keys[-1:]] if floor else []))
 
     def _blamed(self, causes: Iterable[str]) -> tuple[set[int], bool]:
         """The turns to be called blocked, and whether the causes lie in no other turn."""
-        heard = range(self.context_until, len(self.marks))
-        of_system = {i for i in heard if _is_of_system(turns(self.body)[i])}
+        judged = range(self.context_until, len(self.turn_keys))
+        of_system = {i for i in judged if _is_of_system(turns(self.body)[i])}
         outside = {item.path for at in ("system", "definitions") for item in self.places[at]}
         paths = set(causes)
         places = {path: int(at[1]) for path in paths if (at := _TURN.match(path))}
-        lost = {path for path in paths - outside if places.get(path, -1) not in heard}
-        found = set(places.values()) & set(heard)
+        lost = {path for path in paths - outside if places.get(path, -1) not in judged}
+        found = set(places.values()) & set(judged)
         named = found - of_system
         if lost == paths:  # none was placed
-            named = {i for i in heard if i >= self.question} - of_system
+            named = {i for i in judged if i >= self.question} - of_system
         all_placed = bool(paths) and not lost
-        return named, found <= named and (all_placed or named == set(heard))
+        return named, found <= named and (all_placed or named == set(judged))
 
     def answered_keys(
         self, message: JSON, blocked_by: Iterable[str] | None = None
@@ -234,7 +234,7 @@ class Conversation:
         """
         if blocked_by is not None and not self._blamed(blocked_by)[1]:
             return ()
-        turn: object = turns(self.body)[-1] if self.marks else None
+        turn: object = turns(self.body)[-1] if self.turn_keys else None
         last = self.prefixes[-1]
         found = [self.digests.extended(last, form) for form in returned_forms(message)]
         if is_object(turn) and turn.get("role") == "assistant":
@@ -242,7 +242,7 @@ class Conversation:
             text = text_of(turn.get("content")) + text_of(message.get("content"))
             joined = {"role": "assistant", "content": text}
             found.append(self.digests.extended(self.prefixes[-2], joined))
-        return tuple(_mark("allowed", prefix) for prefix in found)
+        return tuple(_key("allowed", prefix) for prefix in found)
 
     def carries(self, text: str) -> bool:
         """Whether a returned assistant turn already carries a text."""

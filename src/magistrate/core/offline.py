@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from magistrate.core.decide import Decision
 from magistrate.core.exchange import Exchange
-from magistrate.core.history import Conversation
+from magistrate.core.history import RequestHistory
 from magistrate.settings import Settings
 from magistrate.verdicts import JudgeInfo, Outcome, Stage
 from magistrate.wire.content import Part, Subject, Uninspected, as_context, read_answer
@@ -21,7 +21,7 @@ from magistrate.wire.messages import JSON
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class OfflineDecision:
     """One question to a judge, and how its answer is decided.
 
     `subject` is None where there is nothing to judge: no text, or only what nobody can read.
@@ -35,9 +35,9 @@ class Trial:
     uninspected: tuple[Uninspected, ...]
 
     @classmethod
-    def of(cls, settings: Settings, stage: Stage, body: JSON, answer: JSON) -> Trial:
+    def of(cls, settings: Settings, stage: Stage, body: JSON, answer: JSON) -> OfflineDecision:
         """Read a Messages API request and, for stage `output`, the message that answered it."""
-        asked, unread = Conversation.of(body, _digests(), redact=True).read()
+        asked, unread = RequestHistory.of(body, _digests(), redact=True).read()
         if stage == "output":
             items = read_answer(answer)
             parts = tuple(item for item in items if isinstance(item, Part))
@@ -56,14 +56,14 @@ class Trial:
             judge=judge,
             stream=False,
         )
-        hearing = exchange.input if self.stage == "input" else exchange.output
-        hearing.outcomes += outcomes
-        hearing.note(self.uninspected)
-        exchange.rule(self.stage)
-        talk = Conversation.of(self.body, exchange.digests, redact=True)
-        if self.stage == "output" and exchange.ruling.action != "unavailable":
-            allowed = exchange.ruling.action in ("allow", "warn")
-            due = exchange.disclosure_due(talk, self.answer if allowed else None)
+        state = exchange.input if self.stage == "input" else exchange.output
+        state.outcomes += outcomes
+        state.note(self.uninspected)
+        exchange.decide(self.stage)
+        history = RequestHistory.of(self.body, exchange.digests, redact=True)
+        if self.stage == "output" and exchange.stage_decision.action != "unavailable":
+            allowed = exchange.stage_decision.action in ("allow", "warn")
+            due = exchange.disclosure_due(history, self.answer if allowed else None)
             if due is not None:
                 exchange.disclosed = "owed" if exchange.structured else "added"
         return exchange.decision()

@@ -6,21 +6,21 @@ Part of the flow: pure generators of effects.
 from __future__ import annotations
 
 from magistrate.core import replacement as enforcement
-from magistrate.core.decide import Decision, Ruling, blocks, rule
+from magistrate.core.decide import Decision, StageDecision, blocks, decide
 from magistrate.core.effects import (
     Answer,
     Flow,
+    HoldAnswer,
     KeepThread,
     Open,
-    Refuse,
+    RaiseDecision,
     Remember,
     Settle,
-    Store,
     Write,
     perform,
 )
 from magistrate.core.exchange import Exchange
-from magistrate.core.history import Conversation
+from magistrate.core.history import RequestHistory
 from magistrate.wire.messages import JSON, platform_signals, turns
 
 
@@ -30,48 +30,54 @@ def settle(exchange: Exchange) -> Flow[Decision]:
     return decision
 
 
-def allowed_marks(exchange: Exchange, talk: Conversation, ruling: Ruling) -> tuple[str, ...]:
+def keys_when_allowed(
+    exchange: Exchange, history: RequestHistory, decided: StageDecision
+) -> tuple[str, ...]:
     """To remember of an input that was heard and may pass."""
-    if ruling.action == "allow" and ruling.shadowed is None:
-        return talk.allowed_keys()
-    return talk.allowed_keys(warned_of=[found.path for found in exchange.input.findings()])
+    if decided.action == "allow" and decided.shadowed is None:
+        return history.allowed_keys()
+    return history.allowed_keys(warned_of=[found.path for found in exchange.input.findings()])
 
 
-def blocked_marks(exchange: Exchange, talk: Conversation, ruling: Ruling) -> tuple[str, ...]:
+def keys_when_blocked(
+    exchange: Exchange, history: RequestHistory, decided: StageDecision
+) -> tuple[str, ...]:
     """To remember of an input that a verdict blocked: the turns that are the reason."""
-    if ruling.action != "block":
+    if decided.action != "block":
         return ()
-    return talk.blocked_keys(_causes(exchange), floor=ruling.floor)
+    return history.blocked_keys(_causes(exchange), floor=decided.floor)
 
 
 def _causes(exchange: Exchange) -> list[str]:
     """The places for which alone the input would be blocked."""
-    settings, heard = exchange.settings, exchange.input
-    found = [f.path for f in heard.findings() if blocks(settings, "input", f)]
+    settings, judged = exchange.settings, exchange.input
+    found = [f.path for f in judged.findings() if blocks(settings, "input", f)]
     unread = [
-        u.path for u in heard.uninspected if rule(settings, "input", (), [u]).action == "block"
+        u.path for u in judged.uninspected if decide(settings, "input", (), [u]).action == "block"
     ]
     return [*found, *unread]
 
 
-def answered_marks(exchange: Exchange, talk: Conversation, message: JSON) -> tuple[str, ...]:
+def keys_when_answered(
+    exchange: Exchange, history: RequestHistory, message: JSON
+) -> tuple[str, ...]:
     """To remember of an answer that is given: with it, the turns before it become context.
 
     Nothing where no judge heard the input: its answer was judged beside it, but not all that
     matters in an input matters in an answer.
     """
-    if not exchange.input.heard_in_full:
+    if not exchange.input.judged_in_full:
         return ()
-    refused = exchange.ruling.action == "block" and exchange.ruling.stage == "input"
-    return talk.answered_keys(message, _causes(exchange) if refused else None)
+    refused = exchange.stage_decision.action == "block" and exchange.stage_decision.stage == "input"
+    return history.answered_keys(message, _causes(exchange) if refused else None)
 
 
 def conclude(
     exchange: Exchange,
-    talk: Conversation,
-    ruling: Ruling,
+    history: RequestHistory,
+    decided: StageDecision,
     answer: JSON,
-    marks: tuple[str, ...] = (),
+    keys: tuple[str, ...] = (),
 ) -> Flow[JSON]:
     """The message that the caller gets in the place of `answer`, settled and remembered.
 
@@ -80,21 +86,21 @@ def conclude(
     settings, or a judge that is missing, have it raise instead.
     """
     exchange.platform = platform_signals(answer) or exchange.platform
-    match ruling.action:
+    match decided.action:
         case "unavailable" | "block":
-            message = yield from _refusal(exchange, talk, ruling, marks)
+            message = yield from _refusal(exchange, history, decided, keys)
         case "hold":
-            message = yield from _pending(exchange, talk, ruling, answer)
+            message = yield from _pending(exchange, history, decided, answer)
         case _:
-            message = _with_disclosure(exchange, talk, answer)
-    yield from perform(Remember((*answered_marks(exchange, talk, message), *marks)))
-    if ruling.action in ("allow", "warn"):
-        yield from keep_thread(exchange, talk, answer)
+            message = _with_disclosure(exchange, history, answer)
+    yield from perform(Remember((*keys_when_answered(exchange, history, message), *keys)))
+    if decided.action in ("allow", "warn"):
+        yield from keep_thread(exchange, history, answer)
     decision = yield from settle(exchange)
     return {**message, "moderation": decision.public}
 
 
-def keep_thread(exchange: Exchange, talk: Conversation, answer: JSON) -> Flow[None]:
+def keep_thread(exchange: Exchange, history: RequestHistory, answer: JSON) -> Flow[None]:
     """Remember what the provider holds from now on: the answer as it wrote it, without additions.
 
     Only for an answer that was given whole. A later request that continues from any other id is
@@ -105,21 +111,21 @@ def keep_thread(exchange: Exchange, talk: Conversation, answer: JSON) -> Flow[No
     turn = {"role": "assistant", "content": answer.get("content")}
     held = {key: exchange.body.get(key) for key in ("system", "tools")}
     held["messages"] = [*turns(exchange.body), turn]
-    yield from perform(Remember(answered_marks(exchange, talk, answer)))
+    yield from perform(Remember(keys_when_answered(exchange, history, answer)))
     yield from perform(KeepThread(answer["id"], held))
 
 
 def refuse(
     exchange: Exchange,
-    talk: Conversation,
-    ruling: Ruling,
+    history: RequestHistory,
+    decided: StageDecision,
     *,
     answer: JSON | None = None,
-    marks: tuple[str, ...] = (),
+    keys: tuple[str, ...] = (),
     opened: bool = False,
 ) -> Flow[None]:
     """Give the caller a message of ours instead of an answer: a refusal, or a pending notice."""
-    message = yield from conclude(exchange, talk, ruling, answer or {}, marks)
+    message = yield from conclude(exchange, history, decided, answer or {}, keys)
     public: JSON = message["moderation"]
     if not exchange.stream:
         yield from perform(Answer(message, public, ours=True))
@@ -130,43 +136,45 @@ def refuse(
 
 
 def _refusal(
-    exchange: Exchange, talk: Conversation, ruling: Ruling, marks: tuple[str, ...]
+    exchange: Exchange, history: RequestHistory, decided: StageDecision, keys: tuple[str, ...]
 ) -> Flow[JSON]:
     """A refusal in the API's own shape. A judge that is missing always raises instead."""
-    missing = ruling.action == "unavailable"
+    missing = decided.action == "unavailable"
     if missing or (exchange.settings.on_block == "raise" and not exchange.in_batch):
-        yield from perform(Remember(marks))
+        yield from perform(Remember(keys))
         decision = yield from settle(exchange)
-        yield from perform(Refuse("unavailable" if missing else "blocked", decision))
+        yield from perform(RaiseDecision("unavailable" if missing else "blocked", decision))
     return enforcement.refusal(
         exchange.id,
         exchange.model,
         exchange.settings.texts.block,
         structured=exchange.structured,
-        disclosure=exchange.disclose_in_notice(talk),
+        disclosure=exchange.disclose_in_notice(history),
     )
 
 
-def _pending(exchange: Exchange, talk: Conversation, ruling: Ruling, answer: JSON) -> Flow[JSON]:
+def _pending(
+    exchange: Exchange, history: RequestHistory, decided: StageDecision, answer: JSON
+) -> Flow[JSON]:
     """Put the answer into the review queue, and only then say that it is pending."""
-    released = _with_disclosure(exchange, talk, answer)
+    released = _with_disclosure(exchange, history, answer)
     exchange.review_id = yield from perform(
-        Store(ruling.domains, exchange.body, released, exchange.decision())
+        HoldAnswer(decided.domains, exchange.body, released, exchange.decision())
     )
     if exchange.settings.on_hold == "raise" and not exchange.in_batch:
         decision = yield from settle(exchange)
-        yield from perform(Refuse("held", decision))
+        yield from perform(RaiseDecision("held", decision))
     return enforcement.pending_notice(
         exchange.id,
         exchange.model,
         exchange.settings.texts.hold,
         structured=exchange.structured,
-        disclosure=exchange.disclose_in_notice(talk),
+        disclosure=exchange.disclose_in_notice(history),
     )
 
 
-def _with_disclosure(exchange: Exchange, talk: Conversation, answer: JSON) -> JSON:
-    text = exchange.disclosure_due(talk, answer)
+def _with_disclosure(exchange: Exchange, history: RequestHistory, answer: JSON) -> JSON:
+    text = exchange.disclosure_due(history, answer)
     if text is None:
         return answer
     added = None if exchange.structured else enforcement.disclosed(answer, text)

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from magistrate.core.decide import is_blocking
-from magistrate.core.effects import Ask
+from magistrate.core.effects import StartJudging
 from magistrate.core.exchange import Exchange
 from magistrate.verdicts import Outcome, Stage
 from magistrate.wire.content import Part, Pieces, Subject, Uninspected, Windows, read_answer
 from magistrate.wire.messages import JSON
 
 
-def ask(exchange: Exchange, stage: Stage, subject: Subject, ticket: str) -> Ask:
+def ask(exchange: Exchange, stage: Stage, subject: Subject, ticket: str) -> StartJudging:
     """Ask about a subject. The edge learns which outcomes alone end the upstream call: none does
     where other entries of the same batch wait for it."""
 
     def fatal(outcome: Outcome) -> bool:
         return not exchange.in_batch and is_blocking(exchange.settings, stage, outcome)
 
-    hearing = exchange.input if stage == "input" else exchange.output
-    hearing.asked += 1
-    return Ask(ticket, subject, fatal)
+    state = exchange.input if stage == "input" else exchange.output
+    state.asked += 1
+    return StartJudging(ticket, subject, fatal)
 
 
 def about_answer(
@@ -28,15 +28,15 @@ def about_answer(
     message: JSON,
     ticket: str,
     *,
-    heard: Windows | None = None,
+    judged: Windows | None = None,
     pieces: Pieces | None = None,
     final: bool = True,
-) -> Ask | None:
+) -> StartJudging | None:
     """Ask about an answer, or what is new of it, together with its question.
 
     Notes what cannot be read. None if there is nothing new to judge.
     """
-    items = read_answer(message, heard, pieces)
+    items = read_answer(message, judged, pieces)
     exchange.output.note(item for item in items if isinstance(item, Uninspected))
     parts = tuple(item for item in items if isinstance(item, Part))
     if not any(part.judged for part in parts):

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from magistrate.core import replacement as enforcement
-from magistrate.core.decide import Ruling
+from magistrate.core.decide import StageDecision
 from magistrate.core.effects import (
     Cancel,
     Chunk,
@@ -18,20 +18,20 @@ from magistrate.core.effects import (
     Failed,
     Flow,
     Head,
-    Heard,
+    JudgeResult,
     Next,
     Open,
+    PropagateError,
     Remember,
-    Reraise,
     Write,
     perform,
 )
 from magistrate.core.exchange import Exchange
-from magistrate.core.history import Conversation
-from magistrate.core.outcomes import answered_marks, keep_thread, refuse, settle
+from magistrate.core.history import RequestHistory
+from magistrate.core.outcomes import keep_thread, keys_when_answered, refuse, settle
 from magistrate.core.questions import about_answer
-from magistrate.core.windows import Holdback
-from magistrate.wire.content import Part, Pieces, Windows, heard_so_far
+from magistrate.core.windows import StreamBuffer
+from magistrate.wire.content import Part, Pieces, Windows, judged_so_far
 from magistrate.wire.messages import JSON, is_object, platform_signals
 from magistrate.wire.sse import Decoder, Event, MessageBuilder
 
@@ -40,16 +40,16 @@ _READ, _WAIT = Next(read=True), Next(read=False)
 
 def answer_stream(
     exchange: Exchange,
-    talk: Conversation,
+    history: RequestHistory,
     question: tuple[Part, ...],
     inbox: deque[Chunk | End | Failed],
 ) -> Flow[None]:
     exchange.upstream = "streamed"
-    held = Holdback(whole=exchange.held_whole)
-    decoder, outlet = Decoder(), Outlet()
+    held = StreamBuffer(whole=exchange.held_whole)
+    decoder, outlet = Decoder(), DeliveredStream()
     failed: BaseException | None = None
     asked: str | None = None
-    heard: Windows = {}
+    judged: Windows = {}
     pieces = Pieces()
     yield from perform(Open({"id": exchange.id}, ours=False))
     while True:
@@ -63,60 +63,60 @@ def answer_stream(
                 question,
                 held.answer.message,
                 ticket,
-                heard=heard,
+                judged=judged,
                 pieces=pieces,
                 final=held.ended,
             )
-            heard = heard_so_far(held.answer.message, heard)
+            judged = judged_so_far(held.answer.message, judged)
             if asking is not None:
                 asked = ticket
                 yield from perform(asking)
         if held.out and asked is None:
-            ruling = exchange.rule("output")
+            decided = exchange.decide("output")
             exchange.platform = platform_signals(held.answer.message)
-            if ruling.stops:
-                yield from _cut(exchange, talk, ruling, outlet)
+            if decided.stops:
+                yield from _cut(exchange, history, decided, outlet)
                 return
-            if ruling.action == "hold":
+            if decided.action == "hold":
                 exchange.upstream = "completed"
                 whole = held.answer.message
-                yield from refuse(exchange, talk, ruling, answer=whole, opened=True)
+                yield from refuse(exchange, history, decided, answer=whole, opened=True)
                 return
             released = held.release()
             last = held.ended and held.empty
-            yield from _write(exchange, talk, outlet, released, held.answer.message, final=last)
+            yield from _write(exchange, history, outlet, released, held.answer.message, final=last)
             continue
         if held.ended and held.empty:
             break
         if inbox and held.wants_more:
-            happened = inbox.popleft()
+            event = inbox.popleft()
         else:
-            happened = yield from perform(_READ if held.wants_more else _WAIT)
-        match happened:
-            case Heard(outcome=outcome):
+            event = yield from perform(_READ if held.wants_more else _WAIT)
+        match event:
+            case JudgeResult(outcome=outcome):
                 exchange.output.outcomes.append(outcome)
                 asked = None
             case Chunk(data):
                 for item in decoder.feed(data):
                     if passing := held.feed(item):
-                        yield from _write(exchange, talk, outlet, passing, {})
+                        yield from _write(exchange, history, outlet, passing, {})
             case End() | Failed():
                 for item in decoder.flush():
                     # Half an event is nothing to a reader, and nobody can judge it. Half a ping
                     # would run into what is held, which it overtakes.
                     if item.data and item.type != "ping":
-                        yield from _write(exchange, talk, outlet, held.feed(item), {})
+                        yield from _write(exchange, history, outlet, held.feed(item), {})
                 held.end()
-                failed = happened.error if isinstance(happened, Failed) else None
+                failed = event.error if isinstance(event, Failed) else None
             case Head():
                 pass
     if not outlet.settled:
-        yield from _finish(exchange, talk, outlet, held.answer.message)
+        yield from _finish(exchange, history, outlet, held.answer.message)
     if failed is not None:
-        yield from perform(Reraise(failed))
+        yield from perform(PropagateError(failed))
 
 
-class Outlet:
+class DeliveredStream:
     """What has been handed to the caller, and what state that leaves the stream in."""
 
     def __init__(self) -> None:
@@ -159,8 +159,8 @@ class Outlet:
 
 def _write(
     exchange: Exchange,
-    talk: Conversation,
-    outlet: Outlet,
+    history: RequestHistory,
+    outlet: DeliveredStream,
     events: list[Event],
     answer: JSON,
     *,
@@ -173,7 +173,7 @@ def _write(
     for position, item in enumerate(events):
         if not outlet.has_text and outlet.starts_text(item):
             outlet.has_text = True
-            text = exchange.disclosure_due(talk, answer)
+            text = exchange.disclosure_due(history, answer)
             if text is not None:
                 exchange.disclosed = "owed" if exchange.structured else "added"
             if exchange.disclosed == "added" and text is not None:
@@ -182,32 +182,36 @@ def _write(
             break
     data = outlet.passing(events)
     if final:
-        yield from _finish(exchange, talk, outlet, answer)
+        yield from _finish(exchange, history, outlet, answer)
     if data:
         yield from perform(Write(data))
 
 
-def _finish(exchange: Exchange, talk: Conversation, outlet: Outlet, answer: JSON) -> Flow[None]:
+def _finish(
+    exchange: Exchange, history: RequestHistory, outlet: DeliveredStream, answer: JSON
+) -> Flow[None]:
     outlet.settled = True
     exchange.platform = platform_signals(answer) or exchange.platform
-    if not outlet.has_text and exchange.disclosure_due(talk, {}) is not None:
+    if not outlet.has_text and exchange.disclosure_due(history, {}) is not None:
         exchange.disclosed = "owed"
-    yield from perform(Remember(answered_marks(exchange, talk, outlet.delivered.message)))
+    yield from perform(Remember(keys_when_answered(exchange, history, outlet.delivered.message)))
     if answer.get("stop_reason"):  # it came to its end, and all of it was given
-        yield from keep_thread(exchange, talk, answer)
+        yield from keep_thread(exchange, history, answer)
     yield from settle(exchange)
 
 
-def _cut(exchange: Exchange, talk: Conversation, ruling: Ruling, outlet: Outlet) -> Flow[None]:
+def _cut(
+    exchange: Exchange, history: RequestHistory, decided: StageDecision, outlet: DeliveredStream
+) -> Flow[None]:
     """End a stream that must not go on, as a valid stream."""
     exchange.upstream = yield from perform(Cancel())
-    missing = ruling.action == "unavailable"
+    missing = decided.action == "unavailable"
     if not outlet.begun or missing or exchange.settings.on_block == "raise":
-        yield from refuse(exchange, talk, ruling, opened=True)
+        yield from refuse(exchange, history, decided, opened=True)
         return
     text = exchange.settings.texts.block
     usage: JSON = outlet.delivered.message.get("usage") or {}
     events = enforcement.cut(
         exchange.id, text, next_index=outlet.next_index, open_index=outlet.open_block, usage=usage
     )
-    yield from _write(exchange, talk, outlet, events, {}, final=True)
+    yield from _write(exchange, history, outlet, events, {}, final=True)

@@ -45,7 +45,7 @@ def _size(data: str) -> int:
 
 
 @dataclass(slots=True)
-class Holdback:
+class StreamBuffer:
     """The queue between upstream and caller. `whole`: one window for the entire message.
 
     Events are counted from the start of the stream. Those before `_heard_to` are released or out
@@ -61,7 +61,7 @@ class Holdback:
     # Their bytes of content: a queue of pairs would be one more object for each event held.
     _weights: deque[int] = field(default_factory=deque[int])
     _first: int = 0  # number of the event at the front of the queue
-    _heard_to: int = 0
+    _judged_to: int = 0
     _block_at: int | None = None
     _open: set[str] = field(default_factory=set[str])  # indices of the open blocks behind it
     _bare: dict[str, int] = field(default_factory=dict[str, int])
@@ -97,7 +97,7 @@ class Holdback:
         if not self._queue and not weight and not self.whole and not starts:
             self.answer.feed(event)
             self._first += 1
-            self._heard_to = self._first
+            self._judged_to = self._first
             return [event]
         self._hold(event, weight)
         index = str(event.data.get("index"))
@@ -159,32 +159,32 @@ class Holdback:
     @property
     def out(self) -> bool:
         """Whether a window is out for judgment."""
-        return self._heard_to > self._first
+        return self._judged_to > self._first
 
     @property
     def due(self) -> bool:
         """Whether there is enough for a verdict, none being out."""
         size = WINDOW if self._windows else FIRST_WINDOW
         ready = not self.whole and self._ready_size >= size * BYTES_PER_TOKEN
-        return (self.ended or ready) and not self.out and self._boundary > self._heard_to
+        return (self.ended or ready) and not self.out and self._boundary > self._judged_to
 
     def take(self) -> None:
         """Cut the next window; `answer` then holds the message up to its end."""
         for event in islice(self._queue, self._boundary - self._first):
             self.answer.feed(event)
-        self._heard_to = self._boundary
+        self._judged_to = self._boundary
         self._ready_size = 0
         self._windows += 1
 
     def release(self) -> list[Event]:
         """The window's verdict allows it: its events, and what may follow it at once."""
-        out = [self._pop() for _ in range(self._heard_to - self._first)]
+        out = [self._pop() for _ in range(self._judged_to - self._first)]
         while self._queue and not self._weights[0] and self._first < self._boundary:
             if self._queue[0].type == "content_block_start":
                 break
             event = self._pop()
             self.answer.feed(event)
-            self._heard_to = self._first
+            self._judged_to = self._first
             out.append(event)
         return out
 

@@ -17,14 +17,14 @@ from magistrate.core.batches import Entry, entries_of, moderate_batch, moderate_
 from magistrate.core.decide import Decision, JudgeFailure, is_blocking
 from magistrate.core.effects import (
     Flow,
+    HoldAnswer,
     KeepBatch,
     KeepThread,
+    RaiseDecision,
     Recall,
     RecallBatch,
-    Refuse,
     Remember,
     Settle,
-    Store,
 )
 from magistrate.core.exchange import Exchange
 from magistrate.core.flow import decline_thread, moderate
@@ -84,7 +84,7 @@ class Case:
                 return record.remember(keys)
             case Settle(decision):
                 return self.settle(decision)
-            case Store():
+            case HoldAnswer():
                 return self._store(effect)
             case KeepThread(message_id, conversation):
                 return record.threads.keep(message_id, conversation)
@@ -93,7 +93,7 @@ class Case:
             case RecallBatch(name):
                 kept = record.batches.get(name) or {}
                 return kept.get("questions", {}), kept.get("omitted", {})
-            case Refuse(kind, decision, entries):
+            case RaiseDecision(kind, decision, entries):
                 raise self._refusal(kind, self._settled.get(decision.id, decision), entries)
             case _:
                 raise AssertionError(f"no driver performs {effect!r}")
@@ -113,7 +113,7 @@ class Case:
         for exchange in list(self._open.values()):
             self.settle(exchange.abandoned())
 
-    def _store(self, effect: Store) -> str:
+    def _store(self, effect: HoldAnswer) -> str:
         from magistrate.storage.review_items import HeldItem, ReviewError
 
         store = self.moderation.reviews
@@ -158,7 +158,7 @@ class Case:
         key = subject.digest(self._digest)
         return key, self.moderation.record.verdict(key)
 
-    def heard(self, subject: Subject, key: str, outcome: Outcome) -> Outcome:
+    def judged(self, subject: Subject, key: str, outcome: Outcome) -> Outcome:
         """Remember a fresh outcome, if it is one to remember. What is none counts as a failure."""
         try:
             if not isinstance(outcome, Verdict | Unavailable):  # pyright: ignore[reportUnnecessaryIsInstance]

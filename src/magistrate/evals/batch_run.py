@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from magistrate.core.offline import Trial
+from magistrate.core.offline import OfflineDecision
 from magistrate.evals.cases import Case
 from magistrate.evals.labels import for_case
 from magistrate.evals.results import Writer, read_json, result_of, write_json, wrong
@@ -55,7 +55,7 @@ class _Judged:
 
     case: Case
     number: int
-    trial: Trial
+    offline: OfflineDecision
     info: JudgeInfo
     judgment: Judgment | None  # None: there is nothing to judge
     questions: list[Question] | None
@@ -113,13 +113,13 @@ async def run_in_batches(
 def _begin(plan: Plan, judge: ClaudeJudge, item: Work) -> _Judged:
     case, number = item
     settings = for_case(plan.settings, case)
-    trial = Trial.of(settings, case.stage, case.request, case.answer)
+    offline = OfflineDecision.of(settings, case.stage, case.request, case.answer)
     info = judge.info(settings)
-    if trial.subject is None:
-        return _Judged(case, number, trial, info, None, None)
+    if offline.subject is None:
+        return _Judged(case, number, offline, info, None, None)
     # Nothing in a batch is in a hurry; the deadline is for single calls.
-    judgment = Judgment(judge, trial.subject, settings, 0.0)
-    return _Judged(case, number, trial, info, judgment, judgment.begin())
+    judgment = Judgment(judge, offline.subject, settings, 0.0)
+    return _Judged(case, number, offline, info, judgment, judgment.begin())
 
 
 def _settle(
@@ -132,7 +132,7 @@ def _settle(
             waiting.append(judged)
             continue
         outcome = judged.judgment.outcome if judged.judgment else Verdict(judged.info)
-        decision = judged.trial.decide([outcome], judged.info)
+        decision = judged.offline.decide([outcome], judged.info)
         # How long a batch takes says nothing about the judge.
         result = result_of(judged.case, judged.number, outcome, decision, 0.0)
         writer.write(result)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from magistrate.core.offline import Trial
+from magistrate.core.offline import OfflineDecision
 from magistrate.evals.cases import Case
 from magistrate.settings import Settings
 from magistrate.verdicts import Finding, HighRiskAnswer, JudgeInfo, Usage, Verdict
@@ -51,8 +51,8 @@ def unexpected(cases: Iterable[Case], settings: Settings) -> Iterator[tuple[Case
         if case.violates and not case.violated:
             continue
         under = for_case(settings, case)
-        trial = Trial.of(under, case.stage, case.request, case.answer)
-        decision = trial.decide([oracle_verdict(case)], ORACLE)
+        offline = OfflineDecision.of(under, case.stage, case.request, case.answer)
+        decision = offline.decide([oracle_verdict(case)], ORACLE)
         if decision.action != case.action:
             yield case, f"expects {case.action}, but its labels lead to {decision.action}"
         elif (case.app or not settings.app) and decision.disclosure != case.disclosure:

@@ -21,7 +21,7 @@ import anyio
 
 from magistrate._version import __version__
 from magistrate.config.diagnostics import SettingsError
-from magistrate.core.offline import Trial
+from magistrate.core.offline import OfflineDecision
 from magistrate.evals.cases import Case, Dataset
 from magistrate.evals.labels import for_case
 from magistrate.evals.results import (
@@ -235,19 +235,19 @@ async def judge_case(
     """Ask about one case, and decide."""
     case, number = work
     settings = for_case(plan.settings, case)
-    trial = Trial.of(settings, case.stage, case.request, case.answer)
+    offline = OfflineDecision.of(settings, case.stage, case.request, case.answer)
     began = clock()
     info = plan.judge.info(settings)
     outcome: Outcome = Verdict(info)  # nothing to judge
-    if trial.subject is not None:
+    if offline.subject is not None:
         try:
             outcome = await plan.judge.judge_async(
-                trial.subject, settings, ask, settings.judge.deadline_s
+                offline.subject, settings, ask, settings.judge.deadline_s
             )
         except Exception as error:
             outcome = broken(info, type(error).__name__)
     took = (clock() - began) * 1000
-    return result_of(case, number, outcome, trial.decide([outcome], info), took)
+    return result_of(case, number, outcome, offline.decide([outcome], info), took)
 
 
 @dataclass(slots=True)
@@ -383,8 +383,10 @@ def replay(run: Run, settings: Settings, folder: Path) -> None:
     try:
         for result in run.results:
             case = cases[result.case]
-            trial = Trial.of(for_case(settings, case), case.stage, case.request, case.answer)
-            decision = trial.decide([result.outcome], result.outcome.judge)
+            offline = OfflineDecision.of(
+                for_case(settings, case), case.stage, case.request, case.answer
+            )
+            decision = offline.decide([result.outcome], result.outcome.judge)
             writer.write(
                 result_of(case, result.repeat, result.outcome, decision, result.latency_ms)
             )

@@ -22,7 +22,7 @@ from tenacity import AsyncRetrying, RetryCallState, Retrying, stop_after_attempt
 from tenacity.wait import wait_random_exponential
 
 from magistrate.judging.base import AskModel, AskModelAsync, ModelReply
-from magistrate.judging.plan import Question, Task, deliberate, tasks
+from magistrate.judging.plan import Question, Task, plan_judging, tasks
 from magistrate.judging.prepared import Preparations
 from magistrate.judging.prompt import Shown, labelled, make_prompt
 from magistrate.judging.reply import read_reply
@@ -80,7 +80,7 @@ class ClaudeJudge:
     ) -> None:
         self.clear = clear
         self.clear_by = clear_by
-        self._told: LRUCache[str, _Told] = LRUCache(SETTINGS_KEPT)
+        self._told: LRUCache[str, PromptCache] = LRUCache(SETTINGS_KEPT)
         self._lock = threading.Lock()
         self._key = secrets.token_bytes(32)
         self.prepared = Preparations(self._key)
@@ -122,11 +122,11 @@ class ClaudeJudge:
         self._lock = threading.Lock()
         self.prepared = Preparations(self._key)  # the key stays: so do the codes of conversations
 
-    def _under(self, settings: Settings) -> _Told:
+    def _under(self, settings: Settings) -> PromptCache:
         with self._lock:
             found = self._told.get(settings.hash)
             if found is None:
-                found = self._told[settings.hash] = _Told()
+                found = self._told[settings.hash] = PromptCache()
             return found
 
     def judge(
@@ -198,7 +198,7 @@ class ClaudeJudge:
 
 
 @dataclass(slots=True)
-class _Told:
+class PromptCache:
     """What judges are told under some settings, as far as anybody asked."""
 
     rubrics: dict[Task, Rubric] = field(default_factory=dict[Task, Rubric])
@@ -220,7 +220,7 @@ class Judgment:
         self.prepared = owner.prepared.of(subject)
         self.nonce = self.prepared.nonce
         sizes = self.prepared.sizes(subject)
-        self._deliberation = deliberate(settings, subject, self.info, owner.clear, sizes=sizes)
+        self._plan = plan_judging(settings, subject, self.info, owner.clear, sizes=sizes)
         self._shown: dict[int, tuple[Subject, Shown]] = {}
 
     @property
@@ -229,10 +229,10 @@ class Judgment:
         return time.monotonic() >= self.give_up
 
     def begin(self) -> list[Question] | None:
-        return self._step(lambda: next(self._deliberation))
+        return self._step(lambda: next(self._plan))
 
     def go_on(self, answers: list[Outcome | Screened]) -> list[Question] | None:
-        return self._step(lambda: self._deliberation.send(answers))
+        return self._step(lambda: self._plan.send(answers))
 
     def _step(self, move: Callable[[], list[Question]]) -> list[Question] | None:
         try:

@@ -20,14 +20,14 @@ NO_CREDENTIALS = (
 )
 
 
-def nobody(body: JSON, timeout_s: float) -> ModelReply:
+def no_model(body: JSON, timeout_s: float) -> ModelReply:
     """For judges that ask no model."""
     raise AssertionError("this judge asks nobody")
 
 
-async def nobody_async(body: JSON, timeout_s: float) -> ModelReply:
+async def no_model_async(body: JSON, timeout_s: float) -> ModelReply:
     """The same, awaited."""
-    return nobody(body, timeout_s)
+    return no_model(body, timeout_s)
 
 
 def has_credentials(client: anthropic.Anthropic | anthropic.AsyncAnthropic) -> bool:

@@ -52,7 +52,7 @@ class Question:
 
 
 Answers: TypeAlias = list["Outcome | Screened"]
-Deliberation: TypeAlias = Generator[list[Question], Answers, Outcome]
+JudgingPlan: TypeAlias = Generator[list[Question], Answers, Outcome]
 
 
 def tasks(settings: Settings, stage: Stage) -> list[Task]:
@@ -80,14 +80,14 @@ def _may_owe_review(settings: Settings, stage: Stage) -> bool:
     return stage == "output" and settings.app is not None and bool(settings.app.high_risk)
 
 
-def deliberate(
+def plan_judging(
     settings: Settings,
     subject: Subject,
     judge: JudgeInfo,
     clear: Callable[[Subject], bool] | None = None,
     *,
     sizes: Sequence[int] | None = None,
-) -> Deliberation:
+) -> JudgingPlan:
     """Ask about a subject until there is a verdict, or a reason why there is none.
 
     `sizes` are those of its parts, where they are known (see `split`).
@@ -102,7 +102,7 @@ def deliberate(
         return Unavailable("too_long", judge, "more than could be judged in pieces")
     options = settings.judge
     model = options.model or DEFAULT_JUDGE_MODEL
-    heard: list[Outcome | Screened] = []
+    judged: list[Outcome | Screened] = []
 
     def judgments(piece: Subject, groups: Sequence[str]) -> list[Question]:
         return [Question(_focused(stage, group), piece, model) for group in groups]
@@ -120,15 +120,15 @@ def deliberate(
             screens = yield from _asked(
                 settings, [Question(task, piece, first) for piece in pieces]
             )
-            heard += screens
+            judged += screens
             for piece, said in zip(pieces, screens, strict=True):
                 if isinstance(said, Screened):
                     # A screen knows neither stage nor kind of text: some groups cannot matter here.
                     possible = groups_for(settings, stage, third_party=third_party)
                     questions += judgments(piece, [g for g in possible if g in said.suspected])
     if questions:
-        heard += yield from _asked(settings, questions)
-    return concluded(settings, stage, judge, heard)
+        judged += yield from _asked(settings, questions)
+    return concluded(settings, stage, judge, judged)
 
 
 def _asked(
@@ -189,36 +189,36 @@ def _as_finding(
 
 
 def concluded(
-    settings: Settings, stage: Stage, judge: JudgeInfo, heard: Sequence[Outcome | Screened]
+    settings: Settings, stage: Stage, judge: JudgeInfo, judged: Sequence[Outcome | Screened]
 ) -> Outcome:
     """What several answers about one subject add up to.
 
     A finding in any is one of the whole. An answer that is missing makes the whole unavailable,
     unless what was found blocks anyhow: an outage must not hide a violation.
     """
-    usage = sum((each.usage for each in heard), Usage())
-    verdicts = [each for each in heard if isinstance(each, Verdict)]
+    usage = sum((each.usage for each in judged), Usage())
+    verdicts = [each for each in judged if isinstance(each, Verdict)]
     whole = Verdict(
-        next((each.judge for each in (*verdicts, *heard)), judge),
+        next((each.judge for each in (*verdicts, *judged)), judge),
         tuple(dict.fromkeys(found for each in verdicts for found in each.findings)),
         tuple(dict.fromkeys(answer for each in verdicts for answer in each.high_risk)),
-        any(each.discloses_ai for each in heard if not isinstance(each, Unavailable)),
+        any(each.discloses_ai for each in judged if not isinstance(each, Unavailable)),
         usage,
         sum(each.dropped_quotes for each in verdicts),
         tuple(note for each in verdicts for note in each.refusals),
     )
-    missing = [each for each in heard if isinstance(each, Unavailable)]
+    missing = [each for each in judged if isinstance(each, Unavailable)]
     if missing and not is_blocking(settings, stage, whole):
         # What content can provoke goes first: it must not look like an outage, which may fail open.
         worst = min(missing, key=lambda each: each.reason in ("timeout", "overloaded", "error"))
-        floor = _floor_suspected(settings, heard)
+        floor = _floor_suspected(settings, judged)
         return replace(worst, usage=usage, floor=floor, findings=whole.findings)
     return whole
 
 
-def _floor_suspected(settings: Settings, heard: Sequence[Outcome | Screened]) -> bool:
+def _floor_suspected(settings: Settings, judged: Sequence[Outcome | Screened]) -> bool:
     """Whether a screen named a group in which some clause has a floor."""
-    named = {group for each in heard if isinstance(each, Screened) for group in each.suspected}
+    named = {group for each in judged if isinstance(each, Screened) for group in each.suspected}
     return any(
         settings.floor(clause.id)
         for section in settings.policy.sections

@@ -20,21 +20,21 @@ from anthropic import APIRequest, AsyncAPIResponse, AsyncCallNext
 from magistrate.core.decide import Upstream
 from magistrate.core.effects import (
     Answer,
-    Ask,
     Cancel,
     Chunk,
-    Decline,
     End,
     Failed,
+    FlowEvent,
     Forward,
-    Happening,
     Head,
-    Heard,
+    HoldAnswer,
+    JudgeResult,
     Next,
     Open,
+    PropagateError,
     Relay,
-    Reraise,
-    Store,
+    RespondError,
+    StartJudging,
     Write,
 )
 from magistrate.sdk.async_judging import AsyncJudging
@@ -52,7 +52,7 @@ from magistrate.wire.messages import JSON
 if TYPE_CHECKING:
     from magistrate.engine.session import Case
 
-_Outward = Relay | Answer | Decline | Open | Write
+_Outward = Relay | Answer | RespondError | Open | Write
 
 # Chunks that upstream may be ahead of the flow: enough to keep the connection busy.
 _AHEAD = 8
@@ -64,8 +64,8 @@ class AsyncDriver:
     def __init__(self, case: Case, call_next: AsyncCallNext) -> None:
         self._case = case
         self._flow = case.flow
-        self._mailbox: asyncio.Queue[Happening] = asyncio.Queue()
-        self._aside: deque[Happening] = deque()
+        self._mailbox: asyncio.Queue[FlowEvent] = asyncio.Queue()
+        self._aside: deque[FlowEvent] = deque()
         self._judging = AsyncJudging(case, call_next, self._mailbox)
         self._upstream = _Upstream(case, call_next, self._mailbox)
         self._pump: asyncio.Task[None] | None = None
@@ -82,7 +82,7 @@ class AsyncDriver:
                     async for _ in outward:
                         raise AssertionError("nothing follows an answer")
                     return self._rewritten(public, message, ours)
-                case Decline(status, body):
+                case RespondError(status, body):
                     async for _ in outward:
                         raise AssertionError("nothing follows a declined request")
                     return declined(self._case.request, AsyncAPIResponse, status, body)
@@ -140,7 +140,7 @@ class AsyncDriver:
                     return
                 reply = None
                 match effect:
-                    case Ask():
+                    case StartJudging():
                         self._judging.ask(effect)
                     case Forward(body):
                         self._upstream.request = self._case.forwarded(body)
@@ -148,18 +148,18 @@ class AsyncDriver:
                         reply = await self._next(read)
                     case Cancel():
                         reply = await self._cancel()
-                    case Reraise(error):
+                    case PropagateError(error):
                         raise error
-                    case Relay() | Answer() | Decline() | Open() | Write():
+                    case Relay() | Answer() | RespondError() | Open() | Write():
                         yield effect
-                    case Store():
+                    case HoldAnswer():
                         reply = await asyncio.to_thread(self._case.perform, effect)
                     case _:
                         reply = self._case.perform(effect)
         finally:
             await self._release()
 
-    async def _next(self, read: bool) -> Happening:
+    async def _next(self, read: bool) -> FlowEvent:
         """Whichever comes first."""
         upstream, waiting = self._upstream, self._judging.waiting
         if self._pump is None and upstream.pending and self._mailbox.empty():
@@ -173,20 +173,20 @@ class AsyncDriver:
                 return self._given(self._aside.popleft())
         while True:
             box = self._mailbox
-            happened = await box.get() if box.empty() else box.get_nowait()
-            if isinstance(happened, Heard):
-                if happened.ticket in waiting:
-                    waiting.discard(happened.ticket)
-                    return happened
+            event = await box.get() if box.empty() else box.get_nowait()
+            if isinstance(event, JudgeResult):
+                if event.ticket in waiting:
+                    waiting.discard(event.ticket)
+                    return event
             elif read:
-                return self._given(happened)
+                return self._given(event)
             else:
-                self._aside.append(happened)
+                self._aside.append(event)
 
-    def _given(self, happened: Happening) -> Happening:
-        if isinstance(happened, Chunk):
+    def _given(self, event: FlowEvent) -> FlowEvent:
+        if isinstance(event, Chunk):
             self._upstream.ahead -= 1
-        return happened
+        return event
 
     async def _cancel(self) -> Upstream:
         if self._upstream.complete:
@@ -203,7 +203,7 @@ class _Upstream:
     driver."""
 
     def __init__(
-        self, case: Case, call_next: AsyncCallNext, mailbox: asyncio.Queue[Happening]
+        self, case: Case, call_next: AsyncCallNext, mailbox: asyncio.Queue[FlowEvent]
     ) -> None:
         self._case = case
         self._call_next = call_next
@@ -243,7 +243,7 @@ class _Upstream:
         with anyio.CancelScope(shield=True):
             await self.response.http_response.aclose()
 
-    async def next(self) -> Happening:
+    async def next(self) -> FlowEvent:
         """Send the request and return its head; after that, the body in one piece."""
         try:
             if self.response is None:

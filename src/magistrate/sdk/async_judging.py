@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from anthropic import AsyncAPIResponse, AsyncCallNext
 
-from magistrate.core.effects import Ask, Happening, Heard
+from magistrate.core.effects import FlowEvent, JudgeResult, StartJudging
 from magistrate.judging.base import ModelReply
-from magistrate.judging.connection import nobody, replied
+from magistrate.judging.connection import no_model, replied
 from magistrate.sdk.model_client import GRACE_S, failed_call, judge_here, judged_at_once, judging
 from magistrate.sdk.responses import received
 from magistrate.verdicts import Outcome, Verdict, broken, no_answer
@@ -24,7 +24,7 @@ class AsyncJudging:
     """What was asked and not answered yet. Answers go into the mailbox of the exchange."""
 
     def __init__(
-        self, case: Case, call_next: AsyncCallNext, mailbox: asyncio.Queue[Happening]
+        self, case: Case, call_next: AsyncCallNext, mailbox: asyncio.Queue[FlowEvent]
     ) -> None:
         self._case = case
         self._call_next = call_next
@@ -33,7 +33,7 @@ class AsyncJudging:
         self.waiting: set[str] = set()
         self._timers: list[asyncio.TimerHandle] = []
 
-    def ask(self, ask: Ask) -> None:
+    def ask(self, ask: StartJudging) -> None:
         """Begin to judge: in a task, or at once where that is quickly done."""
         case = self._case
         alone = not self.waiting
@@ -43,10 +43,10 @@ class AsyncJudging:
             self._answer(ask, verdict)
             return
         if alone and judged_at_once(case, ask.subject):  # of many, each would be quick, not all
-            outcome = judge_here(case, ask.subject, nobody, case.settings.judge.deadline_s)
-            self._answer(ask, case.heard(ask.subject, key, outcome))
+            outcome = judge_here(case, ask.subject, no_model, case.settings.judge.deadline_s)
+            self._answer(ask, case.judged(ask.subject, key, outcome))
             return
-        flights = case.moderation.record.flights
+        single_flight = case.moderation.record.single_flight
         loop, context = asyncio.get_running_loop(), contextvars.copy_context()
         patience_s = case.settings.judge.deadline_s + GRACE_S
 
@@ -55,26 +55,26 @@ class AsyncJudging:
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
             # Also a task that is cancelled before its first step gets here.
-            task.add_done_callback(lambda task: flights.land(key, _verdict_of(task)))
+            task.add_done_callback(lambda task: single_flight.resolve(key, _verdict_of(task)))
 
-        def landed(verdict: Verdict | None) -> None:
+        def resolved(verdict: Verdict | None) -> None:
             if ask.ticket not in self.waiting:
                 if verdict is None:
-                    flights.land(key, None)  # nobody waits here any more
+                    single_flight.resolve(key, None)  # nobody waits here any more
             elif verdict is None:
                 lead()
             else:
                 self._answer(ask, verdict)
 
-        def land(verdict: Verdict | None) -> None:
+        def resolve(verdict: Verdict | None) -> None:
             # On whatever thread: RuntimeError if the loop is closed. In our own context, since who
             # leads from then on asks under it, and not under that of the request before.
-            loop.call_soon_threadsafe(landed, verdict, context=context)
+            loop.call_soon_threadsafe(resolved, verdict, context=context)
 
-        if flights.join(key, land, patience_s):
+        if single_flight.join(key, resolve, patience_s):
             lead()
         else:  # somebody is asking just that; if they never say, this is over in time all the same
-            late = Heard(ask.ticket, no_answer(case.judge))
+            late = JudgeResult(ask.ticket, no_answer(case.judge))
             self._timers.append(loop.call_later(patience_s, self._mailbox.put_nowait, late))
 
     def give_up(self) -> None:
@@ -83,10 +83,10 @@ class AsyncJudging:
         for timer in self._timers:
             timer.cancel()
 
-    def _answer(self, ask: Ask, outcome: Outcome) -> None:
-        self._mailbox.put_nowait(Heard(ask.ticket, outcome))
+    def _answer(self, ask: StartJudging, outcome: Outcome) -> None:
+        self._mailbox.put_nowait(JudgeResult(ask.ticket, outcome))
 
-    async def _judge(self, ask: Ask, key: str) -> Outcome:
+    async def _judge(self, ask: StartJudging, key: str) -> Outcome:
         case = self._case
         deadline_s = case.settings.judge.deadline_s
         outcome: Outcome
@@ -102,7 +102,7 @@ class AsyncJudging:
         except BaseException as error:  # not only ours: nobody may wait for this verdict for ever
             self._answer(ask, broken(case.judge, type(error).__name__))
             raise
-        outcome = case.heard(ask.subject, key, outcome)
+        outcome = case.judged(ask.subject, key, outcome)
         self._answer(ask, outcome)
         return outcome
 

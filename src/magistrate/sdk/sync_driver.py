@@ -21,19 +21,19 @@ from anthropic import APIResponse, CallNext
 from magistrate.core.decide import Upstream
 from magistrate.core.effects import (
     Answer,
-    Ask,
     Cancel,
     Chunk,
-    Decline,
     End,
     Failed,
     Forward,
     Head,
-    Heard,
+    JudgeResult,
     Next,
     Open,
+    PropagateError,
     Relay,
-    Reraise,
+    RespondError,
+    StartJudging,
     Write,
 )
 from magistrate.sdk.model_client import head_of
@@ -44,7 +44,7 @@ from magistrate.wire.messages import JSON
 if TYPE_CHECKING:
     from magistrate.engine.session import Case
 
-_Outward = Relay | Answer | Decline | Open | Write
+_Outward = Relay | Answer | RespondError | Open | Write
 
 
 class SyncDriver:
@@ -70,7 +70,7 @@ class SyncDriver:
                     for _ in outward:
                         raise AssertionError("nothing follows an answer")
                     return self._rewritten(public, message, ours)
-                case Decline(status, body):
+                case RespondError(status, body):
                     for _ in outward:
                         raise AssertionError("nothing follows a declined request")
                     return declined(self._case.request, APIResponse, status, body)
@@ -120,7 +120,7 @@ class SyncDriver:
                 return
             reply = None
             match effect:
-                case Ask():
+                case StartJudging():
                     self._judging.ask(effect)
                 case Forward(body):
                     self._upstream.request = self._case.forwarded(body)
@@ -128,29 +128,29 @@ class SyncDriver:
                     reply = self._next(read)
                 case Cancel():
                     reply = self._upstream.cancel()
-                case Reraise(error):
+                case PropagateError(error):
                     raise error
-                case Relay() | Answer() | Decline() | Open() | Write():
+                case Relay() | Answer() | RespondError() | Open() | Write():
                     self._judging.go_on()  # the caller may take its time with it
                     yield effect
                 case _:
                     reply = self._case.perform(effect)
 
-    def _next(self, read: bool) -> Head | Chunk | End | Failed | Heard:
+    def _next(self, read: bool) -> Head | Chunk | End | Failed | JudgeResult:
         """Whichever comes first."""
         if not read or (self._upstream.over and self._aside is None):
             return self._judging.wait()
         self._judging.go_on()
-        if (heard := self._judging.answered()) is not None:
-            return heard
+        if (judged := self._judging.answered()) is not None:
+            return judged
         if self._aside is not None:
             failed, self._aside = self._aside, None
             return failed
-        happened = self._upstream.read()
-        if isinstance(happened, Failed) and (heard := self._judging.answered()) is not None:
-            self._aside = happened  # probably our own doing: the verdict explains it
-            return heard
-        return happened
+        event = self._upstream.read()
+        if isinstance(event, Failed) and (judged := self._judging.answered()) is not None:
+            self._aside = event  # probably our own doing: the verdict explains it
+            return judged
+        return event
 
 
 class _Upstream:

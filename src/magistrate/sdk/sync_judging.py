@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from anthropic import APIResponse, CallNext
 
-from magistrate.core.effects import Ask, Heard
+from magistrate.core.effects import JudgeResult, StartJudging
 from magistrate.judging.base import ModelReply
 from magistrate.judging.connection import replied
 from magistrate.sdk.model_client import GRACE_S, failed_call, judge_here, judged_at_once, judging
@@ -35,11 +35,13 @@ class Judging:
         self._case = case
         self._call_next = call_next
         self._on_fatal = on_fatal
-        self._asked: list[Ask] = []  # not begun: where it is judged depends on what comes next
+        self._asked: list[
+            StartJudging
+        ] = []  # not begun: where it is judged depends on what comes next
         self._waiting: dict[str, float] = {}  # ticket -> when it is given up
-        self._mailbox: SimpleQueue[Heard] = SimpleQueue()
+        self._mailbox: SimpleQueue[JudgeResult] = SimpleQueue()
 
-    def ask(self, ask: Ask) -> None:
+    def ask(self, ask: StartJudging) -> None:
         """Note a question. It is put to the judge when the caller goes on or waits."""
         self._asked.append(ask)
 
@@ -48,28 +50,28 @@ class Judging:
         if self._asked:
             self._begin(alone=False)
 
-    def answered(self) -> Heard | None:
+    def answered(self) -> JudgeResult | None:
         """An answer that is there already, or overdue."""
         while not self._mailbox.empty():
-            heard = self._mailbox.get_nowait()
-            if self._waiting.pop(heard.ticket, None) is not None:
-                return heard
+            judged = self._mailbox.get_nowait()
+            if self._waiting.pop(judged.ticket, None) is not None:
+                return judged
         if not self._waiting:
             return None
         now = time.monotonic()
         for ticket, give_up in list(self._waiting.items()):
             if give_up <= now:
                 del self._waiting[ticket]
-                return Heard(ticket, no_answer(self._case.judge))
+                return JudgeResult(ticket, no_answer(self._case.judge))
         return None
 
-    def wait(self) -> Heard:
+    def wait(self) -> JudgeResult:
         """The next answer, or its absence when the deadline has passed."""
         if self._asked:
             self._begin(alone=len(self._asked) == 1 and not self._waiting)
         while True:
-            if (heard := self.answered()) is not None:
-                return heard
+            if (judged := self.answered()) is not None:
+                return judged
             if not self._waiting:
                 raise AssertionError("waiting for a verdict that nobody was asked for")
             remaining = min(self._waiting.values()) - time.monotonic()
@@ -88,27 +90,27 @@ class Judging:
         for ask in asked:
             self._start(ask, alone=alone)
 
-    def _start(self, ask: Ask, *, alone: bool) -> None:
+    def _start(self, ask: StartJudging, *, alone: bool) -> None:
         case = self._case
         key, verdict = case.remembered(ask.subject)
         give_up = time.monotonic() + case.settings.judge.deadline_s
         self._waiting[ask.ticket] = give_up + GRACE_S
         if verdict is not None:
-            self._mailbox.put(Heard(ask.ticket, verdict))
+            self._mailbox.put(JudgeResult(ask.ticket, verdict))
             return
         context = contextvars.copy_context()
-        pool, flights = case.moderation.pool, case.moderation.record.flights
+        pool, single_flight = case.moderation.pool, case.moderation.record.single_flight
 
         def work() -> None:
             context.run(self._judge, ask, key, give_up)
 
-        def land(verdict: Verdict | None) -> None:
+        def resolve(verdict: Verdict | None) -> None:
             if verdict is None:
                 pool.submit(work)
             else:
                 self._deliver(ask, verdict)
 
-        if not flights.join(key, land, case.settings.judge.deadline_s + GRACE_S):
+        if not single_flight.join(key, resolve, case.settings.judge.deadline_s + GRACE_S):
             return  # somebody is asking just that
         if judged_at_once(case, ask.subject) or (alone and case.judge.waits != "unknown"):
             work()
@@ -116,10 +118,10 @@ class Judging:
         try:
             pool.submit(work)
         except RuntimeError:  # the interpreter, or the Moderation, is shutting down
-            flights.land(key, None)
-            self._mailbox.put(Heard(ask.ticket, broken(case.judge, "shutting down")))
+            single_flight.resolve(key, None)
+            self._mailbox.put(JudgeResult(ask.ticket, broken(case.judge, "shutting down")))
 
-    def _judge(self, ask: Ask, key: str, give_up: float) -> None:
+    def _judge(self, ask: StartJudging, key: str, give_up: float) -> None:
         """Judge on this thread and deliver the outcome. However it ends, the flight lands."""
         case = self._case
         outcome: Outcome | None = None
@@ -132,13 +134,13 @@ class Judging:
                 if remaining > 0
                 else no_answer(case.judge)
             )
-            outcome = case.heard(ask.subject, key, outcome)
+            outcome = case.judged(ask.subject, key, outcome)
             self._deliver(ask, outcome)
         finally:
-            case.moderation.record.flights.land(key, outcome)
+            case.moderation.record.single_flight.resolve(key, outcome)
 
-    def _deliver(self, ask: Ask, outcome: Outcome) -> None:
-        self._mailbox.put(Heard(ask.ticket, outcome))
+    def _deliver(self, ask: StartJudging, outcome: Outcome) -> None:
+        self._mailbox.put(JudgeResult(ask.ticket, outcome))
         if ask.fatal(outcome):
             self._on_fatal()
 

@@ -1,7 +1,7 @@
 """The record: which digests were allowed or blocked, and what judges said before.
 
 Bounded memory, one record per `Moderation`, safe for threads. Of content it holds digests, apart
-from what `Keep` is for. `Unavailable` is never remembered: the next request asks again.
+from what `BoundedStore` is for. `Unavailable` is never remembered: the next request asks again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ VERDICTS = 20_000
 KEPT_BYTES = 64 * 1024 * 1024
 
 
-class Keep:
+class BoundedStore:
     """JSON by id, up to a total size. What is used least is forgotten first.
 
     The one place where content stays in memory: conversations that the provider holds between
@@ -54,10 +54,10 @@ def _size(value: JSON) -> int:
     return len(canonical_json(value))
 
 
-Land = Callable[[Verdict | None], None]
+Resolve = Callable[[Verdict | None], None]
 
 
-class Flights:
+class SingleFlight:
     """One judge call for equal questions that are asked at the same time. Safe for threads.
 
     Who joins first leads: asks, and lands the flight with what came of it. All others are told the
@@ -67,9 +67,9 @@ class Flights:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: dict[str, tuple[float, deque[Land]]] = {}
+        self._waiting: dict[str, tuple[float, deque[Resolve]]] = {}
 
-    def join(self, key: str, land: Land, lifetime_s: float) -> bool:
+    def join(self, key: str, resolve: Resolve, lifetime_s: float) -> bool:
         """Whether to lead. If not, `land` is called later, once, on any thread.
 
         A flight that has not landed after `lifetime_s` is given up: its leader is gone.
@@ -78,18 +78,18 @@ class Flights:
         with self._lock:
             found = self._waiting.get(key)
             if found is not None and now - found[0] < lifetime_s:
-                found[1].append(land)
+                found[1].append(resolve)
                 return False
             # Who waited for a leader that is gone waits for this one.
             self._waiting[key] = (now, deque() if found is None else found[1])
             return True
 
-    def land(self, key: str, outcome: Outcome | None) -> None:
+    def resolve(self, key: str, outcome: Outcome | None) -> None:
         """The leader's question is answered, or will not be."""
         verdict = outcome if isinstance(outcome, Verdict) else None
         while True:
             with self._lock:
-                waiting = self._waiting.get(key, (0.0, deque[Land]()))[1]
+                waiting = self._waiting.get(key, (0.0, deque[Resolve]()))[1]
                 if not waiting:
                     self._waiting.pop(key, None)
                     return
@@ -113,9 +113,9 @@ class Record:
     """Marks (digests that are on record) and verdicts by the digest of their subject."""
 
     def __init__(self) -> None:
-        self.threads = Keep()
-        self.batches = Keep()
-        self.flights = Flights()
+        self.threads = BoundedStore()
+        self.batches = BoundedStore()
+        self.single_flight = SingleFlight()
         self._lock = threading.Lock()
         self._marks: ExpiringMap[Literal[True]] = ExpiringMap(MARKS, LIFETIME_S)
         self._verdicts: ExpiringMap[Verdict] = ExpiringMap(VERDICTS, LIFETIME_S)

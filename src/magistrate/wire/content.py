@@ -203,7 +203,7 @@ class Pieces:
 
 
 def read_answer(
-    message: JSON, heard: Windows | None = None, pieces: Pieces | None = None
+    message: JSON, judged: Windows | None = None, pieces: Pieces | None = None
 ) -> list[Part | Uninspected]:
     """The content of an answer.
 
@@ -214,7 +214,7 @@ def read_answer(
     found: list[Part | Uninspected] = []
     kept = pieces or Pieces()
     for index, block in enumerate(blocks(message.get("content"))):
-        before = (heard or {}).get(index)
+        before = (judged or {}).get(index)
         for item in _block(block, f"response.content[{index}]", "assistant"):
             if isinstance(item, Uninspected):
                 found.append(item)
@@ -232,14 +232,14 @@ def read_answer(
     return found
 
 
-def heard_so_far(message: JSON, heard: Windows) -> Windows:
+def judged_so_far(message: JSON, judged: Windows) -> Windows:
     """What `read_answer` takes the next time, when all of this message has been judged."""
     now: Windows = {}
     for index, block in enumerate(blocks(message.get("content"))):
         if is_object(block):
             said = block.get(str(block.get("type")))  # "text" or "thinking": as read above
             length = len(said) if isinstance(said, str) else 0
-            now[index] = (*heard.get(index, ()), length)
+            now[index] = (*judged.get(index, ()), length)
     return now
 
 

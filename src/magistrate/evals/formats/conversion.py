@@ -10,8 +10,8 @@ from typing import Any, cast
 from magistrate.config.diagnostics import Problem, SettingsError, described, listed, shown
 from magistrate.config.schema import parsed
 from magistrate.config.yaml_document import Document, Mark
-from magistrate.core.decide import rule
-from magistrate.core.offline import Trial
+from magistrate.core.decide import decide
+from magistrate.core.offline import OfflineDecision
 from magistrate.evals.cases import Case
 from magistrate.evals.formats.mapping import RowMapping, has, value_at
 from magistrate.evals.formats.rows import Row
@@ -192,8 +192,8 @@ class Conversion:
 
     def _derived(self, case: Case) -> Action:
         if case.violated:
-            trial = Trial.of(self.settings, case.stage, case.request, case.answer)
-            return _of_a_verdict(trial.decide([oracle_verdict(case)], ORACLE).action)
+            offline = OfflineDecision.of(self.settings, case.stage, case.request, case.answer)
+            return _of_a_verdict(offline.decide([oracle_verdict(case)], ORACLE).action)
         possible = actions_of_any_clause(self.settings, case.stage, self.mapping.severity)
         if len(possible) > 1:
             message = (
@@ -216,7 +216,7 @@ def actions_of_any_clause(settings: Settings, stage: Stage, severity: Severity) 
     Clauses that a conversation cannot prove are left aside, as are those about third-party text.
     """
     return {
-        _of_a_verdict(rule(settings, stage, [Verdict(ORACLE, (finding,))]).action)
+        _of_a_verdict(decide(settings, stage, [Verdict(ORACLE, (finding,))]).action)
         for section in settings.policy.sections
         for clause in section.clauses
         if stage in clause.stages and clause.evidence == "conversation"

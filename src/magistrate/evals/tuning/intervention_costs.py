@@ -9,8 +9,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from magistrate.core.decide import rule
-from magistrate.core.offline import Trial
+from magistrate.core.decide import decide
+from magistrate.core.offline import OfflineDecision
 from magistrate.evals.cases import Case
 from magistrate.evals.labels import for_case
 from magistrate.evals.metrics.statistics import Estimate, Interval, Rate
@@ -103,9 +103,9 @@ def _held_anyhow(settings: Settings, case: Case, verdict: Verdict) -> bool:
     threshold, so it counts under a budget alone.
     """
     own = for_case(settings, case)
-    trial = Trial.of(own, case.stage, case.request, case.answer)
-    ruling = rule(own, case.stage, [replace(verdict, findings=())], trial.uninspected)
-    return (ruling.shadowed or ruling.action) in _ACTS
+    offline = OfflineDecision.of(own, case.stage, case.request, case.answer)
+    decided = decide(own, case.stage, [replace(verdict, findings=())], offline.uninspected)
+    return (decided.shadowed or decided.action) in _ACTS
 
 
 def ordinary(judged: Judged) -> bool:
@@ -124,8 +124,8 @@ class Acting:
     def __call__(self, stage: Stage, found: Finding) -> bool:
         key = (stage, found.clause, found.grade, found.severity)
         if key not in self._known:
-            ruling = rule(self._settings, stage, [Verdict(_NOBODY, (found,))])
-            self._known[key] = (ruling.shadowed or ruling.action) in self._counted
+            decided = decide(self._settings, stage, [Verdict(_NOBODY, (found,))])
+            self._known[key] = (decided.shadowed or decided.action) in self._counted
         return self._known[key]
 
     def on(self, judged: Iterable[Judged], clauses: frozenset[str] | None = None) -> frozenset[str]:
