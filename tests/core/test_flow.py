@@ -311,7 +311,7 @@ def test_what_shadow_mode_would_have_done_is_on_record_for_every_attempt() -> No
 
 
 @pytest.mark.parametrize(
-    ("path", "heard_again"), [("messages[0].content", False), ("system", True)]
+    ("path", "judged_again"), [("messages[0].content", False), ("system", True)]
 )
 def test_around_a_turn_that_is_warned_of_nothing_is_judged_twice(
     path: str, judged_again: bool

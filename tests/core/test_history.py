@@ -142,7 +142,7 @@ AFTER_ONE_ALLOWED_TURN: list[tuple[str, JSON, list[str]]] = [
 
 
 @pytest.mark.parametrize(
-    ("body", "heard"),
+    ("body", "judged"),
     [row[1:] for row in AFTER_ONE_ALLOWED_TURN],
     ids=[row[0] for row in AFTER_ONE_ALLOWED_TURN],
 )
@@ -501,7 +501,7 @@ def test_the_turns_that_a_judge_named_are_blocked_or_those_asked_now(
 
 
 @pytest.mark.parametrize(
-    ("paths", "heard_again"),
+    ("paths", "judged_again"),
     [
         (["messages[2].content"], []),
         (["messages[0].content", "messages[2].content"], []),

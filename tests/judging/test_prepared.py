@@ -17,10 +17,11 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from magistrate import Moderation
-from magistrate.judging import ClaudeJudge, ModelReply, prepared
+from magistrate.judging import prepared
 from magistrate.judging import prompt as prompting
+from magistrate.judging.base import ModelReply
 from magistrate.judging.chunks import MOST_TOKENS, split
-from magistrate.judging.claude import Judgment
+from magistrate.judging.claude import ClaudeJudge, Judgment
 from magistrate.judging.prepared import Preparations
 from magistrate.settings import Settings
 from magistrate.text.reading import Reading, reading

@@ -17,7 +17,7 @@ from magistrate.settings import (
     DEFAULT_CHAT_DISCLOSURE,
     ActionRow,
     AppProfile,
-    Rule,
+    ClauseAction,
     Settings,
     SettingsError,
     StreamingSettings,
@@ -200,7 +200,7 @@ def test_settings_cannot_be_changed() -> None:
 def test_the_most_specific_row_wins_field_by_field(
     actions: dict[str, Any], clause: str, stage: Any, rule: tuple[Any, Any, Any]
 ) -> None:
-    assert Settings.load({"actions": actions}).rule(clause, stage) == Rule(*rule)
+    assert Settings.load({"actions": actions}).clause_action(clause, stage) == ClauseAction(*rule)
 
 
 def test_a_clause_the_policy_does_not_have_is_a_key_error() -> None:

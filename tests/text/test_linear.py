@@ -23,23 +23,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import magistrate
-from magistrate.text import reading as normalise
+from magistrate import text
 from magistrate.text.reading import PASSAGE, reading
 from regex_steps import Steps, bodies, members
 
 # Where text that is judged meets regular expressions.
 MODULES = (
-    "conversation",
-    "judges.local",
-    "judges.local_model",
-    "normalise",
-    *(f"normalise.{each.name}" for each in pkgutil.iter_modules(normalise.__path__)),
-    "prompting",
-    "replies",
-    "sse",
-    "subjects",
-    "surfaces",
-    "windows",
+    "core.history",
+    "core.windows",
+    "coverage.surfaces",
+    "judging.local",
+    "judging.local_model",
+    "judging.prompt",
+    "judging.reply",
+    *(f"text.{each.name}" for each in pkgutil.iter_modules(text.__path__)),
+    "wire.content",
+    "wire.sse",
 )
 SIZE = 120
 
@@ -136,7 +135,7 @@ def test_no_pattern_takes_longer_than_in_proportion(name: str):
 
 def test_the_patterns_are_found():
     assert len(PATTERNS) > 60
-    for name in ("normalise.encodings._CODECS 2", "normalise.ciphers.MORSE 0", "sse._REGULAR 0"):
+    for name in ("text.encodings._CODECS 2", "text.ciphers.MORSE 0", "wire.sse._REGULAR 0"):
         assert name in PATTERNS
 
 
@@ -238,7 +237,7 @@ ENDS = ("", "0", "g", "=", "\\u", "%", "\u200b", " x")
 def work(text: str) -> int:
     """Lines of the package that run in a reading, and calls, of functions in C too."""
     count = 0
-    ours = str(Path(magistrate.__file__).parent / "normalise")
+    ours = str(Path(magistrate.__file__).parent / "text")
 
     def line(frame: FrameType, event: str, arg: object) -> Any:
         nonlocal count
