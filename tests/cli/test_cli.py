@@ -128,7 +128,7 @@ def test_a_process_that_could_not_judge_prints_and_ends_the_same(
     """Nothing else comes out of it: no warning, no log."""
     done = start("check", "judge is down", url=simulator[1])
     assert (done.returncode, done.stderr) == (3, "")
-    assert "NOT JUDGED: overloaded" in done.stdout
+    assert "no judge was available: overloaded" in done.stdout
 
 
 def test_check_reads_standard_input_and_prints_the_record_as_json(

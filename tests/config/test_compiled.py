@@ -17,7 +17,12 @@ from magistrate.config.diagnostics import SettingsError
 from magistrate.config.yaml_document import read
 from magistrate.policy import DEFAULT_POLICY, builtin_policy, load_policy
 
-POLICY = Path(magistrate.__file__).parent / "policies" / f"{DEFAULT_POLICY.replace('@', '-')}.yaml"
+POLICY = (
+    Path(magistrate.__file__).parent
+    / "policy"
+    / "builtin"
+    / f"{DEFAULT_POLICY.replace('@', '-')}.yaml"
+)
 
 
 @pytest.fixture
@@ -32,12 +37,13 @@ def test_the_built_in_policy_is_read_by_its_json_and_is_the_same(copy: Path) -> 
     script = f"""
         from pathlib import Path
         from magistrate.config import compiled
-        from magistrate.policy import model as policy
+        from magistrate.policy import loader as policy
 
         def refuse(file):
             raise AssertionError(f"{{file}} was parsed")
 
-        (Path({str(copy.parent)!r}) / "policies").symlink_to({str(copy.parent)!r})
+        (Path({str(copy.parent)!r}) / "policy").mkdir()
+        (Path({str(copy.parent)!r}) / "policy" / "builtin").symlink_to({str(copy.parent)!r})
         policy.files = lambda package: Path({str(copy.parent)!r})
         compiled.read = refuse
         assert policy.builtin_policy().hash == {builtin_policy().hash!r}

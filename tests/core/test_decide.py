@@ -162,7 +162,7 @@ def test_the_most_specific_row_wins_field_by_field():
         "fraud_abuse": {"input": "allow"},
         PLAIN: {"from_severity": "critical"},
     }
-    found = load(actions=rows).decide(PLAIN, "input")
+    found = load(actions=rows).clause_action(PLAIN, "input")
     assert (found.action, found.from_grade, found.from_severity) == ("allow", "certain", "critical")
 
 

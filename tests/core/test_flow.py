@@ -122,7 +122,7 @@ def read(played: Played) -> dict[str, Any]:
 
 def test_the_input_is_judged_beside_the_upstream_call_and_the_answer_after_it() -> None:
     played = play(body(), json_world(allows))
-    assert played.story == ["Ask", "Forward", "Ask", "Settle", "Answer"]
+    assert played.story == ["StartJudging", "Forward", "StartJudging", "Settle", "Answer"]
     assert played.of(Forward) == [Forward(None)]
     assert played.decision.action == "allow"
     assert played.decision.upstream == "completed"
@@ -141,7 +141,7 @@ BEFORE: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
 def test_the_input_is_judged_first(why: str, more: dict[str, Any], config: dict[str, Any]) -> None:
     chosen = Settings.load(config or {"version": 1})
     played = play(body(**more), json_world(allows), chosen)
-    assert played.story == ["Ask", "Forward", "Ask", "Settle", "Answer"]
+    assert played.story == ["StartJudging", "Forward", "StartJudging", "Settle", "Answer"]
     asked, forwarded = (
         next(i for i, e in enumerate(played.effects) if isinstance(e, kind))
         for kind in (StartJudging, Forward)
@@ -155,7 +155,7 @@ def test_the_input_is_judged_first(why: str, more: dict[str, Any], config: dict[
 def test_a_tool_of_the_callers_own_does_not_force_the_order() -> None:
     tools = [{"name": "f", "input_schema": {}}, {"type": "bash_20250124", "name": "bash"}]
     played = play(body(tools=tools), json_world(allows))
-    assert [type(e).__name__ for e in played.effects][:3] == ["Recall", "Ask", "Forward"]
+    assert [type(e).__name__ for e in played.effects][:3] == ["Recall", "StartJudging", "Forward"]
 
 
 def test_after_a_floor_the_conversation_is_judged_first() -> None:
@@ -201,7 +201,7 @@ def test_what_is_blocked_comes_back_as_a_marked_refusal(
 def test_on_block_raise_ends_in_an_exception() -> None:
     chosen = Settings.load({"version": 1, "on_block": "raise"})
     played = play(body(), json_world(finds(), BAD), chosen)
-    assert played.story[-2:] == ["Settle", "Refuse"]
+    assert played.story[-2:] == ["Settle", "RaiseDecision"]
     assert played.of(RaiseDecision)[0].kind == "blocked"
 
 
@@ -363,7 +363,7 @@ def test_what_content_can_provoke_does_not_fail_open(reason: Failure) -> None:
 
 def test_an_error_status_is_handed_on_unread_once_the_input_is_allowed() -> None:
     played = play(body(), World(allows, head=Head(ok=False, sse=False)))
-    assert played.story == ["Ask", "Forward", "Settle", "Relay"]
+    assert played.story == ["StartJudging", "Forward", "Settle", "Relay"]
 
 
 def test_a_blocked_input_wins_over_an_upstream_error() -> None:
@@ -560,7 +560,7 @@ def test_a_held_answer_is_stored_whole_before_the_caller_is_told(stream: bool) -
     chunks = sse_of(answer) if stream else in_json(answer)
     world = World(advises, head=Head(ok=True, sse=stream), chunks=chunks)
     played = play(body(), world, chosen, stream=stream)
-    stored_at = played.story.index("Store")
+    stored_at = played.story.index("HoldAnswer")
     told_before = [e for e in played.effects[: played.effects.index(played.of(HoldAnswer)[0])]]
     assert not [e for e in told_before if isinstance(e, Answer)]
     assert not [e for e in told_before if isinstance(e, Write) and b"ping" not in e.data]

@@ -142,14 +142,14 @@ AFTER_ONE_ALLOWED_TURN: list[tuple[str, JSON, list[str]]] = [
 
 
 @pytest.mark.parametrize(
-    ("body", "judged"),
+    ("body", "expected"),
     [row[1:] for row in AFTER_ONE_ALLOWED_TURN],
     ids=[row[0] for row in AFTER_ONE_ALLOWED_TURN],
 )
-def test_only_this_exact_conversation_is_mere_context(body: JSON, judged: list[str]):
+def test_only_this_exact_conversation_is_mere_context(body: JSON, expected: list[str]):
     record = Record()
     record.allow(FIRST)
-    assert judged(record.read(body)) == judged
+    assert judged(record.read(body)) == expected
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ PREFILLED = request(user("one"), assistant("Sure,"))
 
 
 @pytest.mark.parametrize(
-    ("history", "known"),
+    ("returned", "known"),
     [
         ([assistant("Sure, fine")], True),
         ([assistant([text("Sure, fine")])], True),
@@ -236,12 +236,12 @@ PREFILLED = request(user("one"), assistant("Sure,"))
         ([assistant("Sure, fine!")], False),
     ],
 )
-def test_a_prefilled_answer_is_known_with_its_prefill_in_front(history: list[JSON], known: bool):
+def test_a_prefilled_answer_is_known_with_its_prefill_in_front(returned: list[JSON], known: bool):
     record = Record()
     record.allow(PREFILLED, " fine")
-    history = record.read(request(user("one"), *history, user("two")))
+    history = record.read(request(user("one"), *returned, user("two")))
     assert judged(history)[-1] == "two"
-    assert (history.context_until == 1 + len(history)) is known
+    assert (history.context_until == 1 + len(returned)) is known
 
 
 def test_a_prefill_alone_is_a_conversation_too():

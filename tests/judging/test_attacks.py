@@ -275,7 +275,7 @@ def asked(body: JSON, *, known: bool = False) -> Subject:
     """What is asked about a request; `known`: its first turn was allowed before."""
     conversation = RequestHistory.of(body, DIGESTS, redact=True)
     if known:
-        marks = frozenset({conversation.marks[0].allowed, conversation.system_key})
+        marks = frozenset({conversation.turn_keys[0].allowed, conversation.system_key})
         conversation = replace(conversation, known=marks)
     subject, _ = conversation.read()
     return subject

@@ -314,14 +314,14 @@ async def test_a_long_subject_is_prepared_beside_the_event_loop(
 ) -> None:
     threads: list[threading.Thread] = []
 
-    def noted(subject: Subject) -> Shown:
+    def noted(subject: Subject, *rest: Any) -> Shown:
         threads.append(threading.current_thread())
-        return show(subject)
+        return show(subject, *rest)
 
     async def ask(body: dict[str, Any], seconds: float) -> ModelReply:
         return says()
 
-    monkeypatch.setattr("magistrate.judging.claude.show", noted)
+    monkeypatch.setattr("magistrate.judging.prepared.show", noted)
     subject = Subject("input", LONG[name]) if name in LONG else SUBJECT
     outcome = await ClaudeJudge().judge_async(subject, SETTINGS, ask, 60)
     assert isinstance(outcome, Verdict)

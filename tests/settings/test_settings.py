@@ -205,7 +205,7 @@ def test_the_most_specific_row_wins_field_by_field(
 
 def test_a_clause_the_policy_does_not_have_is_a_key_error() -> None:
     with pytest.raises(KeyError):
-        Settings.load({}).rule("elections.nothing", "input")
+        Settings.load({}).clause_action("elections.nothing", "input")
 
 
 @pytest.mark.parametrize(
