@@ -25,7 +25,7 @@ import pytest
 
 import magistrate
 from magistrate import Moderation
-from magistrate.core.decide import Decision
+from magistrate.core.decision import Decision
 from magistrate.core.replacement import HEADER
 from magistrate.testing import Simulator
 from magistrate.wire.sse import Decoder, MessageBuilder, event
@@ -147,7 +147,7 @@ class Edge:
 
     def decisions(self) -> list[Decision]:
         """Every decision on record, in the order in which they were made."""
-        return list(self.moderation._decisions.values())
+        return self.moderation.engine.state.decisions.all()
 
     def decision(self) -> Decision:
         """The one decision that was made."""

@@ -33,7 +33,7 @@ from leak_strategies import (
     unreadable_stops,
 )
 from magistrate import Moderation
-from magistrate.core.decide import Decision
+from magistrate.core.decision import Decision
 from magistrate.settings import Settings
 from magistrate.verdicts import JudgeInfo, Outcome
 from magistrate.wire.content import Subject
@@ -278,7 +278,7 @@ class Edge:
     def plan(self, example: Example) -> dict[str, Any]:
         """Make this the exchange that comes next; the arguments to ask with."""
         self._wire.example = self._judge.example = example
-        self.moderation._decisions.clear()
+        self.moderation.engine.state.decisions.clear()
         words = f"question {next(_numbers)}{MARK * example.asked_badly}"
         question = {"role": "user", "content": words}
         call: dict[str, Any] = {
@@ -293,7 +293,7 @@ class Edge:
         return call
 
     def note(self, example: Example) -> None:
-        example.decisions = list(self.moderation._decisions.values())
+        example.decisions = self.moderation.engine.state.decisions.all()
 
     # --- synchronous ------------------------------------------------------------------------------
 

@@ -129,7 +129,9 @@ def play(
             case RaiseDecision() | PropagateError():
                 flow.close()
                 return Played(effects, exchange)
-            case Settle() | Relay() | Answer() | Open() | Write() | KeepThread():
+            case Settle(decision):
+                reply = decision
+            case Relay() | Answer() | Open() | Write() | KeepThread():
                 pass
             case _:
                 raise AssertionError(effect)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from magistrate._version import __version__
 
 if TYPE_CHECKING:
-    from magistrate.core.decide import Decision
+    from magistrate.core.decision import Decision
     from magistrate.judging.base import Judge
     from magistrate.policy import Policy
     from magistrate.sdk.clients import Anthropic, AsyncAnthropic
@@ -53,7 +53,7 @@ _HOME = {
     "AsyncAnthropicGoogleCloud": "sdk.platforms",
     "AsyncAnthropicVertex": "sdk.platforms",
     "Blocked": "sdk.errors",
-    "Decision": "core.decide",
+    "Decision": "core.decision",
     "Finding": "verdicts",
     "HeldForReview": "sdk.errors",
     "Judge": "judging.base",

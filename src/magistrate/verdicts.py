@@ -6,7 +6,7 @@ third way, and nothing here ever turns the second into the first.
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Literal, TypeAlias, get_args
 
 from magistrate.values import value
@@ -133,6 +133,10 @@ class Verdict:
     usage: Usage = Usage()
     dropped_quotes: int = 0
     refusals: tuple[str, ...] = ()
+
+    def without_usage(self) -> Verdict:
+        """Return the verdict for a caller who did not pay for it."""
+        return replace(self, usage=Usage())
 
 
 @value

@@ -11,17 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from magistrate.core.decide import (
-    Decision,
-    Duty,
-    JudgeFailure,
-    StageDecision,
-    decide,
-    disclosure_duty,
-    is_blocking,
-    stricter,
-    strictest,
-)
+from magistrate.core.decide import StageDecision, decide, is_blocking, stricter, strictest
+from magistrate.core.decision import Decision, JudgeFailure
+from magistrate.core.disclosure import Duty, disclosure_duty
 from magistrate.core.exchange import Exchange
 from magistrate.core.history import RequestHistory
 from magistrate.settings import Settings

@@ -18,7 +18,7 @@ import pytest
 
 from edges import CLAUSE, FLOOR, asking, both, edge
 from magistrate import Blocked, Finding, HeldForReview, Moderation, ModerationUnavailable
-from magistrate.core.decide import Decision
+from magistrate.core.decision import Decision
 from magistrate.core.effects import Head, RaiseDecision
 from magistrate.settings import Settings
 from magistrate.testing import ScriptedJudge, Simulator, text

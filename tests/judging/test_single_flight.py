@@ -12,7 +12,7 @@ import pytest
 
 from edges import CLAUSE, asking, edge
 from magistrate import Moderation
-from magistrate.storage.memory import SingleFlight
+from magistrate.judging.single_flight import SingleFlight
 from magistrate.testing import ScriptedJudge, Simulator, delayed, text
 from magistrate.verdicts import JudgeInfo, Outcome, Unavailable, Usage, Verdict
 from magistrate.wire.content import Subject

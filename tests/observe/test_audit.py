@@ -239,7 +239,9 @@ def line_for(flavour: str, content: str, clause: str, grade: str, **more: Any) -
         assert (found.evidence == BAD) is (BAD in line), "the record says what the line says"
         assert (BAD in repr(at.decision())) is (BAD in line)
         if content == "none" or clause == FLOOR:
-            assert BAD not in repr(vars(at.moderation.record)), "nor is it kept with the verdict"
+            assert BAD not in repr(vars(at.moderation.engine.state)), (
+                "nor is it kept with the verdict"
+            )
     return line
 
 

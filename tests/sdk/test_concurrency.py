@@ -20,7 +20,7 @@ import pytest
 import magistrate
 from edges import CLAUSE, Edge, asking, both, edge
 from magistrate import Moderation, ModerationUnavailable
-from magistrate.core.decide import Decision
+from magistrate.core.decision import Decision
 from magistrate.judging.prompt import parse_prompt
 from magistrate.testing import (
     JudgeScript,
@@ -204,7 +204,7 @@ def test_one_moderation_serves_both_kinds_of_client_and_many_loops() -> None:
             list(pool.map(run, range(24)))
         moderation.close()
     assert failures == []
-    assert len(moderation._decisions) == 24
+    assert len(moderation.engine.state.decisions.all()) == 24
 
 
 def test_few_judging_threads_serve_many_callers() -> None:

@@ -237,7 +237,7 @@ def test_what_is_kept_of_threads_is_bounded(flavour: str) -> None:
     moderation = Moderation(SETTINGS, judge=judge(BAD))
     from magistrate.storage.memory import BoundedStore
 
-    moderation.record.threads = BoundedStore(most_bytes=2_000)
+    moderation.engine.state.threads = BoundedStore(most_bytes=2_000)
     server = Threads()
     with connected(flavour, server, moderation) as at:
         first = send(at, "one " * 200, CREATE)

@@ -18,8 +18,8 @@ from edges import CLAUSE, asking, both, edge
 from magistrate import Moderation, ModerationUnavailable
 from magistrate.judging.claude import ClaudeJudge
 from magistrate.judging.prompt import parse_prompt
+from magistrate.judging.single_flight import SingleFlight
 from magistrate.settings import Settings
-from magistrate.storage.memory import SingleFlight
 from magistrate.testing import (
     JudgeScript,
     LatencyProfile,
@@ -169,7 +169,7 @@ def test_an_interrupt_of_a_judge_on_the_callers_thread_leaves_a_record(
             return leads
 
     moderation = moderated(Placed("within_deadline", script), BEFORE)
-    moderation.record.single_flight = Noting()
+    moderation.engine.single_flight = Noting()
     with edge("sync", Simulator(default=text("hello")), moderation=moderation) as at:
 
         def follow() -> str:

@@ -14,7 +14,7 @@ from rich.console import Console
 from magistrate.cli.printing import console, findings, paragraph, text
 
 if TYPE_CHECKING:
-    from magistrate.core.decide import Decision
+    from magistrate.core.decision import Decision
     from magistrate.sdk.middleware import Moderation
 
 _MODEL = "claude-sonnet-5-5"
@@ -75,7 +75,9 @@ def _one(out: Console, client: Any, moderation: Moderation, line: str) -> None:
         offline = OfflineDecision.of(moderation.settings, "output", body, answer)
         assert offline.subject is not None
         outcome = moderation.judge.judge(offline.subject, moderation.settings, no_model, 10.0)
-        _print(out, offline.decide([outcome], moderation.judge_info), "(judged as an answer)")
+        _print(
+            out, offline.decide([outcome], moderation.engine.judge_info), "(judged as an answer)"
+        )
         return
     message = client.messages.create(**call)
     decision = moderation.decision(message.moderation["id"])

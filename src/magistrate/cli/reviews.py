@@ -130,7 +130,7 @@ def approve(
     as_json: AsJson = False,
 ) -> None:
     """Release a held answer, once and for all."""
-    from magistrate.core.decide import disclosure_duty
+    from magistrate.core.disclosure import disclosure_duty
 
     replacement = None if text is None else _read_text(text)
     with _open(config) as (settings, store):

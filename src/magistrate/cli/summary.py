@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, cast
 
-from magistrate.core.decide import disclosure_duty
+from magistrate.core.disclosure import disclosure_duty
 from magistrate.policy import Clause, Section
 from magistrate.settings import DEFAULT_JUDGE_MODEL, Settings
 from magistrate.verdicts import ACTIONS, SEVERITIES, STAGES, Action, at_least

@@ -13,8 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from magistrate.core import replacement as enforcement
-from magistrate.core.decide import Decision, StageDecision
+from magistrate.core import replacement
+from magistrate.core.decide import StageDecision
+from magistrate.core.decision import Decision
 from magistrate.core.effects import (
     Answer,
     Chunk,
@@ -35,6 +36,7 @@ from magistrate.core.effects import (
     Remember,
     StartJudging,
     Write,
+    end,
     perform,
 )
 from magistrate.core.exchange import Exchange
@@ -80,7 +82,7 @@ def moderate_batch(body: JSON, entries: list[Entry], settings: Settings) -> Flow
         for entry in entries:
             if entry is not missing:
                 yield from settle(entry.exchange)
-        yield from perform(RaiseDecision("unavailable", (yield from settle(missing.exchange))))
+        yield from end(RaiseDecision("unavailable", (yield from settle(missing.exchange))))
     decisions: dict[str, Decision] = {}
     for entry in stopped:
         decisions[entry.custom_id] = yield from settle(entry.exchange)
@@ -89,7 +91,7 @@ def moderate_batch(body: JSON, entries: list[Entry], settings: Settings) -> Flow
         for entry in kept:
             yield from settle(entry.exchange)
         first = next(iter(decisions.values()))
-        yield from perform(RaiseDecision("blocked", first, decisions))
+        yield from end(RaiseDecision("blocked", first, decisions))
 
     yield from perform(Forward(_sent(body, entries, kept, histories)))
     for entry in kept:
@@ -98,7 +100,9 @@ def moderate_batch(body: JSON, entries: list[Entry], settings: Settings) -> Flow
     if isinstance(answer, Head | Failed):
         for entry in kept:
             yield from settle(entry.exchange)
-        yield from perform(PropagateError(answer.error) if isinstance(answer, Failed) else Relay())
+        if isinstance(answer, Failed):
+            yield from end(PropagateError(answer.error))
+        yield from perform(Relay())
         return
     for entry in kept:
         entry.exchange.upstream = "completed"
@@ -193,7 +197,7 @@ def _whole_answer() -> Flow[JSON | Head | Failed]:
 
 
 def _refusal(exchange: Exchange, decision: Decision) -> JSON:
-    message = enforcement.refusal(
+    message = replacement.refusal(
         exchange.id,
         exchange.model,
         exchange.settings.texts.block,
@@ -226,7 +230,7 @@ def moderate_results(batch_id: str, make: Callable[[JSON], Exchange]) -> Flow[No
     yield from perform(Forward(None))
     head = yield from perform(Next(read=True))
     if isinstance(head, Failed):
-        yield from perform(PropagateError(head.error))
+        yield from end(PropagateError(head.error))
     if not isinstance(head, Head) or not head.ok:
         yield from perform(Relay())
         return
@@ -271,7 +275,7 @@ def moderate_results(batch_id: str, make: Callable[[JSON], Exchange]) -> Flow[No
             case Head():
                 pass
     if isinstance(ended, Failed):
-        yield from perform(PropagateError(ended.error))
+        yield from end(PropagateError(ended.error))
     for custom_id, message in omitted.items():
         result = {"type": "succeeded", "message": message}
         yield from perform(Write(_encoded({"custom_id": custom_id, "result": result})))

@@ -1,17 +1,18 @@
-"""What the flow asks of an edge, and what it hears back.
+"""What the flow asks of an edge, and what the edge answers.
 
 The flow yields effects and is sent their replies; it never does I/O itself. Each edge performs
 them in its own way: on the caller's thread, in an event loop, in a gateway. Replies are typed by
-`perform`, so a driver that answers wrongly is the only place where a type can be wrong.
+`perform`, so a driver that answers wrongly is the only place where a type can be wrong. The union
+`AnyEffect` is closed: the type checker finds a driver that forgot one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import field
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, NoReturn, TypeAlias, TypeVar, cast
 
-from magistrate.core.decide import Decision, Upstream
+from magistrate.core.decision import Decision, Upstream
 from magistrate.values import value
 from magistrate.verdicts import Outcome
 from magistrate.wire.content import Subject
@@ -117,8 +118,15 @@ class Cancel(Effect[Upstream]):
 
 
 @value
-class HoldAnswer(Effect[str]):
-    """Put an answer into the review queue, durably, before anybody is told; its review id."""
+class StoreFailure:
+    """A store could not do what was asked. `reason` names it and carries no content."""
+
+    reason: str
+
+
+@value
+class HoldAnswer(Effect[str | StoreFailure]):
+    """Put an answer into the review queue, durably, before anybody is told. The reply is its id."""
 
     domains: tuple[str, ...]
     request: JSON
@@ -144,16 +152,23 @@ class KeepBatch(Effect[None]):
 
 
 @value
+class RecallThread(Effect[JSON | None]):
+    """Return the conversation that the provider holds under this id; None if it is not known."""
+
+    message_id: str
+
+
+@value
 class RecallBatch(Effect[tuple[dict[str, JSON], dict[str, JSON]]]):
-    """What was kept of a batch: questions and refusals; empty for one that this process does not
-    know."""
+    """Return what was stored of a batch: questions and refusals; empty for an unknown batch."""
 
     batch_id: str
 
 
 @value
-class Settle(Effect[None]):
-    """The decision is final: write it to the audit and to the client's record."""
+class Settle(Effect[Decision]):
+    """Make a decision final and record it. The reply is the record as it is kept: with the time it
+    took, and without quotes where the settings keep none."""
 
     decision: Decision
 
@@ -188,19 +203,21 @@ class Write(Effect[None]):
 
 
 @value
-class RaiseDecision(Effect[None]):
+class RaiseDecision(Effect[NoReturn]):
     """End by raising: `blocked`, `held`, or `unavailable`.
 
-    `entries`: the decisions of a batch's entries that are the cause, by `custom_id`.
+    `entries`: the decisions of a batch's entries that are the cause, by `custom_id`. `detail`: why
+    it is unavailable, where no judge is the cause.
     """
 
     kind: Literal["blocked", "held", "unavailable"]
     decision: Decision
     entries: dict[str, Decision] = field(default_factory=dict[str, Decision])
+    detail: str = ""
 
 
 @value
-class RespondError(Effect[None]):
+class RespondError(Effect[NoReturn]):
     """End with an error response of the API's own shape, without sending the request."""
 
     status: int
@@ -208,16 +225,31 @@ class RespondError(Effect[None]):
 
 
 @value
-class PropagateError(Effect[None]):
+class PropagateError(Effect[NoReturn]):
     """End by raising what upstream raised, unchanged."""
 
     error: BaseException
 
 
-Flow: TypeAlias = Generator[Effect[Any], Any, T]
+# What a session answers by itself, from the stores; an edge only decides on which thread.
+StateEffect: TypeAlias = (
+    Recall | Remember | RecallThread | KeepThread | RecallBatch | KeepBatch | HoldAnswer | Settle
+)
+# What becomes of the caller: a response, a part of one, or an exception.
+Ending: TypeAlias = RaiseDecision | RespondError | PropagateError
+AnyEffect: TypeAlias = (
+    StateEffect | StartJudging | Forward | Next | Cancel | Relay | Answer | Open | Write | Ending
+)
+Flow: TypeAlias = Generator[AnyEffect, Any, T]
 
 
 def perform(effect: Effect[T]) -> Flow[T]:
-    """Yield one effect; the driver's reply comes back precisely typed."""
-    reply: T = yield effect
+    """Yield one effect and return the driver's reply, precisely typed."""
+    reply: T = yield cast("AnyEffect", effect)
     return reply
+
+
+def end(effect: Effect[NoReturn]) -> Flow[NoReturn]:
+    """Yield an effect that ends the flow. A driver must not go on after it."""
+    yield cast("AnyEffect", effect)
+    raise AssertionError(f"the flow was driven on after {type(effect).__name__}")

@@ -10,18 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from magistrate.core.decide import (
-    Decision,
-    Disclosed,
-    JudgeFailure,
-    StageDecision,
-    Upstream,
-    decide,
-    disclosure_duty,
-    retainable,
-    stricter,
-    strictest,
-)
+from magistrate.core.decide import StageDecision, decide, retainable, stricter, strictest
+from magistrate.core.decision import Decision, Disclosed, JudgeFailure, Upstream
+from magistrate.core.disclosure import disclosure_duty
 from magistrate.core.history import RequestHistory
 from magistrate.settings import Settings
 from magistrate.verdicts import (

@@ -28,7 +28,7 @@ from magistrate.core.effects import (
     Recall,
     Relay,
     Remember,
-    RespondError,
+    end,
     perform,
 )
 from magistrate.core.exchange import Exchange
@@ -95,7 +95,7 @@ def moderate(exchange: Exchange) -> Flow[None]:
     match head:
         case Failed(error):
             yield from settle(exchange)
-            yield from perform(PropagateError(error))
+            yield from end(PropagateError(error))
         case Head(ok=False):
             exchange.upstream = "completed"
             yield from settle(exchange)
@@ -108,18 +108,6 @@ def moderate(exchange: Exchange) -> Flow[None]:
             yield from refuse(exchange, history, exchange.decide("output"))
         case Head():
             yield from _answer_json(exchange, history, question, inbox)
-
-
-def decline_thread(exchange: Exchange) -> Flow[None]:
-    """Answer as the API does for a thread it does not have (its error `thread_not_found`)."""
-    exchange.stage_decision = StageDecision("input", "block")
-    yield from settle(exchange)
-    error: JSON = {
-        "type": "not_found_error",
-        "message": "This conversation is not known to magistrate; send it whole.",
-        "details": {"error_code": "thread_not_found"},
-    }
-    yield from perform(RespondError(404, {"type": "error", "error": error}))
 
 
 def _as_provoked(outcome: Outcome, subject: Subject) -> Outcome:
@@ -179,7 +167,7 @@ def _answer_json(
                 body += data
             case Failed(error):
                 yield from settle(exchange)
-                yield from perform(PropagateError(error))
+                yield from end(PropagateError(error))
                 return
             case End():
                 break

@@ -5,8 +5,11 @@ Part of the flow: pure generators of effects.
 
 from __future__ import annotations
 
-from magistrate.core import replacement as enforcement
-from magistrate.core.decide import Decision, StageDecision, blocks, decide
+from dataclasses import replace
+
+from magistrate.core import replacement
+from magistrate.core.decide import StageDecision, blocks, decide
+from magistrate.core.decision import Decision
 from magistrate.core.effects import (
     Answer,
     Flow,
@@ -16,7 +19,9 @@ from magistrate.core.effects import (
     RaiseDecision,
     Remember,
     Settle,
+    StoreFailure,
     Write,
+    end,
     perform,
 )
 from magistrate.core.exchange import Exchange
@@ -25,9 +30,8 @@ from magistrate.wire.messages import JSON, platform_signals, turns
 
 
 def settle(exchange: Exchange) -> Flow[Decision]:
-    decision = exchange.decision()
-    yield from perform(Settle(decision))
-    return decision
+    """Make the exchange's decision final and return the record."""
+    return (yield from perform(Settle(exchange.decision())))
 
 
 def keys_when_allowed(
@@ -81,7 +85,7 @@ def conclude(
 ) -> Flow[JSON]:
     """The message that the caller gets in the place of `answer`, settled and remembered.
 
-    `marks` say what was blocked. They are put on record after the one that allows the refusal as
+    `keys` say what was blocked. They are put on record after the one that allows the refusal as
     context, so that a bounded record never forgets them first. Does not come back where the
     settings, or a judge that is missing, have it raise instead.
     """
@@ -132,7 +136,7 @@ def refuse(
         return
     if not opened:
         yield from perform(Open(public, ours=True))
-    yield from perform(Write(b"".join(item.raw for item in enforcement.as_stream(message))))
+    yield from perform(Write(b"".join(item.raw for item in replacement.as_stream(message))))
 
 
 def _refusal(
@@ -143,8 +147,8 @@ def _refusal(
     if missing or (exchange.settings.on_block == "raise" and not exchange.in_batch):
         yield from perform(Remember(keys))
         decision = yield from settle(exchange)
-        yield from perform(RaiseDecision("unavailable" if missing else "blocked", decision))
-    return enforcement.refusal(
+        yield from end(RaiseDecision("unavailable" if missing else "blocked", decision))
+    return replacement.refusal(
         exchange.id,
         exchange.model,
         exchange.settings.texts.block,
@@ -158,13 +162,19 @@ def _pending(
 ) -> Flow[JSON]:
     """Put the answer into the review queue, and only then say that it is pending."""
     released = _with_disclosure(exchange, history, answer)
-    exchange.review_id = yield from perform(
+    held = yield from perform(
         HoldAnswer(decided.domains, exchange.body, released, exchange.decision())
     )
+    if isinstance(held, StoreFailure):
+        exchange.stage_decision = replace(decided, action="unavailable", domains=())
+        decision = yield from settle(exchange)
+        unavailable = RaiseDecision("unavailable", decision, detail=f"review store: {held.reason}")
+        return (yield from end(unavailable))
+    exchange.review_id = held
     if exchange.settings.on_hold == "raise" and not exchange.in_batch:
         decision = yield from settle(exchange)
-        yield from perform(RaiseDecision("held", decision))
-    return enforcement.pending_notice(
+        yield from end(RaiseDecision("held", decision))
+    return replacement.pending_notice(
         exchange.id,
         exchange.model,
         exchange.settings.texts.hold,
@@ -177,6 +187,6 @@ def _with_disclosure(exchange: Exchange, history: RequestHistory, answer: JSON) 
     text = exchange.disclosure_due(history, answer)
     if text is None:
         return answer
-    added = None if exchange.structured else enforcement.disclosed(answer, text)
+    added = None if exchange.structured else replacement.disclosed(answer, text)
     exchange.disclosed = "owed" if added is None else "added"
     return added or answer

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from magistrate.core import replacement as enforcement
+from magistrate.core import replacement
 from magistrate.core.decide import StageDecision
 from magistrate.core.effects import (
     Cancel,
@@ -24,6 +24,7 @@ from magistrate.core.effects import (
     PropagateError,
     Remember,
     Write,
+    end,
     perform,
 )
 from magistrate.core.exchange import Exchange
@@ -113,7 +114,7 @@ def answer_stream(
     if not outlet.settled:
         yield from _finish(exchange, history, outlet, held.answer.message)
     if failed is not None:
-        yield from perform(PropagateError(failed))
+        yield from end(PropagateError(failed))
 
 
 class DeliveredStream:
@@ -177,7 +178,7 @@ def _write(
             if text is not None:
                 exchange.disclosed = "owed" if exchange.structured else "added"
             if exchange.disclosed == "added" and text is not None:
-                delta = enforcement.disclosing_delta(item.data.get("index"), text)
+                delta = replacement.disclosing_delta(item.data.get("index"), text)
                 events = [*events[:position], delta, *events[position:]]
             break
     data = outlet.passing(events)
@@ -211,7 +212,7 @@ def _cut(
         return
     text = exchange.settings.texts.block
     usage: JSON = outlet.delivered.message.get("usage") or {}
-    events = enforcement.cut(
+    events = replacement.cut(
         exchange.id, text, next_index=outlet.next_index, open_index=outlet.open_block, usage=usage
     )
     yield from _write(exchange, history, outlet, events, {}, final=True)

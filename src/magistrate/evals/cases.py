@@ -23,7 +23,7 @@ from pydantic import AfterValidator
 from magistrate.config.diagnostics import Problem, SettingsError, Where, listed, nearest
 from magistrate.config.schema import Listed, Strict, Text, must_be, parsed
 from magistrate.config.yaml_document import Document, Mark, read
-from magistrate.core.decide import Disclosed
+from magistrate.core.decision import Disclosed
 from magistrate.policy import Policy
 from magistrate.policy.app_profile import AppProfile
 from magistrate.verdicts import Action, AnswerKind, Severity, Stage

@@ -23,7 +23,7 @@ from pydantic import TypeAdapter
 from magistrate.config.diagnostics import Problem, SettingsError
 from magistrate.config.schema import parsed
 from magistrate.config.yaml_document import Document
-from magistrate.core.decide import Decision
+from magistrate.core.decision import Decision
 from magistrate.evals.cases import Case, Dataset
 from magistrate.settings import Settings
 from magistrate.verdicts import (

@@ -22,7 +22,8 @@ from typing import Any
 
 import structlog
 
-from magistrate.core.decide import Decision, retainable
+from magistrate.core.decide import retainable
+from magistrate.core.decision import Decision
 from magistrate.settings import Settings
 from magistrate.verdicts import NOT_AWAITED, Finding, Verdict
 
@@ -76,6 +77,14 @@ def verdict_kept(verdict: Verdict, settings: Settings) -> Verdict:
 def _without_quotes(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Findings without what quotes, or may paraphrase, the judged content."""
     return tuple(replace(found, evidence=None, reason=None) for found in findings)
+
+
+class Audit:
+    """The sink that writes one event for each decision."""
+
+    def record(self, decision: Decision, settings: Settings) -> None:
+        """Write the event. Never raises for what a handler does with it."""
+        write(decision, settings)
 
 
 def write(decision: Decision, settings: Settings) -> None:

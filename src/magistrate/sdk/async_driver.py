@@ -11,13 +11,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, assert_never
 
 import anyio
 import httpx2
 from anthropic import APIRequest, AsyncAPIResponse, AsyncCallNext
 
-from magistrate.core.decide import Upstream
+from magistrate.core.decision import Upstream
 from magistrate.core.effects import (
     Answer,
     Cancel,
@@ -29,16 +29,25 @@ from magistrate.core.effects import (
     Head,
     HoldAnswer,
     JudgeResult,
+    KeepBatch,
+    KeepThread,
     Next,
     Open,
     PropagateError,
+    RaiseDecision,
+    Recall,
+    RecallBatch,
+    RecallThread,
     Relay,
+    Remember,
     RespondError,
+    Settle,
     StartJudging,
     Write,
 )
 from magistrate.sdk.async_judging import AsyncJudging
 from magistrate.sdk.model_client import head_of
+from magistrate.sdk.requests import ModeratedRequest
 from magistrate.sdk.responses import (
     AsyncBody,
     async_events_of,
@@ -49,9 +58,6 @@ from magistrate.sdk.responses import (
 )
 from magistrate.wire.messages import JSON
 
-if TYPE_CHECKING:
-    from magistrate.engine.session import Case
-
 _Outward = Relay | Answer | RespondError | Open | Write
 
 # Chunks that upstream may be ahead of the flow: enough to keep the connection busy.
@@ -61,13 +67,14 @@ _AHEAD = 8
 class AsyncDriver:
     """One exchange in the caller's event loop."""
 
-    def __init__(self, case: Case, call_next: AsyncCallNext) -> None:
-        self._case = case
-        self._flow = case.flow
+    def __init__(self, moderated: ModeratedRequest, call_next: AsyncCallNext) -> None:
+        self._moderated = moderated
+        self._session = moderated.session
+        self._flow = self._session.flow
         self._mailbox: asyncio.Queue[FlowEvent] = asyncio.Queue()
         self._aside: deque[FlowEvent] = deque()
-        self._judging = AsyncJudging(case, call_next, self._mailbox)
-        self._upstream = _Upstream(case, call_next, self._mailbox)
+        self._judging = AsyncJudging(moderated, call_next, self._mailbox)
+        self._upstream = _Upstream(moderated, call_next, self._mailbox)
         self._pump: asyncio.Task[None] | None = None
 
     async def respond(self) -> AsyncAPIResponse[Any]:
@@ -83,9 +90,8 @@ class AsyncDriver:
                         raise AssertionError("nothing follows an answer")
                     return self._rewritten(public, message, ours)
                 case RespondError(status, body):
-                    async for _ in outward:
-                        raise AssertionError("nothing follows a declined request")
-                    return declined(self._case.request, AsyncAPIResponse, status, body)
+                    await outward.aclose()
+                    return declined(self._moderated.request, AsyncAPIResponse, status, body)
                 case Relay():
                     response = self._upstream.hand_over()
                     async for _ in outward:
@@ -99,7 +105,7 @@ class AsyncDriver:
 
     def _rewritten(self, public: JSON, body: JSON | AsyncBody, ours: bool) -> AsyncAPIResponse[Any]:
         if ours or self._upstream.response is None:
-            return synthetic(self._case.request, AsyncAPIResponse, public, body)
+            return synthetic(self._moderated.request, AsyncAPIResponse, public, body)
         return rewritten(self._upstream.response, public, body)
 
     async def _stream(self, outward: AsyncGenerator[_Outward, None]) -> AsyncGenerator[bytes, None]:
@@ -120,7 +126,7 @@ class AsyncDriver:
         """The one way out: flow, then judges, then upstream; an exchange always has a record."""
         self._flow.close()
         self._judging.give_up()
-        self._case.abandon()
+        await self._abandon()
         tasks = [task for task in (*self._judging.tasks, self._pump) if task and not task.done()]
         for task in tasks:
             task.cancel()
@@ -128,6 +134,14 @@ class AsyncDriver:
             with anyio.CancelScope(shield=True):
                 await asyncio.wait(tasks)
         await self._upstream.close()
+
+    async def _abandon(self) -> None:
+        """Record how far each exchange got, without blocking the event loop."""
+        if self._session.engine.state.blocks:
+            with anyio.CancelScope(shield=True):
+                await asyncio.to_thread(self._session.abandon)
+        else:
+            self._session.abandon()
 
     async def _drive(self) -> AsyncGenerator[_Outward, None]:
         # A stream that its caller drops unclosed gets here too: the event loop closes generators.
@@ -141,21 +155,32 @@ class AsyncDriver:
                 reply = None
                 match effect:
                     case StartJudging():
-                        self._judging.ask(effect)
+                        await self._judging.ask(effect)
                     case Forward(body):
-                        self._upstream.request = self._case.forwarded(body)
+                        self._upstream.request = self._moderated.forwarded(body)
                     case Next(read):
                         reply = await self._next(read)
                     case Cancel():
                         reply = await self._cancel()
                     case PropagateError(error):
                         raise error
+                    case RaiseDecision():
+                        raise self._moderated.error(effect)
                     case Relay() | Answer() | RespondError() | Open() | Write():
                         yield effect
-                    case HoldAnswer():
-                        reply = await asyncio.to_thread(self._case.perform, effect)
+                    case (
+                        Recall()
+                        | Remember()
+                        | RecallThread()
+                        | KeepThread()
+                        | RecallBatch()
+                        | KeepBatch()
+                        | HoldAnswer()
+                        | Settle()
+                    ):
+                        reply = await self._session.perform_async(effect)
                     case _:
-                        reply = self._case.perform(effect)
+                        assert_never(effect)
         finally:
             await self._release()
 
@@ -204,9 +229,13 @@ class _Upstream:
     driver."""
 
     def __init__(
-        self, case: Case, call_next: AsyncCallNext, mailbox: asyncio.Queue[FlowEvent]
+        self,
+        moderated: ModeratedRequest,
+        call_next: AsyncCallNext,
+        mailbox: asyncio.Queue[FlowEvent],
     ) -> None:
-        self._case = case
+        self._moderated = moderated
+        self._session = moderated.session
         self._call_next = call_next
         self._mailbox = mailbox
         self._room = asyncio.Event()  # for the task to read on
@@ -284,9 +313,9 @@ class _Upstream:
         assert self.request is not None
         self.sent = True
         found = await self._call_next(self.request)
-        self.response = received(found, self._case.request, AsyncAPIResponse)
-        head = head_of(self.response.http_response, stream=self._case.stream)
-        self._sse, self.pieces = head.sse, head.sse or self._case.lines
+        self.response = received(found, self._moderated.request, AsyncAPIResponse)
+        head = head_of(self.response.http_response, stream=self._session.stream)
+        self._sse, self.pieces = head.sse, head.sse or self._session.lines
         return head
 
     def _body(self) -> AsyncIterator[bytes]:

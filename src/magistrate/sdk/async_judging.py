@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from typing import TYPE_CHECKING
 
 from anthropic import AsyncAPIResponse, AsyncCallNext
 
@@ -12,43 +11,45 @@ from magistrate.core.effects import FlowEvent, JudgeResult, StartJudging
 from magistrate.judging.base import ModelReply
 from magistrate.judging.connection import no_model, replied
 from magistrate.sdk.model_client import GRACE_S, failed_call, judge_here, judged_at_once, judging
+from magistrate.sdk.requests import ModeratedRequest
 from magistrate.sdk.responses import received
 from magistrate.verdicts import Outcome, Verdict, broken, no_answer
 from magistrate.wire.messages import JSON
-
-if TYPE_CHECKING:
-    from magistrate.engine.session import Case
 
 
 class AsyncJudging:
     """What was asked and not answered yet. Answers go into the mailbox of the exchange."""
 
     def __init__(
-        self, case: Case, call_next: AsyncCallNext, mailbox: asyncio.Queue[FlowEvent]
+        self,
+        moderated: ModeratedRequest,
+        call_next: AsyncCallNext,
+        mailbox: asyncio.Queue[FlowEvent],
     ) -> None:
-        self._case = case
+        self._moderated = moderated
+        self._session = moderated.session
         self._call_next = call_next
         self._mailbox = mailbox
         self.tasks: set[asyncio.Task[Outcome]] = set()
         self.waiting: set[str] = set()
         self._timers: list[asyncio.TimerHandle] = []
 
-    def ask(self, ask: StartJudging) -> None:
+    async def ask(self, ask: StartJudging) -> None:
         """Begin to judge: in a task, or at once where that is quickly done."""
-        case = self._case
+        session = self._session
         alone = not self.waiting
         self.waiting.add(ask.ticket)
-        key, verdict = case.remembered(ask.subject)
+        key, verdict = await session.remembered_async(ask.subject)
         if verdict is not None:
             self._answer(ask, verdict)
             return
-        if alone and judged_at_once(case, ask.subject):  # of many, each would be quick, not all
-            outcome = judge_here(case, ask.subject, no_model, case.settings.judge.deadline_s)
-            self._answer(ask, case.judged(ask.subject, key, outcome))
+        if alone and judged_at_once(session, ask.subject):  # of many, each would be quick, not all
+            outcome = judge_here(session, ask.subject, no_model, session.settings.judge.deadline_s)
+            self._answer(ask, await session.checked_async(ask.subject, key, outcome))
             return
-        single_flight = case.moderation.record.single_flight
+        single_flight = session.engine.single_flight
         loop, context = asyncio.get_running_loop(), contextvars.copy_context()
-        patience_s = case.settings.judge.deadline_s + GRACE_S
+        patience_s = session.settings.judge.deadline_s + GRACE_S
 
         def lead() -> None:
             task = asyncio.create_task(self._judge(ask, key))
@@ -74,7 +75,7 @@ class AsyncJudging:
         if single_flight.join(key, resolve, patience_s):
             lead()
         else:  # somebody is asking just that; if they never say, this is over in time all the same
-            late = JudgeResult(ask.ticket, no_answer(case.judge))
+            late = JudgeResult(ask.ticket, no_answer(session.judge))
             self._timers.append(loop.call_later(patience_s, self._mailbox.put_nowait, late))
 
     def give_up(self) -> None:
@@ -87,34 +88,34 @@ class AsyncJudging:
         self._mailbox.put_nowait(JudgeResult(ask.ticket, outcome))
 
     async def _judge(self, ask: StartJudging, key: str) -> Outcome:
-        case = self._case
-        deadline_s = case.settings.judge.deadline_s
+        session = self._session
+        deadline_s = session.settings.judge.deadline_s
         outcome: Outcome
         try:
             async with asyncio.timeout(deadline_s + GRACE_S):
-                outcome = await case.moderation.judge.judge_async(
-                    ask.subject, case.settings, self._ask_model, deadline_s
+                outcome = await session.engine.judge.judge_async(
+                    ask.subject, session.settings, self._ask_model, deadline_s
                 )
         except TimeoutError:
-            outcome = no_answer(case.judge)
+            outcome = no_answer(session.judge)
         except Exception as error:
-            outcome = broken(case.judge, type(error).__name__)
+            outcome = broken(session.judge, type(error).__name__)
         except BaseException as error:  # not only ours: nobody may wait for this verdict for ever
-            self._answer(ask, broken(case.judge, type(error).__name__))
+            self._answer(ask, broken(session.judge, type(error).__name__))
             raise
-        outcome = case.judged(ask.subject, key, outcome)
+        outcome = await session.checked_async(ask.subject, key, outcome)
         self._answer(ask, outcome)
         return outcome
 
     async def _ask_model(self, body: JSON, timeout_s: float) -> ModelReply:
         with judging(body):
             try:
-                request = self._case.judge_request(body, timeout_s)
+                request = self._moderated.to_judge(body, timeout_s)
                 found = await self._call_next(request)
                 raw = received(found, request, AsyncAPIResponse).http_response
                 await raw.aread()
             except Exception as error:
-                return failed_call(self._case, error)
+                return failed_call(self._moderated, error)
         return replied(raw)
 
 

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from anthropic import AnthropicError
 
-from magistrate.core.decide import Decision
+from magistrate.core.decision import Decision, JudgeFailure
+from magistrate.core.effects import RaiseDecision
 
 
 class ModerationError(AnthropicError):
@@ -72,3 +73,29 @@ class ModerationUnavailable(ModerationError):
     def __init__(self, decision: Decision | None, reason: str) -> None:
         where = f" ({decision.id})" if decision else ""
         super().__init__(f"Moderation is unavailable{where}: {reason}", decision)
+
+
+def error_for(effect: RaiseDecision) -> ModerationError:
+    """Return the exception for a decision that ends a request by raising."""
+    decision = effect.decision
+    match effect.kind:
+        case "blocked":
+            return Blocked(decision, effect.entries)
+        case "held":
+            return HeldForReview(decision)
+        case "unavailable":
+            if effect.detail:
+                return ModerationUnavailable(decision, effect.detail)
+            reasons = [
+                f"{f.stage} judge {f.reason} {f.detail}".strip() for f in decision.judge_failures
+            ]
+            if any(map(_may_be_the_model, decision.judge_failures)):
+                model = decision.judge.model
+                reasons.append(f"set `judge.model` if this provider has no model called {model}")
+            return ModerationUnavailable(decision, f"no judge was available: {'; '.join(reasons)}")
+
+
+def _may_be_the_model(failure: JudgeFailure) -> bool:
+    """Whether the judge failed in the way of a provider that does not have its model."""
+    unknown = failure.detail.startswith(("HTTP 400", "HTTP 404"))
+    return unknown and failure.reason in ("unsupported", "error")

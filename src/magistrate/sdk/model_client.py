@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
 
 import httpx2
 from anthropic import APIRequest
 
 from magistrate.core.effects import Head
+from magistrate.engine.session import Session
 from magistrate.judging.base import AskModel, ModelReply
 from magistrate.judging.connection import failed
+from magistrate.sdk.requests import ModeratedRequest
 from magistrate.sdk.responses import EVENT_STREAMS
 from magistrate.verdicts import Outcome, broken
 from magistrate.wire.content import Subject
 from magistrate.wire.messages import JSON, is_object
-
-if TYPE_CHECKING:
-    from magistrate.engine.session import Case
 
 # A judge keeps its own deadline; an edge gives up on one that does not, this much later.
 GRACE_S = 0.25
@@ -62,24 +60,25 @@ def head_of(response: httpx2.Response, *, stream: bool) -> Head:
     return Head(ok=response.is_success, sse=stream or kind in EVENT_STREAMS)
 
 
-def judged_at_once(case: Case, subject: Subject) -> bool:
-    """Whether to judge right here and now: the judge never waits, and the text is short."""
-    return case.judge.waits == "never" and sum(len(part.text) for part in subject.parts) <= _SHORT
+def judged_at_once(session: Session, subject: Subject) -> bool:
+    """Return whether to judge at once, right here: the judge never waits, and the text is short."""
+    size = sum(len(part.text) for part in subject.parts)
+    return session.judge.waits == "never" and size <= _SHORT
 
 
-def judge_here(case: Case, subject: Subject, ask: AskModel, deadline_s: float) -> Outcome:
+def judge_here(session: Session, subject: Subject, ask: AskModel, deadline_s: float) -> Outcome:
     """Judge on this thread; what a judge raises counts as a failure."""
     try:
-        return case.moderation.judge.judge(subject, case.settings, ask, deadline_s)
+        return session.engine.judge.judge(subject, session.settings, ask, deadline_s)
     except Exception as error:
-        return broken(case.judge, type(error).__name__)
+        return broken(session.judge, type(error).__name__)
 
 
-def failed_call(case: Case, error: Exception) -> ModelReply:
+def failed_call(moderated: ModeratedRequest, error: Exception) -> ModelReply:
     """What a judge's call raised, as a reply. Re-raises what is no matter of the network, and notes
     it: the application's own request fails in the same way."""
     try:
         return failed(error)
     except Exception:
-        case.not_sent(error)
+        moderated.note_not_sent(error)
         raise

@@ -13,12 +13,12 @@ import socket
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any, assert_never
 
 import httpx2
 from anthropic import APIResponse, CallNext
 
-from magistrate.core.decide import Upstream
+from magistrate.core.decision import Upstream
 from magistrate.core.effects import (
     Answer,
     Cancel,
@@ -27,22 +27,30 @@ from magistrate.core.effects import (
     Failed,
     Forward,
     Head,
+    HoldAnswer,
     JudgeResult,
+    KeepBatch,
+    KeepThread,
     Next,
     Open,
     PropagateError,
+    RaiseDecision,
+    Recall,
+    RecallBatch,
+    RecallThread,
     Relay,
+    Remember,
     RespondError,
+    Settle,
     StartJudging,
     Write,
 )
 from magistrate.sdk.model_client import head_of
+from magistrate.sdk.requests import ModeratedRequest
 from magistrate.sdk.responses import SyncBody, declined, events_of, received, rewritten, synthetic
 from magistrate.sdk.sync_judging import Judging
+from magistrate.sdk.threads import JudgeThreads
 from magistrate.wire.messages import JSON
-
-if TYPE_CHECKING:
-    from magistrate.engine.session import Case
 
 _Outward = Relay | Answer | RespondError | Open | Write
 
@@ -50,11 +58,14 @@ _Outward = Relay | Answer | RespondError | Open | Write
 class SyncDriver:
     """One exchange on the caller's thread."""
 
-    def __init__(self, case: Case, call_next: CallNext) -> None:
-        self._case = case
-        self._flow = case.flow
-        self._upstream = _Upstream(case, call_next)
-        self._judging = Judging(case, call_next, self._upstream.interrupt)
+    def __init__(
+        self, moderated: ModeratedRequest, call_next: CallNext, pool: JudgeThreads
+    ) -> None:
+        self._moderated = moderated
+        self._session = moderated.session
+        self._flow = self._session.flow
+        self._upstream = _Upstream(moderated, call_next)
+        self._judging = Judging(moderated, call_next, pool, self._upstream.interrupt)
         self._aside: Failed | None = None
 
     def respond(self) -> APIResponse[Any]:
@@ -71,9 +82,8 @@ class SyncDriver:
                         raise AssertionError("nothing follows an answer")
                     return self._rewritten(public, message, ours)
                 case RespondError(status, body):
-                    for _ in outward:
-                        raise AssertionError("nothing follows a declined request")
-                    return declined(self._case.request, APIResponse, status, body)
+                    outward.close()
+                    return declined(self._moderated.request, APIResponse, status, body)
                 case Relay():
                     response = self._upstream.hand_over()
                     for _ in outward:
@@ -87,7 +97,7 @@ class SyncDriver:
 
     def _rewritten(self, public: JSON, body: JSON | SyncBody, ours: bool) -> APIResponse[Any]:
         if ours or self._upstream.response is None:
-            return synthetic(self._case.request, APIResponse, public, body)
+            return synthetic(self._moderated.request, APIResponse, public, body)
         return rewritten(self._upstream.response, public, body)
 
     def _stream(self, outward: Generator[_Outward, None, None]) -> Generator[bytes, None, None]:
@@ -102,7 +112,7 @@ class SyncDriver:
         """The one way out: flow, then judges, then upstream; an exchange always has a record."""
         self._flow.close()
         self._judging.give_up()
-        self._case.abandon()
+        self._session.abandon()
         self._upstream.close()
 
     def _drive(self) -> Generator[_Outward, None, None]:
@@ -123,18 +133,31 @@ class SyncDriver:
                 case StartJudging():
                     self._judging.ask(effect)
                 case Forward(body):
-                    self._upstream.request = self._case.forwarded(body)
+                    self._upstream.request = self._moderated.forwarded(body)
                 case Next(read):
                     reply = self._next(read)
                 case Cancel():
                     reply = self._upstream.cancel()
                 case PropagateError(error):
                     raise error
+                case RaiseDecision():
+                    raise self._moderated.error(effect)
                 case Relay() | Answer() | RespondError() | Open() | Write():
                     self._judging.go_on()  # the caller may take its time with it
                     yield effect
+                case (
+                    Recall()
+                    | Remember()
+                    | RecallThread()
+                    | KeepThread()
+                    | RecallBatch()
+                    | KeepBatch()
+                    | HoldAnswer()
+                    | Settle()
+                ):
+                    reply = self._session.perform(effect)
                 case _:
-                    reply = self._case.perform(effect)
+                    assert_never(effect)
 
     def _next(self, read: bool) -> Head | Chunk | End | Failed | JudgeResult:
         """Whichever comes first."""
@@ -156,10 +179,11 @@ class SyncDriver:
 class _Upstream:
     """The upstream call, on the caller's thread; judging threads may interrupt it."""
 
-    def __init__(self, case: Case, call_next: CallNext) -> None:
-        self._case = case
+    def __init__(self, moderated: ModeratedRequest, call_next: CallNext) -> None:
+        self._moderated = moderated
+        self._session = moderated.session
         self._call_next = call_next
-        self.request = case.request
+        self.request = moderated.request
         self.response: APIResponse[Any] | None = None
         self.over = False  # nothing more can be read
         self._sse = False
@@ -174,12 +198,12 @@ class _Upstream:
         try:
             if self.response is None:
                 found = self._call_next(self.request)
-                self.response = received(found, self._case.request, APIResponse)
-                head = head_of(self.response.http_response, stream=self._case.stream)
+                self.response = received(found, self._moderated.request, APIResponse)
+                head = head_of(self.response.http_response, stream=self._session.stream)
                 self._sse = head.sse
                 return head
             if self._chunks is None:
-                self._chunks = _body(self.response, sse=self._sse, lines=self._case.lines)
+                self._chunks = _body(self.response, sse=self._sse, lines=self._session.lines)
             with self._guard:
                 if self._doomed:
                     raise httpx2.ReadError("given up after a verdict")

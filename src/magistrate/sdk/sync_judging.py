@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
 
 from anthropic import APIResponse, CallNext
 
@@ -15,12 +14,11 @@ from magistrate.core.effects import JudgeResult, StartJudging
 from magistrate.judging.base import ModelReply
 from magistrate.judging.connection import replied
 from magistrate.sdk.model_client import GRACE_S, failed_call, judge_here, judged_at_once, judging
+from magistrate.sdk.requests import ModeratedRequest
 from magistrate.sdk.responses import received
+from magistrate.sdk.threads import JudgeThreads
 from magistrate.verdicts import Outcome, Verdict, broken, no_answer
 from magistrate.wire.messages import JSON
-
-if TYPE_CHECKING:
-    from magistrate.engine.session import Case
 
 
 class Judging:
@@ -31,8 +29,16 @@ class Judging:
     thread. `on_fatal` is called, on whatever thread, for an outcome that ends the exchange.
     """
 
-    def __init__(self, case: Case, call_next: CallNext, on_fatal: Callable[[], None]) -> None:
-        self._case = case
+    def __init__(
+        self,
+        moderated: ModeratedRequest,
+        call_next: CallNext,
+        pool: JudgeThreads,
+        on_fatal: Callable[[], None],
+    ) -> None:
+        self._moderated = moderated
+        self._session = moderated.session
+        self._pool = pool
         self._call_next = call_next
         self._on_fatal = on_fatal
         self._asked: list[
@@ -62,7 +68,7 @@ class Judging:
         for ticket, give_up in list(self._waiting.items()):
             if give_up <= now:
                 del self._waiting[ticket]
-                return JudgeResult(ticket, no_answer(self._case.judge))
+                return JudgeResult(ticket, no_answer(self._session.judge))
         return None
 
     def wait(self) -> JudgeResult:
@@ -91,15 +97,15 @@ class Judging:
             self._start(ask, alone=alone)
 
     def _start(self, ask: StartJudging, *, alone: bool) -> None:
-        case = self._case
-        key, verdict = case.remembered(ask.subject)
-        give_up = time.monotonic() + case.settings.judge.deadline_s
+        session = self._session
+        key, verdict = session.remembered(ask.subject)
+        give_up = time.monotonic() + session.settings.judge.deadline_s
         self._waiting[ask.ticket] = give_up + GRACE_S
         if verdict is not None:
             self._mailbox.put(JudgeResult(ask.ticket, verdict))
             return
         context = contextvars.copy_context()
-        pool, single_flight = case.moderation.pool, case.moderation.record.single_flight
+        pool, single_flight = self._pool, session.engine.single_flight
 
         def work() -> None:
             context.run(self._judge, ask, key, give_up)
@@ -110,34 +116,34 @@ class Judging:
             else:
                 self._deliver(ask, verdict)
 
-        if not single_flight.join(key, resolve, case.settings.judge.deadline_s + GRACE_S):
+        if not single_flight.join(key, resolve, session.settings.judge.deadline_s + GRACE_S):
             return  # somebody is asking just that
-        if judged_at_once(case, ask.subject) or (alone and case.judge.waits != "unknown"):
+        if judged_at_once(session, ask.subject) or (alone and session.judge.waits != "unknown"):
             work()
             return
         try:
             pool.submit(work)
         except RuntimeError:  # the interpreter, or the Moderation, is shutting down
             single_flight.resolve(key, None)
-            self._mailbox.put(JudgeResult(ask.ticket, broken(case.judge, "shutting down")))
+            self._mailbox.put(JudgeResult(ask.ticket, broken(session.judge, "shutting down")))
 
     def _judge(self, ask: StartJudging, key: str, give_up: float) -> None:
         """Judge on this thread and deliver the outcome. However it ends, the flight lands."""
-        case = self._case
+        session = self._session
         outcome: Outcome | None = None
         try:
             if ask.ticket not in self._waiting:
                 return  # the caller left while this waited for a free thread
             remaining = give_up - time.monotonic()  # that wait counts
             outcome = (
-                judge_here(case, ask.subject, self._ask_model, remaining)
+                judge_here(session, ask.subject, self._ask_model, remaining)
                 if remaining > 0
-                else no_answer(case.judge)
+                else no_answer(session.judge)
             )
-            outcome = case.judged(ask.subject, key, outcome)
+            outcome = session.checked(ask.subject, key, outcome)
             self._deliver(ask, outcome)
         finally:
-            case.moderation.record.single_flight.resolve(key, outcome)
+            session.engine.single_flight.resolve(key, outcome)
 
     def _deliver(self, ask: StartJudging, outcome: Outcome) -> None:
         self._mailbox.put(JudgeResult(ask.ticket, outcome))
@@ -147,9 +153,9 @@ class Judging:
     def _ask_model(self, body: JSON, timeout_s: float) -> ModelReply:
         with judging(body):
             try:
-                request = self._case.judge_request(body, timeout_s)
+                request = self._moderated.to_judge(body, timeout_s)
                 raw = received(self._call_next(request), request, APIResponse).http_response
                 raw.read()
             except Exception as error:
-                return failed_call(self._case, error)
+                return failed_call(self._moderated, error)
         return replied(raw)

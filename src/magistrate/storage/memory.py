@@ -1,51 +1,50 @@
-"""The record: which digests were allowed or blocked, and what judges said before.
+"""State in the memory of one process: the default store.
 
-Bounded memory, one record per `Moderation`, safe for threads. Of content it holds digests, apart
-from what `BoundedStore` is for. `Unavailable` is never remembered: the next request asks again.
+Bounded and safe for threads. Of content it holds digests only, apart from what `BoundedStore` is
+for. `Unavailable` is never stored: the next request asks again.
 """
 
 from __future__ import annotations
 
 import threading
-import time
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import replace
 from typing import Literal
 
 from cachetools import LRUCache
 
+from magistrate.core.decision import Decision
 from magistrate.storage.expiring import ExpiringMap
-from magistrate.verdicts import Outcome, Usage, Verdict
+from magistrate.verdicts import Verdict
 from magistrate.wire.digests import canonical_json
 from magistrate.wire.messages import JSON
 
 # A conversation that pauses longer is judged again as a whole, once.
 LIFETIME_S = 24 * 3600.0
-MARKS = 200_000
+APPROVALS = 200_000
 VERDICTS = 20_000
-KEPT_BYTES = 64 * 1024 * 1024
+DECISIONS = 10_000
+CONTENT_BYTES = 64 * 1024 * 1024
 
 
 class BoundedStore:
-    """JSON by id, up to a total size. What is used least is forgotten first.
+    """JSON by id, up to a total size. The least recently used entry is dropped first.
 
     The one place where content stays in memory: conversations that the provider holds between
     turns, and the questions of batches, without which their answers could not be judged in context.
     """
 
-    def __init__(self, most_bytes: int = KEPT_BYTES) -> None:
+    def __init__(self, most_bytes: int = CONTENT_BYTES) -> None:
         self._lock = threading.Lock()
         self._items: LRUCache[str, JSON] = LRUCache(most_bytes, getsizeof=_size)
 
     def keep(self, key: str, value: JSON) -> None:
-        """Keep a value; one larger than everything together may be is not kept."""
+        """Store a value. A value larger than the whole store is not kept."""
         with self._lock, suppress(ValueError):
             self._items[key] = value
 
     def get(self, key: str) -> JSON | None:
-        """The value, if it is still there."""
+        """Return the value, if it is still stored."""
         with self._lock:
             return self._items.get(key)
 
@@ -54,89 +53,102 @@ def _size(value: JSON) -> int:
     return len(canonical_json(value))
 
 
-Resolve = Callable[[Verdict | None], None]
+class DecisionCache:
+    """The latest finished records by id."""
 
+    def __init__(self, most: int = DECISIONS) -> None:
+        # Re-entrant: the garbage collector may end a dropped stream while this thread holds it.
+        self._lock = threading.RLock()
+        self._items: LRUCache[str, Decision] = LRUCache(most)
 
-class SingleFlight:
-    """One judge call for equal questions that are asked at the same time. Safe for threads.
-
-    Who joins first leads: asks, and lands the flight with what came of it. All others are told the
-    verdict. Where there is none, one of them is told None and leads from then on, with a deadline
-    of its own: an outage of one must not be the outage of all.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._waiting: dict[str, tuple[float, deque[Resolve]]] = {}
-
-    def join(self, key: str, resolve: Resolve, lifetime_s: float) -> bool:
-        """Whether to lead. If not, `land` is called later, once, on any thread.
-
-        A flight that has not landed after `lifetime_s` is given up: its leader is gone.
-        """
-        now = time.monotonic()
+    def keep(self, decision: Decision) -> None:
+        """Store a record."""
         with self._lock:
-            found = self._waiting.get(key)
-            if found is not None and now - found[0] < lifetime_s:
-                found[1].append(resolve)
-                return False
-            # Who waited for a leader that is gone waits for this one.
-            self._waiting[key] = (now, deque() if found is None else found[1])
-            return True
+            self._items[decision.id] = decision
 
-    def resolve(self, key: str, outcome: Outcome | None) -> None:
-        """The leader's question is answered, or will not be."""
-        verdict = outcome if isinstance(outcome, Verdict) else None
-        while True:
-            with self._lock:
-                waiting = self._waiting.get(key, (0.0, deque[Resolve]()))[1]
-                if not waiting:
-                    self._waiting.pop(key, None)
-                    return
-                follower = waiting.popleft()
-                if verdict is None:  # it leads now, and its time begins
-                    self._waiting[key] = (time.monotonic(), waiting)
-            try:
-                follower(None if verdict is None else free(verdict))
-            except RuntimeError:  # its event loop or its pool is closed: nobody waits there
-                continue
-            if verdict is None:
-                return
+    def get(self, decision_id: str) -> Decision:
+        """Return a record. Raises KeyError for an id that is not stored."""
+        with self._lock:
+            return self._items[decision_id]
+
+    def all(self) -> list[Decision]:
+        """Return every record that is stored, oldest first."""
+        with self._lock:
+            return list(self._items.values())
+
+    def clear(self) -> None:
+        """Forget every record."""
+        with self._lock:
+            self._items.clear()
+
+    def after_fork(self) -> None:
+        """Replace the lock: a thread that is not in this process may hold it."""
+        self._lock = threading.RLock()
 
 
-def free(verdict: Verdict) -> Verdict:
-    """A verdict that somebody else has paid for."""
-    return replace(verdict, usage=Usage())
+class MemoryState:
+    """The state of one process. Implements `StateStore`."""
 
-
-class Record:
-    """Marks (digests that are on record) and verdicts by the digest of their subject."""
+    blocks = False
 
     def __init__(self) -> None:
+        self.decisions = DecisionCache()
+        self._begin()
+
+    def _begin(self) -> None:
         self.threads = BoundedStore()
         self.batches = BoundedStore()
-        self.single_flight = SingleFlight()
         self._lock = threading.Lock()
-        self._marks: ExpiringMap[Literal[True]] = ExpiringMap(MARKS, LIFETIME_S)
+        self._approvals: ExpiringMap[Literal[True]] = ExpiringMap(APPROVALS, LIFETIME_S)
         self._verdicts: ExpiringMap[Verdict] = ExpiringMap(VERDICTS, LIFETIME_S)
 
     def known(self, keys: Iterable[str]) -> frozenset[str]:
-        """Those of the digests that are on record."""
+        """Return those of the approval keys that are stored."""
         with self._lock:
-            return frozenset([key for key in keys if self._marks.get(key)])
+            return frozenset([key for key in keys if self._approvals.get(key)])
 
     def remember(self, keys: Iterable[str]) -> None:
-        """Put digests on record; a digest that is there already is renewed."""
+        """Store approval keys; a key that is stored already is renewed."""
         with self._lock:
-            self._marks.put(keys, True)
+            self._approvals.put(keys, True)
 
     def verdict(self, key: str) -> Verdict | None:
-        """An earlier verdict. It cost nothing this time, so its usage is zero."""
+        """Return an earlier verdict. It cost nothing this time, so its usage is zero."""
         with self._lock:
             found = self._verdicts.get(key)
-        return None if found is None else free(found)
+        return None if found is None else found.without_usage()
 
-    def keep(self, key: str, verdict: Verdict) -> None:
-        """Remember a verdict."""
+    def keep_verdict(self, key: str, verdict: Verdict) -> None:
+        """Store a verdict."""
         with self._lock:
             self._verdicts.put((key,), verdict)
+
+    def thread(self, message_id: str) -> JSON | None:
+        """Return the conversation that the provider holds under this id."""
+        return self.threads.get(message_id)
+
+    def keep_thread(self, message_id: str, conversation: JSON) -> None:
+        """Store a conversation that the provider holds."""
+        self.threads.keep(message_id, conversation)
+
+    def batch(self, batch_id: str) -> JSON | None:
+        """Return what was stored of a message batch."""
+        return self.batches.get(batch_id)
+
+    def keep_batch(self, batch_id: str, batch: JSON) -> None:
+        """Store what is needed of a message batch."""
+        self.batches.keep(batch_id, batch)
+
+    def decision(self, decision_id: str) -> Decision:
+        """Return a finished record. Raises KeyError for an id that is not stored."""
+        return self.decisions.get(decision_id)
+
+    def keep_decision(self, decision: Decision) -> None:
+        """Store a finished record."""
+        self.decisions.keep(decision)
+
+    def after_fork(self) -> None:
+        """Begin empty in a child process, but for the records: locks may be held by a thread that
+        does not exist there."""
+        self.decisions.after_fork()
+        self._begin()

@@ -1,0 +1,86 @@
+"""What every edge shares and what outlives a request: settings, judge, stores, sinks.
+
+One engine serves any number of requests, from any edge and any thread. It knows no SDK.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from magistrate.core.decision import Decision
+from magistrate.judging.base import Judge
+from magistrate.judging.claude import ClaudeJudge
+from magistrate.judging.single_flight import SingleFlight
+from magistrate.observe.audit import Audit
+from magistrate.observe.counters import Counters
+from magistrate.observe.sink import Sink
+from magistrate.settings import Settings
+from magistrate.storage.base import StateStore
+from magistrate.storage.memory import MemoryState
+from magistrate.verdicts import JudgeInfo
+from magistrate.wire.digests import Digests, sha256
+
+if TYPE_CHECKING:
+    from magistrate.storage.reviews import ReviewStore
+
+
+class Engine:
+    """Moderation without an edge. `state`: what is remembered, by default in this process.
+
+    Raises `ReviewError` if answers are to be held and the review store cannot be opened.
+    """
+
+    def __init__(self, settings: Settings, judge: Judge, state: StateStore | None = None) -> None:
+        self.settings = settings
+        self.judge = judge
+        self.state: StateStore = MemoryState() if state is None else state
+        self.single_flight = SingleFlight()
+        self.counters = Counters()
+        self.sinks: tuple[Sink, ...] = (self.counters, Audit())
+        self.reviews = _review_store(settings)
+        # Without a key of the deployment, one for this process.
+        key = os.environ.get(settings.digest_key_env, "").encode()
+        self._key = key or secrets.token_bytes(32)
+
+    @cached_property
+    def judge_info(self) -> JudgeInfo:
+        """Who judges, and everything its verdicts depend on."""
+        return self.judge.info(self.settings)
+
+    @cached_property
+    def digests(self) -> Digests:
+        """Digests under the deployment's key, valid for this policy, judge and settings only."""
+        judge = self.judge_info
+        about = [self.settings.policy.hash, self.settings.hash]
+        return Digests(self._key, sha256([*about, judge.name, judge.model, judge.prompt_hash]))
+
+    def record(self, decision: Decision) -> None:
+        """Store a finished decision and give it to every sink."""
+        self.state.keep_decision(decision)
+        for sink in self.sinks:
+            sink.record(decision, self.settings)
+
+    def after_fork(self) -> None:
+        """Make the engine usable in a child process: no thread of the parent exists there, and a
+        lock may be held by one."""
+        self.state.after_fork()
+        self.single_flight = SingleFlight()
+        self.counters.after_fork()
+        if isinstance(self.judge, ClaudeJudge):
+            self.judge.after_fork()
+
+    def close(self) -> None:
+        """Close the review store. The engine must not be used afterwards."""
+        if self.reviews is not None:
+            self.reviews.close()
+
+
+def _review_store(settings: Settings) -> ReviewStore | None:
+    if settings.review is None:
+        return None
+    from magistrate.storage.reviews import ReviewStore  # brings SQLAlchemy, which takes its time
+
+    return ReviewStore(settings.review, app=settings.app.name if settings.app else "app")

@@ -1,0 +1,48 @@
+"""What moderation has cost and could not read, added up over the decisions of this process."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+
+from magistrate.core.decision import Decision
+from magistrate.settings import Settings
+from magistrate.verdicts import Usage
+from magistrate.wire.content import Reason
+
+
+class Counters:
+    """Totals since the start. Safe for threads."""
+
+    def __init__(self) -> None:
+        # Re-entrant: the garbage collector may end a dropped stream while this thread holds it.
+        self._lock = threading.RLock()
+        self._uninspected: Counter[Reason] = Counter()
+        self._usage = Usage()
+
+    @property
+    def uninspected(self) -> Counter[Reason]:
+        """How many items no judge could read, by reason."""
+        with self._lock:
+            return self._uninspected.copy()
+
+    @property
+    def usage(self) -> Usage:
+        """What judging took. `cost_usd` is None once a model without a known price was asked."""
+        with self._lock:
+            return self._usage
+
+    def record(self, decision: Decision, settings: Settings) -> None:
+        """Add a finished decision."""
+        with self._lock:
+            self._uninspected.update(item.reason for item in decision.uninspected)
+            self._usage += decision.usage
+
+    def count_uninspected(self, reason: Reason) -> None:
+        """Add a request that no judge can read as a whole, passed or stopped."""
+        with self._lock:
+            self._uninspected[reason] += 1
+
+    def after_fork(self) -> None:
+        """Replace the lock: a thread that is not in this process may hold it."""
+        self._lock = threading.RLock()

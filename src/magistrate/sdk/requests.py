@@ -1,0 +1,95 @@
+"""An SDK request under moderation: what it asks for, and the requests that are derived from it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, get_origin
+
+import anthropic
+from anthropic import APIRequest
+
+from magistrate.core.effects import RaiseDecision
+from magistrate.engine.session import Session
+from magistrate.sdk.errors import ModerationError, error_for
+from magistrate.wire.messages import JSON, is_object
+
+
+class ModeratedRequest:
+    """One HTTP attempt of a client, with its session."""
+
+    def __init__(self, session: Session, request: APIRequest) -> None:
+        self.session = session
+        self.request = request
+        self._not_sent: Exception | None = None
+
+    def forwarded(self, body: JSON | None) -> APIRequest:
+        """Return the request that travels upstream: the caller's own where nothing changed."""
+        if body is None:
+            return self.request
+        changed = self.request.copy(body=body)
+        changed.options.content = None
+        return changed
+
+    def to_judge(self, body: JSON, timeout_s: float) -> APIRequest:
+        """Return a request of the judge's own: none of the caller's headers, betas or parsers.
+
+        Betas may be set for a whole client too; its other default headers may be what a proxy on
+        the way asks for, so they stay.
+        """
+        options = type(self.request.options).construct(
+            method="post",
+            url=self._messages_url,
+            json_data=body,
+            timeout=timeout_s,
+            headers={"anthropic-beta": anthropic.omit},
+        )
+        return APIRequest(options=options, cast_to=anthropic.types.Message, stream=False)
+
+    @property
+    def _messages_url(self) -> str:
+        """Where this client sends messages: as this request does, if it is one."""
+        path = self.request.url.split("?", 1)[0].rstrip("/")
+        return self.request.url if path.endswith("messages") else "/v1/messages"
+
+    def note_not_sent(self, error: Exception) -> None:
+        """Keep why a judge's request could not be sent: no credentials, an extra that is missing.
+
+        The application's own request fails in the same way, so what it gets is that error.
+        """
+        if not isinstance(error, anthropic.APIError | anthropic.RetryableError | ModerationError):
+            self._not_sent = error
+
+    def error(self, effect: RaiseDecision) -> Exception:
+        """Return the exception that ends the request."""
+        if effect.kind == "unavailable" and not effect.detail and self._not_sent is not None:
+            return self._not_sent
+        return error_for(effect)
+
+
+def body_of(request: APIRequest) -> JSON | None:
+    """Return the JSON object that a request carries, also as raw bytes; None if there is none."""
+    body = request.json
+    if is_object(body):
+        return body
+    raw = request.options.content
+    if isinstance(raw, bytes | bytearray):
+        try:
+            parsed: object = json.loads(raw, object_pairs_hook=_unambiguous)
+        except (ValueError, RecursionError):
+            return None
+        return parsed if is_object(parsed) else None
+    return None
+
+
+def reads_lines(request: APIRequest) -> bool:
+    """Return whether the SDK reads the response line by line, as it does a batch's results."""
+    kind = get_origin(request.cast_to) or request.cast_to
+    return getattr(kind, "__name__", "") in ("JSONLDecoder", "AsyncJSONLDecoder")
+
+
+def _unambiguous(pairs: list[tuple[str, Any]]) -> JSON:
+    """Return an object whose names are distinct: of duplicates, a server may read the other."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("duplicate key")
+    return found
