@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from eval_runs import ABUSE, LOBBY, SCAM, SPAM, case, result, run
 from magistrate.config.diagnostics import SettingsError
 from magistrate.evals.cases import Case
-from magistrate.evals.gates.gates import Gate, check
+from magistrate.evals.gates.checks import Gate, check
 from magistrate.evals.gates.rules import (
     RATES,
     LostRule,
@@ -29,11 +29,12 @@ from magistrate.evals.gates.rules import (
     read_rules,
 )
 from magistrate.evals.metrics.compare import Comparison, compare
-from magistrate.evals.metrics.metrics import measure
+from magistrate.evals.metrics.measures import measure
 from magistrate.evals.metrics.paired import Compared, Paired
 from magistrate.evals.metrics.statistics import Estimate, Interval, needed_discordant
 from magistrate.evals.report.comparison import as_markdown
-from magistrate.evals.results import Result, Run
+from magistrate.evals.results import Result
+from magistrate.evals.run_folder import Run
 from magistrate.verdicts import GRADES
 
 MARK = "✂"

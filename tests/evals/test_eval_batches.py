@@ -17,8 +17,9 @@ from magistrate.config.diagnostics import SettingsError
 from magistrate.evals import batch_run
 from magistrate.evals.batch_run import run_in_batches
 from magistrate.evals.cases import Dataset
-from magistrate.evals.results import RESULTS, Run
-from magistrate.evals.run import Plan, Progress, run
+from magistrate.evals.plan import Plan
+from magistrate.evals.run import Progress, run
+from magistrate.evals.run_folder import RESULTS, Run
 from magistrate.judging.claude import ClaudeJudge
 from magistrate.judging.connection import asking_async
 from magistrate.settings import Settings

@@ -10,9 +10,10 @@ import pytest
 
 from magistrate.config.diagnostics import SettingsError
 from magistrate.core.offline import OfflineDecision
-from magistrate.evals.cases import MAX_LINE_BYTES, Case, Dataset, load_cases
+from magistrate.evals.case_files import MAX_LINE_BYTES, load_cases
+from magistrate.evals.cases import Case, Dataset
 from magistrate.evals.labels import ORACLE, for_case, oracle_verdict, unexpected
-from magistrate.evals.results import read_cases, write_cases
+from magistrate.evals.run_folder import read_cases, write_cases
 from magistrate.policy import builtin_policy
 from magistrate.settings import Settings
 

@@ -23,10 +23,14 @@ import pytest
 import command_line
 from command_line import environment
 from magistrate.config.diagnostics import SettingsError
-from magistrate.evals.cases import Case, Dataset, load_cases
+from magistrate.evals.case_files import load_cases
+from magistrate.evals.cases import Case, Dataset
 from magistrate.evals.labels import ORACLE, oracle_verdict
-from magistrate.evals.results import RESULTS, Result, Run, read_results
-from magistrate.evals.run import PASSES, Plan, Progress, begin, left_over, open_run, replay, run
+from magistrate.evals.plan import Plan, begin, left_over, open_run
+from magistrate.evals.replay import replay
+from magistrate.evals.results import Result
+from magistrate.evals.run import PASSES, Progress, run
+from magistrate.evals.run_folder import RESULTS, Run, read_results
 from magistrate.judging.base import ModelReply
 from magistrate.judging.claude import ClaudeJudge
 from magistrate.judging.prompt import parse_prompt
@@ -583,7 +587,7 @@ def comparable(folder: Path) -> dict[str, JSON]:
 
 
 def written(folder: Path, cases: Dataset) -> Path:
-    from magistrate.evals.results import write_cases
+    from magistrate.evals.run_folder import write_cases
 
     file = folder / "made.jsonl"
     write_cases(file, cases)

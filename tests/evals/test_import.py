@@ -19,9 +19,10 @@ from typer.testing import CliRunner, Result
 
 from magistrate.cli.eval_data import import_
 from magistrate.config.diagnostics import SettingsError
-from magistrate.evals.cases import MAX_LINE_BYTES, Case, load_cases
+from magistrate.evals.case_files import MAX_LINE_BYTES, load_cases
+from magistrate.evals.cases import Case
 from magistrate.evals.formats.importing import LEGAL_WEIGHT, NOT_MARKED, Imported, import_rows
-from magistrate.evals.formats.mapping import load_mapping, ready
+from magistrate.evals.formats.mapping_files import load_mapping, ready
 from magistrate.evals.formats.rows import BadRow, Row, read_rows
 from magistrate.evals.labels import unexpected
 from magistrate.policy import builtin_policy

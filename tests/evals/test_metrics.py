@@ -22,9 +22,10 @@ from magistrate.evals.cases import Case
 from magistrate.evals.labels import ORACLE, oracle_verdict
 from magistrate.evals.metrics.action_metrics import handled_right
 from magistrate.evals.metrics.curves import LEVELS, Group, Scores, Tally, group, recall_at
-from magistrate.evals.metrics.metrics import MIN_NAMED, Metrics, measure
+from magistrate.evals.metrics.measures import MIN_NAMED, Metrics, measure
 from magistrate.evals.metrics.statistics import needed
-from magistrate.evals.results import Result, Run, result_of
+from magistrate.evals.results import Result, result_of
+from magistrate.evals.run_folder import Run
 from magistrate.verdicts import GRADES, Finding, Usage, Verdict
 
 EXACT = pytest.approx

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 import command_line
 from eval_runs import ABUSE, LOBBY, SCAM, case, result, run
 from magistrate.config.diagnostics import SettingsError
-from magistrate.evals.cases import Case, Dataset, load_cases
+from magistrate.evals.case_files import load_cases
+from magistrate.evals.cases import Case, Dataset
 from magistrate.evals.metrics.compare import compare
+from magistrate.evals.plan import Plan, open_run
+from magistrate.evals.replay import replay as replayed
 from magistrate.evals.report.comparison import as_markdown
-from magistrate.evals.results import Run, write_cases
-from magistrate.evals.run import Plan, open_run
-from magistrate.evals.run import replay as replayed
+from magistrate.evals.run_folder import Run, write_cases
 from magistrate.evals.sampling import draw
 from magistrate.judging.local import LocalJudge
 from magistrate.settings import Settings

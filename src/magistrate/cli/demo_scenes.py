@@ -2,6 +2,8 @@
 
 Written to be read. `JUDGE` says which words the simulated judge looks for; everything else
 (clients, prompts, parsing, decisions, enforcement) is the real code.
+
+Long because it is one table: every conversation with the replies and rules it needs.
 """
 
 from __future__ import annotations

@@ -10,7 +10,8 @@ import typer
 
 from magistrate.cli.printing import AsJson, console, pairs, print_json, refuse, table, text
 from magistrate.config.diagnostics import Problem, SettingsError
-from magistrate.evals.cases import Case, Dataset, load_cases
+from magistrate.evals.case_files import load_cases
+from magistrate.evals.cases import Case, Dataset
 from magistrate.settings import Settings
 
 Paths = Annotated[

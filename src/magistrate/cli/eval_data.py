@@ -20,9 +20,10 @@ from magistrate.cli.printing import (
     text,
 )
 from magistrate.config.diagnostics import SettingsError
-from magistrate.evals.cases import Split, load_cases
+from magistrate.evals.case_files import load_cases
+from magistrate.evals.cases import Split
 from magistrate.evals.formats.importing import MAX_PROBLEMS, Imported, import_rows
-from magistrate.evals.formats.mapping import load_mapping, ready
+from magistrate.evals.formats.mapping_files import load_mapping, ready
 from magistrate.settings import Settings
 
 Config = Annotated[

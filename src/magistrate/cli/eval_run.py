@@ -10,22 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
-from magistrate.cli.printing import (
-    UNUSABLE,
-    AsJson,
-    console,
-    pairs,
-    print_json,
-    refuse,
-    text,
-)
+from magistrate.cli.printing import UNUSABLE, AsJson, console, pairs, print_json, refuse, text
 from magistrate.config.diagnostics import SettingsError
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
 
-    from magistrate.evals.results import Run
-    from magistrate.evals.run import Plan
+    from magistrate.evals.plan import Plan
+    from magistrate.evals.run_folder import Run
     from magistrate.judging.base import AskModelAsync
     from magistrate.settings import Settings
 
@@ -120,9 +112,10 @@ def run_cases(
     Exit codes: 0 every case has a result; 2 wrong usage, configuration or cases; 3 the budget
     ended the run before its end, or --replay was given such a run; 130 it was interrupted.
     """
-    from magistrate.evals.cases import load_cases
-    from magistrate.evals.results import Run
-    from magistrate.evals.run import Plan, replay
+    from magistrate.evals.case_files import load_cases
+    from magistrate.evals.plan import Plan
+    from magistrate.evals.replay import replay
+    from magistrate.evals.run_folder import Run
     from magistrate.evals.sampling import draw
     from magistrate.judging.selection import judge_for
     from magistrate.settings import Settings

@@ -94,7 +94,7 @@ def tune_rows(
     Exit codes: 0 rows were chosen; 2 wrong usage, a run that cannot be tuned, or a limit that no
     rows keep.
     """
-    from magistrate.evals.results import Run
+    from magistrate.evals.run_folder import Run
     from magistrate.evals.tuning.intervention_costs import Budget
     from magistrate.evals.tuning.tune import tune
 

@@ -23,8 +23,10 @@ import anyio
 from magistrate.core.offline import OfflineDecision
 from magistrate.evals.cases import Case
 from magistrate.evals.labels import for_case
-from magistrate.evals.results import Writer, read_json, result_of, write_json, wrong
-from magistrate.evals.run import Plan, Progress, Watcher, Work, begin, left_over
+from magistrate.evals.plan import Plan, Work, begin, left_over
+from magistrate.evals.results import result_of
+from magistrate.evals.run import Progress, Watcher
+from magistrate.evals.run_folder import Writer, read_json, write_json, wrong
 from magistrate.judging.base import ModelReply
 from magistrate.judging.claude import Call, ClaudeJudge, Judgment
 from magistrate.judging.plan import Question

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias, cast
 
 import httpx2
 
-from magistrate.testing import judge_script, prompt_cache
+from magistrate.testing import judge_replies, prompt_cache
 from magistrate.testing.events import Asked, count_tokens, dump
 from magistrate.testing.judge_script import Judge, Judgement, ParsedPrompt
 from magistrate.testing.latency import LatencyProfile
@@ -182,7 +182,7 @@ class Simulator:
         if prompt is None:
             return self._answer_cached(self._reply(asked.body), asked, self._profile)
         recorded.is_judge = True
-        reply, notes = judge_script.render(self._judge(prompt), prompt)
+        reply, notes = judge_replies.render(self._judge(prompt), prompt)
         self.problems += notes
         return self._answer_cached(reply, asked, self._judge_profile)
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from magistrate.config.diagnostics import Problem, SettingsError, listed
-from magistrate.evals.cases import MAX_LINE_BYTES, Case
+from magistrate.evals.case_files import MAX_LINE_BYTES
+from magistrate.evals.cases import Case
 from magistrate.evals.formats.conversion import Conversion, LeftOut, Unusable
 from magistrate.evals.formats.mapping import RowMapping, has
 from magistrate.evals.formats.rows import BadRow, read_rows

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any, Literal, cast
 
 from magistrate.config.diagnostics import Problem, SettingsError, listed, nearest
-from magistrate.evals.cases import MAX_LINE_BYTES
+from magistrate.evals.case_files import MAX_LINE_BYTES
 from magistrate.wire.messages import JSON, is_object
 
 _SKIPPED = 1 << 20  # bytes of a row that is too long, held at a time

@@ -17,9 +17,9 @@ from magistrate.evals.metrics.action_metrics import (
     level_of,
 )
 from magistrate.evals.metrics.curves import FAILED, LEVELS, Level, detected
-from magistrate.evals.metrics.metrics import judgments_of
+from magistrate.evals.metrics.measures import judgments_of
 from magistrate.evals.metrics.paired import Both, Compared, adjusted, compared
-from magistrate.evals.results import Run
+from magistrate.evals.run_folder import Run
 from magistrate.settings import Settings
 from magistrate.verdicts import Severity, Stage
 from magistrate.wire.messages import JSON

@@ -10,7 +10,7 @@ from typing import Any
 from magistrate.evals.cases import Case
 from magistrate.evals.metrics.action_metrics import level_of
 from magistrate.evals.metrics.curves import detected
-from magistrate.evals.metrics.metrics import label_of
+from magistrate.evals.metrics.measures import label_of
 from magistrate.evals.metrics.statistics import (
     Estimate,
     fractions,

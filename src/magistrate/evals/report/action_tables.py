@@ -7,18 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from magistrate.evals.metrics.action_metrics import DECIDED, EXPECTED, TwoWays
 from magistrate.evals.metrics.compare import Comparison, Flip
 from magistrate.evals.metrics.curves import Scores
-from magistrate.evals.metrics.metrics import Metrics
+from magistrate.evals.metrics.measures import Metrics
 from magistrate.evals.metrics.paired import Compared, Paired
 from magistrate.evals.metrics.statistics import Rate
-from magistrate.evals.report.tables import (
-    Cell,
-    Table,
-    across,
-    cases,
-    num,
-    per_run,
-    row,
-)
+from magistrate.evals.report.cells import Cell, Table, across, cases, num, per_run, row
 from magistrate.evals.report.words import (
     NONE,
     difference,

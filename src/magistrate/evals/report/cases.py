@@ -16,8 +16,9 @@ from magistrate.evals.cases import Case, Label
 from magistrate.evals.metrics.action_metrics import decided, expected, handled, level_of
 from magistrate.evals.metrics.compare import Comparison
 from magistrate.evals.metrics.curves import FAILED, LEVELS, detected
-from magistrate.evals.metrics.metrics import label_of
-from magistrate.evals.results import Result, Run
+from magistrate.evals.metrics.measures import label_of
+from magistrate.evals.results import Result
+from magistrate.evals.run_folder import Run
 from magistrate.policy import Policy
 from magistrate.wire.messages import JSON, blocks, is_object
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from magistrate.evals.metrics.compare import Comparison
 from magistrate.evals.metrics.curves import Group
-from magistrate.evals.metrics.metrics import Metrics
+from magistrate.evals.metrics.measures import Metrics
 from magistrate.evals.metrics.paired import Compared
 from magistrate.evals.metrics.statistics import ALPHA, Estimate, Interval, Rate, needed
-from magistrate.evals.results import Run
+from magistrate.evals.run_folder import Run
 from magistrate.policy import Policy
 
 NONE = "–"  # where there is nothing to take a share of

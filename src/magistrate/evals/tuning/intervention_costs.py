@@ -14,7 +14,7 @@ from magistrate.core.offline import OfflineDecision
 from magistrate.evals.cases import Case
 from magistrate.evals.labels import for_case
 from magistrate.evals.metrics.statistics import Estimate, Interval, Rate
-from magistrate.evals.results import Run
+from magistrate.evals.run_folder import Run
 from magistrate.settings import Settings
 from magistrate.verdicts import Finding, JudgeInfo, Stage, Usage, Verdict
 

@@ -24,7 +24,7 @@ from itertools import product
 from typing import NoReturn
 
 from magistrate.evals.metrics.statistics import needed
-from magistrate.evals.results import Run, wrong
+from magistrate.evals.run_folder import Run, wrong
 from magistrate.evals.tuning.intervention_costs import (
     Acting,
     Budget,

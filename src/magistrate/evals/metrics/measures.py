@@ -26,7 +26,7 @@ from magistrate.evals.metrics.action_metrics import (
     level_of,
 )
 from magistrate.evals.metrics.curves import RULE, Group, Kind, Tally, group
-from magistrate.evals.results import RESULTS, Run, wrong
+from magistrate.evals.run_folder import RESULTS, Run, wrong
 from magistrate.policy import Policy
 from magistrate.verdicts import STAGES
 from magistrate.wire.messages import JSON

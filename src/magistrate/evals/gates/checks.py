@@ -9,17 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from magistrate.config.diagnostics import Problem, SettingsError, listed, nearest
-from magistrate.evals.gates.rules import (
-    RATES,
-    LostRule,
-    NewRule,
-    RateRule,
-    Rule,
-    SignificanceRule,
-)
+from magistrate.evals.gates.rules import RATES, LostRule, NewRule, RateRule, Rule, SignificanceRule
 from magistrate.evals.metrics.compare import Comparison
 from magistrate.evals.metrics.curves import Scores
-from magistrate.evals.metrics.metrics import MIN_NAMED, Metrics
+from magistrate.evals.metrics.measures import MIN_NAMED, Metrics
 from magistrate.evals.metrics.paired import Compared, Paired
 from magistrate.evals.metrics.statistics import ALPHA, Estimate, Rate, needed, needed_discordant
 
