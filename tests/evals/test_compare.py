@@ -662,10 +662,10 @@ def test_floor_gates():
     missed = gate(rule, miss, hit)
     assert (missed.passed, missed.because) == (
         False,
-        "1 newly missed of 1 cases that stand on a floor: abuse",
+        "1 newly missed of 1 cases at or above a floor: abuse",
     )
     none = many(3, 3)
-    assert "no case that stands on a floor" in gate(rule, judged(none), judged(none)).because
+    assert "no case at or above a floor" in gate(rule, judged(none), judged(none)).because
 
 
 def test_what_was_not_compared_is_said():

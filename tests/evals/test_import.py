@@ -459,7 +459,7 @@ BAD_CSV = [
 BAD_JSONL = [
     (b'{"a": \n', "is not a JSON object"),
     (b"[1]\n", "is not a JSON object"),
-    (b'{"a": 1, "a": 2}\n', "a key stands twice"),
+    (b'{"a": 1, "a": 2}\n', "duplicate key"),
     (b'{"a": "\xff"}\n', "is not UTF-8 text"),
     (b'{"a": ' + b"[" * 100_000 + b"\n", "is not a JSON object"),
     (b'{"a": "' + b"x" * MAX_LINE_BYTES + b'"}\n', f"has more than {MAX_LINE_BYTES:,} bytes"),

@@ -192,7 +192,7 @@ def _print(out: Console, decision: Decision) -> None:
     for failed in decision.judge_failures:
         out.print(text(f"no judge was available: {failed.reason} {failed.detail}".rstrip()))
     if decision.domains:
-        out.print(text(f"Releasing it takes somebody qualified in {listed(decision.domains)}."))
+        out.print(text(f"Releasing it takes a person qualified in {listed(decision.domains)}."))
     findings(out, decision.findings)
     for item in decision.uninspected:
         out.print(text(f"uninspected: {item.path} ({item.reason})"))

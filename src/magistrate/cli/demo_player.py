@@ -21,7 +21,7 @@ _MODEL = "claude-sonnet-5-5"
 
 @dataclass(slots=True)
 class Result:
-    """What came of a scene, and what in it was not as it should be."""
+    """The outcome of a scene, and every difference from what was expected."""
 
     scene: Scene
     outcome: str
@@ -94,7 +94,7 @@ def play(scene: Scene, made: dict[str, Moderation], url: str, simulator: Any) ->
 
 
 def _send(scene: Scene, moderation: Moderation, url: str, call: JSON) -> Any:
-    """The call an application would make. A stream's message gets the id from the header."""
+    """The call an application would make. A stream's message receives the id from the header."""
     from magistrate.sdk.clients import Anthropic, AsyncAnthropic
 
     def with_id(message: Any, headers: Any) -> Any:

@@ -59,7 +59,7 @@ def import_(
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
-    """Import labelled rows of somebody else's set as cases.
+    """Import labelled rows of an external data set as cases.
 
     A label that is not there is unknown, never negative; rows about child safety are left out.
     Public sets are for reporting: their cases are imported into the split `test`.

@@ -80,7 +80,7 @@ def run_cases(
             min=1,
             max=1000,
             help="Cases judged at the same time: 16, and 1 for the local judge, which waits for "
-            "nobody.",
+            "no network.",
         ),
     ] = None,
     budget: Annotated[
@@ -88,7 +88,7 @@ def run_cases(
         typer.Option("--budget", metavar="USD", help="Stop before this is spent."),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run that is in --out.")
+        bool, typer.Option("--resume", help="Continue the run that is in --out.")
     ] = False,
     retry_failed: Annotated[
         bool,
@@ -156,7 +156,7 @@ def run_cases(
         out_of = console(stderr=True)
         on = f"Go on with: --out {out} --resume"
         if replayed is not None:
-            on = "Nobody was asked. Begin again with a new folder"
+            on = "No judge was asked. Begin again with a new folder"
         elif via == "batches":
             on += ". Batches that were sent are worked on meanwhile, and paid for once"
         out_of.print(text(f"\nInterrupted. {on}"), soft_wrap=True)

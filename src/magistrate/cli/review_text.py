@@ -111,7 +111,7 @@ def _compact(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-# Categories that show nothing or change what surrounds them, and what is invisible beside them:
+# Categories that show nothing or change what surrounds them, and other invisible characters:
 # fillers, the grapheme joiner, variation selectors.
 _HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _HIDDEN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0") | {

@@ -111,7 +111,7 @@ def show(review_id: ReviewId, config: Config = None, as_json: AsJson = False) ->
     console = terminal()
     print_line(console, f"{review.id}  {review.status}  app {review.app}")
     print_line(console, f"held {review.created_at:%Y-%m-%d %H:%M} UTC, {dates(review)}")
-    print_line(console, f"may be decided by {', '.join(deciders) or 'nobody who is listed'}")
+    print_line(console, f"may be decided by {', '.join(deciders) or 'no listed reviewer'}")
     print_section(console, "Why it was held", reasons(review))
     print_section(console, "Question", question(review.request))
     print_section(console, "Answer as held", blocks(review.original.get("content")))

@@ -1,4 +1,4 @@
-"""What settings come to, as plain data in plain words: shared by `validate` and `explain`.
+"""What settings mean, as plain data in plain words: shared by `validate` and `explain`.
 
 Nothing is printed here and nothing decided: floors, rows and duties are asked of their owners.
 """
@@ -21,7 +21,7 @@ EVIDENCE = {
     "raise a suspicion, so it leads to a warning at most.",
 }
 ORDERS = {
-    "concurrent": "Requests are judged beside the call to the model: the provider sees a request "
+    "concurrent": "Requests are judged during the call to the model: the provider sees a request "
     "before its verdict, the caller sees nothing until then. A request that can act by itself "
     "(server tools, MCP servers, containers, batches) is judged first all the same.",
     "before": "Requests are judged first; what is blocked never reaches the provider.",

@@ -127,7 +127,7 @@ def _begin(plan: Plan, judge: ClaudeJudge, item: Work) -> _Judged:
 def _settle(
     todo: Sequence[_Judged], writer: Writer, progress: Progress, watch: Watcher
 ) -> list[_Judged]:
-    """Write down what is decided; what still waits for answers."""
+    """Write down what is decided, and return what still waits for answers."""
     waiting: list[_Judged] = []
     for judged in todo:
         if judged.questions:
@@ -191,7 +191,7 @@ async def _round(
                 folder / FOLDER,
                 f"the batch {batch['id']} cannot be read: {error} --resume tries again. If its "
                 "results are gone (the API keeps them for 29 days), delete the file that names it, "
-                "and its questions are asked anew",
+                "and its questions are asked again",
             )
     missing = ModelReply(0, failure="error")
     return {name: replies.get(name, missing) for name in questions}

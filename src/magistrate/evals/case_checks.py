@@ -15,7 +15,7 @@ from magistrate.policy import Policy
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A case as it stands in its file. `case` is None where it cannot be read."""
+    """A case and its place in its file. `case` is None where it cannot be read."""
 
     document: Document
     where: Where

@@ -129,7 +129,7 @@ def _lines(file: Path, problems: list[Problem]) -> list[Placed]:
 def _once(pairs: list[tuple[str, Any]]) -> JSON:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a key stands twice")
+        raise ValueError("duplicate key")
     return found
 
 

@@ -117,14 +117,14 @@ class Case(Strict):
 
     @property
     def violates(self) -> bool | None:
-        """Whether anything at all is violated; None: nobody knows."""
+        """Whether anything at all is violated; None: unknown."""
         if self.overall is None:
             return bool(self.violated)
         return None if self.overall == "unknown" else self.overall == "violated"
 
     @property
     def benign(self) -> bool:
-        """Whether nothing is violated, as far as anybody looked."""
+        """Whether nothing is violated, as far as the labels say."""
         return self.violates is False
 
     def label(self, clause: str) -> Label | None:
@@ -169,7 +169,7 @@ class Case(Strict):
 
     @property
     def slices(self) -> tuple[str, ...]:
-        """The groups a case is reported in beside its section and stage."""
+        """The groups a case is reported in, apart from its section and stage."""
         of = {"lang": "language", "disguise": "disguise", "topic": None}
         found = [tag for tag in self.tags if tag.partition(":")[0] in of]
         kinds = sorted({kind for tag in found if (kind := of[tag.partition(":")[0]])})
@@ -210,7 +210,7 @@ class Dataset:
 
     @property
     def hash(self) -> str:
-        """SHA-256 over all cases, whatever files they stand in."""
+        """SHA-256 over all cases, whatever files they are in."""
         return hashlib.sha256("".join(sorted(c.id + c.hash for c in self)).encode()).hexdigest()
 
     def only(self, split: Split | None) -> Dataset:

@@ -1,4 +1,4 @@
-"""What is to be run, and the folder it is run into: begun once, resumed after that."""
+"""The plan of a run, and the folder it is written to: made once, resumed after that."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Work = tuple[Case, int]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be run. `budget_usd` bounds what this session spends, as prices are known.
+    """What to run. `budget_usd` bounds what this session spends, as prices are known.
 
     `sample` says how `cases` were drawn, where they are a sample.
     """
@@ -80,7 +80,7 @@ _SAME = ("format", "sample", "cases_hash", "repeat", "policy_hash", "settings_ha
 
 
 def open_run(plan: Plan, folder: Path, *, resume: bool) -> list[Result]:
-    """Make a run's folder, or take up one that was left off; what is there already.
+    """Make a run's folder or resume one, and return the results it has.
 
     Raises `SettingsError` if the folder holds something else, or a run of something else.
     """
@@ -92,14 +92,14 @@ def open_run(plan: Plan, folder: Path, *, resume: bool) -> list[Result]:
 def begin(plan: Plan, folder: Path, *, resume: bool) -> tuple[Writer, list[Result]]:
     """As `open_run`, and the folder stays this process's own until the writer is closed.
 
-    What is there is read under its lock, so that nothing is asked that another process just wrote.
+    Results are read under its lock, so that nothing is asked that another process just wrote.
     """
     sample = plan.sample.as_json() if plan.sample else None
     manifest = manifest_of(plan.cases, plan.settings, plan.info(), plan.repeat, sample)
     if (folder / MANIFEST).exists():
         before = read_json(folder / MANIFEST)
         if not resume:
-            wrong(folder, "there is a run in here already; --resume goes on with it")
+            wrong(folder, "a run exists in this folder; --resume continues it")
         for key in _SAME:
             if before.get(key) != manifest[key]:
                 was, now = (_named(key, found.get(key)) for found in (before, manifest))
@@ -128,7 +128,7 @@ def make_folder(folder: Path, manifest: JSON, cases: Dataset, settings: Settings
     # What a run leaves that was killed before it began.
     own = {RESULTS, CASES, SETTINGS, *(f"{name}.new" for name in (CASES, SETTINGS, MANIFEST))}
     if folder.exists() and (not folder.is_dir() or {each.name for each in folder.iterdir()} - own):
-        wrong(folder, "is there already, with other things in it; give a folder that is new")
+        wrong(folder, "exists and is not empty; give a new folder")
     if (folder / RESULTS).exists() and (folder / RESULTS).stat().st_size:
         wrong(folder, f"has results, but no {MANIFEST}; give a folder that is new")
     folder.mkdir(parents=True, exist_ok=True)

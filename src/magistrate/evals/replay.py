@@ -14,7 +14,7 @@ from magistrate.verdicts import JudgeInfo
 
 
 def replay(run: Run, settings: Settings, folder: Path) -> None:
-    """Decide the verdicts of a run again, under other settings; nobody is asked.
+    """Decide the verdicts of a run again, under other settings; no judge is asked.
 
     Raises `SettingsError` if the policy of the settings lacks a clause that the run found, or that
     its cases are labelled with.

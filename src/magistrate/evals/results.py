@@ -110,7 +110,7 @@ class Result:
         else:
             outcome = _UNAVAILABLE.validate_python(said)
             if outcome.reason != ended:
-                raise ValueError("it says in two ways how it ended")
+                raise ValueError("`ended` and `reason` differ")
         case, repeat, took = data["case"], data["repeat"], data["latency_ms"]
         if type(case) is not str or type(repeat) is not int or type(took) not in (int, float):
             raise TypeError("a case, a number or a time of another type")
@@ -131,7 +131,7 @@ def _unexplained(outcome: Outcome, decision: JSON) -> bool:
     return decision["action"] == "block" and isinstance(outcome, Unavailable) and not found
 
 
-# Whoever writes these files by hand makes the mistakes that people make.
+# These files may be written by hand, so they are validated.
 _VERDICT, _UNAVAILABLE = TypeAdapter(Verdict), TypeAdapter(Unavailable)
 _USAGE = TypeAdapter(Usage)
 _WHOLE = frozenset({"findings", "high_risk", "discloses_ai", "dropped_quotes", "refusals"})

@@ -153,7 +153,7 @@ class _Session:
         if budget is None:
             return True
         if self.dearest is None:
-            # Nobody knows yet what a judgment costs: the first one goes alone.
+            # The cost of a judgment is not known yet: the first one goes alone.
             return not self.running and budget > 0
         spent = self.progress.spent
         return spent is not None and spent + (self.running + 1) * self.dearest <= budget

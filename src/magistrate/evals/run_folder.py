@@ -223,16 +223,16 @@ def _lock(stream: IO[bytes]) -> None:
 
 def write_json(file: Path, data: JSON) -> None:
     """Write a JSON file, whole or not at all."""
-    beside = file.with_name(file.name + ".new")
-    beside.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    beside.replace(file)
+    fresh = file.with_name(file.name + ".new")
+    fresh.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    fresh.replace(file)
 
 
 def write_cases(file: Path, cases: Iterable[Case]) -> None:
     """Write cases as JSONL, whole or not at all."""
-    beside = file.with_name(file.name + ".new")
-    with beside.open("w", encoding="utf-8", errors="backslashreplace") as stream:
+    fresh = file.with_name(file.name + ".new")
+    with fresh.open("w", encoding="utf-8", errors="backslashreplace") as stream:
         for case in cases:
             data = case.model_dump(mode="json", exclude_defaults=True)
             stream.write(json.dumps(data, ensure_ascii=False) + "\n")
-    beside.replace(file)
+    fresh.replace(file)

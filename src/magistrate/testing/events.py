@@ -1,7 +1,7 @@
 """Declared messages in the API's two forms: one JSON object, or the events of a stream.
 
 Pure. The order of events and the names of fields are the API's; both forms come from one
-declaration, so that a client which adds up the stream gets the JSON.
+declaration, so that a client which adds up the stream has the JSON.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Slow:
-    """A judge that takes its time."""
+    """A judge that answers late."""
 
     seconds: float
     then: Judgement | Reply
@@ -190,7 +190,7 @@ class JudgeScript:
     All rules that match are merged: findings add up, delays add up, and the first reply that is
     not a judgement (a refusal, an error) wins over all findings. Safe to use from many threads.
 
-    Raises `TypeError` for what is no rule, such as a list of them.
+    Raises `TypeError` for anything but a rule, such as a list of rules.
     """
 
     def __init__(self, *rules: Rule) -> None:

@@ -1,4 +1,4 @@
-"""What a test declares the Messages API to answer: replies, and the faults that can befall them.
+"""What a test declares the Messages API to answer: replies, and the faults that can happen to them.
 
 Only declarations live here. A reply knows nothing of JSON or SSE, of HTTP or of time: `wire.py`
 turns one declaration into the bytes of either form, so both forms always say the same.
@@ -34,7 +34,7 @@ ERROR_TYPES = {
 @dataclass(frozen=True, slots=True)
 class MessageReply:
     """A message of the model. `content` holds the blocks as the JSON form of the API has them;
-    a `tool_use` block without an `id` gets one when it is sent."""
+    a `tool_use` block without an `id` is given one when it is sent."""
 
     content: tuple[JSON, ...]
     stop_reason: str = "end_turn"
@@ -57,7 +57,7 @@ class ErrorReply:
 class RawReply:
     """Bytes that do not come from the API's own code, as a proxy or a broken server sends them.
 
-    `sse` is what a streaming request gets instead, where that differs.
+    `sse` is what a streaming request receives instead, where that differs.
     """
 
     status: int
@@ -128,7 +128,7 @@ def thinking(thought: str, *texts: str, signature: str | None = None) -> Message
 
 
 def redacted_thinking(*texts: str, data: str = "c2ltdWxhdGVkIGNpcGhlcnRleHQ=") -> MessageReply:
-    """A redacted thinking block, whose data nobody can read, then text blocks."""
+    """A redacted thinking block, whose data cannot be read, then text blocks."""
     return MessageReply(({"type": "redacted_thinking", "data": data}, *text(*texts).content))
 
 

@@ -44,12 +44,12 @@ class Simulator:
     - one reply answers every request;
     - a list is used up in order, except for its `when(needle, reply)` entries: those answer, as
       often as they match, the requests whose last user turn holds the needle, and go first;
-    - a callable gets the request's body and returns the reply.
+    - a callable receives the request's body and returns the reply.
 
     When a list is used up `default` answers, and without one the request fails with a 500 that
     says so and is not retried; the same sentence is then in `problems`.
 
-    `judge` answers requests that carry a judge's prompt: a `JudgeScript`, or a callable that gets
+    `judge` answers requests that carry a judge's prompt: a `JudgeScript`, or a callable that takes
     the parsed prompt. Without one the judge finds nothing. `profile` and `judge_profile` set the
     pace, `seed` the places where texts are cut into deltas. With `gzip` bodies are compressed for
     clients that accept it, as those of the API are. With `cache` the usage of all answers has the

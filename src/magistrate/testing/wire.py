@@ -93,7 +93,7 @@ def plain(body: JSON, asked: Asked) -> Answer:
 
 
 def _unwrap(reply: Reply) -> tuple[_Core | None, list[Faulty], float]:
-    """What is answered (None: nothing), what befalls it (innermost first), and how late it is."""
+    """What is answered (None: nothing), what happens to it (innermost first), and how late it is."""
     match reply:
         case Delayed():
             if reply.reply is None:
@@ -176,7 +176,7 @@ def _afflict(body: _Body, fault: Faulty, asked: Asked) -> _Body:
 
 
 def _paced(body: _Body, profile: LatencyProfile) -> Iterator[Step]:
-    """The steps for `body`: what is ready at the same time is cut into chunks together."""
+    """The steps for `body`: everything ready at the same time is cut into chunks together."""
 
     def sends() -> Iterator[Step]:
         # An empty chunk would end a chunked body.

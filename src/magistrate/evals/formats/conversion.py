@@ -1,4 +1,4 @@
-"""One row of somebody else's set, made into a case. Pure."""
+"""One row of an external data set, converted to a case. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from magistrate.core.offline import OfflineDecision
 from magistrate.evals.cases import Case
 from magistrate.evals.formats.mapping import RowMapping, has, value_at
 from magistrate.evals.formats.rows import Row
-from magistrate.evals.labels import ORACLE, oracle_verdict
+from magistrate.evals.labels import LABELS, labelled_verdict
 from magistrate.settings import Settings
 from magistrate.verdicts import Action, DecisionAction, Finding, Severity, Stage, Verdict
 from magistrate.wire.messages import JSON, is_array, is_object
@@ -31,7 +31,7 @@ class Unusable(Exception):
 
 
 class LeftOut(Exception):
-    """A row that is right, but not wanted, and why."""
+    """A row that is valid but left out, and why."""
 
 
 @dataclass(slots=True)
@@ -193,7 +193,7 @@ class Conversion:
     def _derived(self, case: Case) -> Action:
         if case.violated:
             offline = OfflineDecision.of(self.settings, case.stage, case.request, case.answer)
-            return _of_a_verdict(offline.decide([oracle_verdict(case)], ORACLE).action)
+            return _of_a_verdict(offline.decide([labelled_verdict(case)], LABELS).action)
         possible = actions_of_any_clause(self.settings, case.stage, self.mapping.severity)
         if len(possible) > 1:
             message = (
@@ -211,12 +211,12 @@ def _of_a_verdict(action: DecisionAction) -> Action:
 
 
 def actions_of_any_clause(settings: Settings, stage: Stage, severity: Severity) -> set[Action]:
-    """What a certain violation of a clause that nobody named could lead to.
+    """What a certain violation of a clause that is not named could lead to.
 
     Clauses that a conversation cannot prove are left aside, as are those about third-party text.
     """
     return {
-        _of_a_verdict(decide(settings, stage, [Verdict(ORACLE, (finding,))]).action)
+        _of_a_verdict(decide(settings, stage, [Verdict(LABELS, (finding,))]).action)
         for section in settings.policy.sections
         for clause in section.clauses
         if stage in clause.stages and clause.evidence == "conversation"

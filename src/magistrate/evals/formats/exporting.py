@@ -2,7 +2,7 @@
 
 The task puts the same rubric and the same fenced subject to a model as our judge does with the
 strategy `bundled`: one call with all rules. What differs is that no schema holds the model to the
-form of its reply, so the schema stands in the rubric's folder for those who can set one.
+form of its reply, so the schema is in the rubric's folder for those who can set one.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def export_inspect(cases: Dataset, settings: Settings, folder: Path) -> Exported
     """
     found = Exported()
     rubrics: dict[str, Rubric] = {}
-    code = sha256([cases.hash])  # what nobody can know who writes in a case
+    code = sha256([cases.hash])  # unknown to whoever writes a case
     samples = [
         sample
         for case in cases
@@ -137,10 +137,10 @@ def _write(
 ) -> None:
     (folder / RUBRICS).mkdir(parents=True)
     for rubric in rubrics:
-        beside = folder / RUBRICS / _name(rubric)
-        beside.with_suffix(".md").write_text(rubric.system, "utf-8")
+        fresh = folder / RUBRICS / _name(rubric)
+        fresh.with_suffix(".md").write_text(rubric.system, "utf-8")
         schema = json.dumps(rubric.schema, indent=2, ensure_ascii=False)
-        beside.with_suffix(".schema.json").write_text(schema + "\n", "utf-8")
+        fresh.with_suffix(".schema.json").write_text(schema + "\n", "utf-8")
     with (folder / DATASET).open("w", encoding="utf-8", newline="\n") as stream:
         for sample in samples:
             stream.write(json.dumps(sample, ensure_ascii=True) + "\n")

@@ -1,4 +1,4 @@
-"""Mappings: how the rows of somebody else's labelled set become cases. The schema.
+"""Mappings: how the rows of an external labelled set become cases. The schema.
 
 A mapping says where in a row the words are, what its labels mean under our clauses, and what is
 left out. What it does not say is unknown, never negative.
@@ -49,7 +49,7 @@ Texts = Annotated[Listed[Text], BeforeValidator(_one_or_more), Field(min_length=
 
 
 class Origin(Strict):
-    """Where a set comes from. It stands in the note of every case."""
+    """Where a set comes from. The note of every case names it."""
 
     title: Text
     url: Text
@@ -69,7 +69,7 @@ class Columns(Strict):
     """Where in a row the words are. `a.b` is the key b of the mapping in column a.
 
     Several columns under `prompt` are put together with a blank line; only the last must have
-    something in it. Without an `id`, cases are numbered by the line they stand on. `language` holds
+    something in it. Without an `id`, cases are numbered by their line. `language` holds
     codes such as de, de-AT or DE_DE; English is not tagged.
     """
 
@@ -91,7 +91,7 @@ class LabelRule(Strict):
 
 
 class Overall(Strict):
-    """Which rows violate anything at all, and which nothing; of any other row nobody knows.
+    """Which rows violate anything at all, and which nothing; any other row is unknown.
 
     `always` is for sets whose rows are all of one kind.
     """
@@ -112,8 +112,8 @@ class RowMapping(Strict):
     """A mapping file.
 
     `several`: columns that hold more than one word, and what separates them. `expect`: all words a
-    column may hold; a row with another is wrong, since nobody decided what it means. `missing`:
-    words that stand for no value. `child_safety`: rows about it, which only those get who ask for
+    column may hold; a row with another is wrong, since its meaning is not decided. `missing`:
+    words that mean no value. `child_safety`: rows about it, which only those get who ask for
     them; an empty list says that the set does not mark them. `severity` is given to every
     violation, and `action` is what is expected of one; without it, what the settings lead to.
     """

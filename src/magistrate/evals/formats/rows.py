@@ -141,7 +141,7 @@ def _jsonl(stream: IO[bytes]) -> Iterator[Row | BadRow]:
 def _once(pairs: list[tuple[str, Any]]) -> JSON:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a key stands twice")
+        raise ValueError("duplicate key")
     return found
 
 

@@ -109,7 +109,7 @@ def _found(rule: RateRule, metrics: Metrics, scores: Scores) -> Rate | Estimate:
         case "failures":
             return metrics.judgments.failed
         case "over_blocked" | "ordinary":
-            return getattr(getattr(metrics.conduct, rule.rate), way)
+            return getattr(getattr(metrics.action_metrics, rule.rate), way)
         case _:
             return getattr(scores, rule.rate)
 
@@ -126,8 +126,8 @@ def _new(rule: NewRule, comparison: Comparison) -> tuple[bool, str]:
     if rule.floor:
         missed = [flip.case for flip in comparison.flips if flip.floor_missed]
         if not comparison.floors:
-            return False, "no case that stands on a floor was compared"
-        of = f"of {comparison.floors:,} cases that stand on a floor"
+            return False, "no case at or above a floor was compared"
+        of = f"of {comparison.floors:,} cases at or above a floor"
         return not missed, f"{len(missed):,} newly missed {of}{_named(missed)}"
     row = comparison.overall if rule.section is None else _section(rule.section, comparison)
     counts = row.recall if rule.misses else row.false_positives

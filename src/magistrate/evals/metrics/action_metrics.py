@@ -38,8 +38,8 @@ class TwoWays:
 
 
 @dataclass(frozen=True, slots=True)
-class Conduct:
-    """What was done, of the first repeat; without contested cases and those nobody knows about.
+class ActionMetrics:
+    """What was done, of the first repeat; without contested and unknown cases.
 
     `actions[expected][decided]` counts cases. `disclose` is an allowed answer to which a disclosure
     was added; `unavailable`, only under decided, a case that no judge answered, also where the
@@ -151,7 +151,7 @@ def _handling(action: str, disclosure: str | None) -> str:
 def detected_right(case: Case, result: Result) -> bool:
     """Whether the judge answered, and detected something if and only if there is something.
 
-    Where nobody knows whether there is, any answer is.
+    Where that is unknown, any answer counts as correct.
     """
     level = level_of(result)
     return level != FAILED and case.violates in (None, detected(level))
@@ -167,7 +167,7 @@ def handled_right(case: Case, result: Result) -> bool:
     return done == expected(case) or (case.app is None and {done, expected(case)} <= _ALLOWED)
 
 
-def conduct(judged: Sequence[Judged]) -> Conduct:
+def action_metrics(judged: Sequence[Judged]) -> ActionMetrics:
     """What was done to these cases, each judged once."""
     actions = {row: dict.fromkeys(DECIDED, 0) for row in EXPECTED}
     for case, result in judged:
@@ -187,7 +187,7 @@ def conduct(judged: Sequence[Judged]) -> Conduct:
     }
     passable = [one for one in judged if expected(one[0]) not in _STOPPED]
     steps = [step for case, result in judged if (step := _severity_steps(case, result)) is not None]
-    return Conduct(
+    return ActionMetrics(
         actions,
         _stopped(one for one in passable if one[0].id in twins),
         _stopped(one for one in passable if "ordinary" in one[0].slices),
@@ -218,7 +218,7 @@ def _severity_steps(case: Case, result: Result) -> int | None:
         if finding.clause in case.violated and at_least(finding.grade, DETECTED_FROM, GRADES)
     ]
     if not found or case.severity is None or case.overall is not None:
-        return None  # a severity from elsewhere is a stand-in
+        return None  # a severity from elsewhere is a placeholder
     return abs(max(found) - SEVERITIES.index(case.severity))
 
 

@@ -59,7 +59,7 @@ class Comparison:
     `left_out` counts cases by why they are not compared: they are `only in a` or `only in b`,
     `changed` (the same id with other content or labels), `not judged in a` or `b`. Of those that
     are `compared`, `aside` counts the ones that are in `flips` alone: `contested`, or `failed in a`
-    or `b`. `floors`: how many of the rest violate a clause on whose floor they stand; such a case
+    or `b`. `floors`: how many of the rest violate a clause at or above its floor; such a case
     is missed where no clause that has a floor is detected. `sample_a` and `sample_b`: how the cases
     of a run were drawn, where they are a sample.
     """

@@ -1,7 +1,7 @@
 """What a run shows: `measure(run)`.
 
 Which case counts in which group, and how often what happened. The numbers of one group are in
-`curves`, what was done to people in `conduct`. Pure.
+`curves`, what was done to people in `action_metrics`. Pure.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from dataclasses import asdict, dataclass
 
 from magistrate.evals.cases import Case, Label, Split
 from magistrate.evals.metrics.action_metrics import (
-    Conduct,
+    ActionMetrics,
     Cost,
     Flips,
     Judged,
     Judgments,
     Latency,
-    conduct,
+    action_metrics,
     cost,
     flips,
     judgments,
@@ -40,8 +40,8 @@ class Metrics:
 
     `overall` asks of each case whether it violates anything, and whether the judge detected
     anything. A section or a clause asks about itself alone: a benign case of ours counts
-    everywhere, any other only where its labels say something. A case of which nobody knows whether
-    it violates anything counts nowhere else. Groups and `conduct` are about the first repeat and
+    everywhere, any other only where its labels say something. A case of which it is unknown
+    whether it violates anything counts nowhere else. Groups and `action_metrics` are about the first repeat and
     leave contested cases out, which are in `contested`; `flips`, which also leaves them out, is
     about all repeats; `judgments`, `latency` and `cost` are about all judgments. `split` None: of
     both splits. `cases` of them, of which `judged` have a first judgment, contested ones among
@@ -66,7 +66,7 @@ class Metrics:
     clauses: tuple[Group, ...]
     too_few: dict[str, int]
     contested: Group
-    conduct: Conduct
+    action_metrics: ActionMetrics
     flips: Flips
     judgments: Judgments
     latency: Latency
@@ -86,7 +86,9 @@ class Metrics:
         )
 
     def as_json(self) -> JSON:
-        return asdict(self)
+        """Return all numbers as JSON; `action_metrics` is written as `conduct`, its first name."""
+        renamed = {"action_metrics": "conduct"}
+        return {renamed.get(name, name): value for name, value in asdict(self).items()}
 
 
 def measure(
@@ -135,7 +137,7 @@ def measure(
         clauses=groups("clause", [name for name in policy.clauses if name not in too_few]),
         too_few=too_few,
         contested=groups("contested", ["contested"])[0],
-        conduct=conduct([one for one in settled if one[0].violates is not None]),
+        action_metrics=action_metrics([one for one in settled if one[0].violates is not None]),
         flips=flips(result for case, result in judged if case.contested is None),
         judgments=judgments(every),
         latency=latency(every),

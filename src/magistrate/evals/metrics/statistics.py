@@ -73,7 +73,7 @@ def wilson(hits: int, of: int) -> Interval | None:
     return Interval(float(found.low), float(found.high))
 
 
-# --- what four counts come to ---------------------------------------------------------------------
+# --- statistics of four counts --------------------------------------------------------------------
 
 
 def fractions(tp: Any, fp: Any, fn: Any, tn: Any) -> dict[str, tuple[Any, Any]]:

@@ -29,7 +29,7 @@ FLIPS_SHOWN = 200  # of the flipped cases in the page itself; all are among the 
 
 def actions(metrics: Metrics, letter: str) -> Table:
     """The confusion matrix of actions."""
-    found = metrics.conduct.actions
+    found = metrics.action_metrics.actions
     also = {"contested": "no"} | ({"run": letter} if letter else {})
     also |= {"split": metrics.split} if metrics.split else {}
     rows = [
@@ -61,7 +61,7 @@ def actions(metrics: Metrics, letter: str) -> Table:
 
 def handling(found: Sequence[Metrics]) -> Table:
     """Over-blocking, pairs and severities."""
-    conducts = [metrics.conduct for metrics in found]
+    each_run = [metrics.action_metrics for metrics in found]
 
     def ways(name: str, rates: Iterable[TwoWays]) -> tuple[Cell, ...]:
         known = list(rates)
@@ -76,13 +76,13 @@ def handling(found: Sequence[Metrics]) -> Table:
         "Stopped without reason, pairs, severity",
         ("", *head),
         (
-            ways("Should have gone through, was stopped", (c.over_blocked for c in conducts)),
-            ways("… of harmless twins of violating cases", (c.near_misses for c in conducts)),
-            ways("… of ordinary traffic", (c.ordinary for c in conducts)),
-            single("Pairs with both twins told apart", (c.pairs_detected for c in conducts)),
-            single("Pairs with both twins handled right", (c.pairs_handled for c in conducts)),
-            single("Severity as labelled", (c.severity_exact for c in conducts)),
-            single("Severity at most one step off", (c.severity_near for c in conducts)),
+            ways("Should have gone through, was stopped", (c.over_blocked for c in each_run)),
+            ways("… of harmless twins of violating cases", (c.near_misses for c in each_run)),
+            ways("… of ordinary traffic", (c.ordinary for c in each_run)),
+            single("Pairs with both twins told apart", (c.pairs_detected for c in each_run)),
+            single("Pairs with both twins handled right", (c.pairs_handled for c in each_run)),
+            single("Severity as labelled", (c.severity_exact for c in each_run)),
+            single("Severity at most one step off", (c.severity_near for c in each_run)),
         ),
         "Stopped: held or blocked.",
     )

@@ -30,8 +30,8 @@ HIDDEN_FROM_FLOOR = "low"
 def sensitive_clauses(policy: Policy, also: Collection[str] = ()) -> frozenset[str]:
     """The clauses whose cases are shown only when asked for.
 
-    Those with a floor at every severity, which is what a policy gives to what nobody should come
-    upon by chance; and those that `also` names, by their own id or that of their section.
+    Those with a floor at every severity, which a policy gives to matters that should
+    not be shown by chance; and those that `also` names, by their own id or that of their section.
     """
     return frozenset(
         clause.id
@@ -46,7 +46,7 @@ def case_data(
 ) -> JSON:
     """All cases of one or two runs, with what was judged and what the rules say, as JSON.
 
-    A case whose content or labels differ between the runs is there twice.
+    A case whose content or labels differ between the runs has two entries.
     """
     rows = _rows(runs)
     policies = [run.settings.policy for run in runs]
@@ -73,7 +73,7 @@ def case_data(
 
 
 def embedded(data: JSON) -> str:
-    """JSON that can stand in a script element: nothing in it can end the element or begin a tag.
+    """JSON that is safe in a script element: nothing in it can end the element or begin a tag.
 
     A half of a surrogate pair stays as it is; whoever writes the page escapes it, which is the same
     to JSON.
@@ -107,7 +107,7 @@ def _rows(runs: Sequence[Run]) -> list[_At]:
 
 @dataclass(frozen=True, slots=True)
 class _Scopes:
-    """What a case can be asked about, beside anything at all: sections and clauses."""
+    """What a case can be asked about, apart from anything at all: sections and clauses."""
 
     clauses: Mapping[str, frozenset[str]]
     section_of: Mapping[str, str]
@@ -266,7 +266,7 @@ def _shortened(value: object) -> object:
 
 
 def _rubrics(policies: Sequence[Policy]) -> dict[str, list[JSON]]:
-    """What the policy says of each clause; twice where the runs' policies differ about it."""
+    """What the policy says of each clause; two entries where the runs' policies differ about it."""
     found: defaultdict[str, list[JSON]] = defaultdict(list)
     for policy in policies:
         for id, clause in policy.clauses.items():

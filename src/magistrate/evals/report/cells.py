@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What stands in a cell; `href` is a place in the page; `number` aligns it as one."""
+    """The content of a cell; `href` is a place in the page; `number` aligns it as one."""
 
     text: str
     href: str | None = None

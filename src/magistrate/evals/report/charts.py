@@ -1,6 +1,6 @@
 """The charts of a report, as inline SVG that needs no script and follows the page's colours.
 
-altair and vl-convert are the extra `report`; without it there are no charts, and the tables beside
+altair and vl-convert are the extra `report`; without it there are no charts, and the tables next to
 them say the same.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from magistrate.evals.metrics.statistics import Interval
 
-# altair takes no CSS variables, so these stand for them until the SVG is there.
+# altair takes no CSS variables, so these replace them until the SVG is there.
 _INK, _GRID, _SERIES = "#010101", "#010102", ("#010103", "#010104")
 _VARIABLES = {_INK: "--ink", _GRID: "--line", _SERIES[0]: "--series-a", _SERIES[1]: "--series-b"}
 _SHAPES, _DASHES = ("circle", "square"), ([1, 0], [4, 3])

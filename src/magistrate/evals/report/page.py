@@ -1,4 +1,4 @@
-"""`eval report`: one HTML file that shows what one run found, or two side by side.
+"""`eval report`: one HTML file that shows what one run found, or compares two.
 
 The file is complete in itself and its Content-Security-Policy forbids it to load or send anything.
 The overview, tables and charts are plain HTML and SVG; the cases are JSON, listed by a script.
@@ -38,7 +38,7 @@ def write_report(
     comparison: Comparison | None = None,
     sensitive: Collection[str] = (),
 ) -> None:
-    """Write the report of one run, or of two: the baseline, and what is held against it.
+    """Write the report of one run, or of two: the baseline, and the run that is compared with it.
 
     `metrics` has those of each run; `comparison` is that of the two. The text of cases about a
     sensitive matter is shown only on request: of clauses that the policy puts a floor under at
@@ -51,10 +51,10 @@ def write_report(
     html = page(runs, metrics, comparison, sensitive, Charts.available())
     if file.is_dir():
         raise ValueError(f"{file} is a folder; give the name of a file")
-    beside = file.with_name(file.name + ".new")  # whole or not at all
+    fresh = file.with_name(file.name + ".new")  # whole or not at all
     # Half a surrogate pair, which JSON can hold and UTF-8 cannot, becomes the JSON escape of it.
-    beside.write_text(html, "utf-8", errors="backslashreplace", newline="\n")
-    beside.replace(file)
+    fresh.write_text(html, "utf-8", errors="backslashreplace", newline="\n")
+    fresh.replace(file)
 
 
 def page(

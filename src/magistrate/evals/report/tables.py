@@ -1,6 +1,6 @@
 """The tables of a report: every number in it, as text in cells. Pure.
 
-With two runs a column stands twice, marked A and B; with one it is not marked.
+With two runs each column is repeated, marked A and B; with one it is not marked.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from magistrate.verdicts import GRADES
 
 
 def measured(runs: Sequence[Run], metrics: Sequence[Metrics]) -> Table:
-    """Of whom, when, under what, with which hashes."""
+    """Return which run of which judge was measured, when, and every hash."""
     lines: list[tuple[str, Callable[[Run, Metrics], str]]] = [
         ("Run", lambda run, _: run.name),
         ("Begun", lambda run, _: _said(run.manifest.get("started"))),
@@ -179,7 +179,7 @@ def thresholds(name: str, found: Sequence[Group | None]) -> Table:
 
 @dataclass(frozen=True, slots=True)
 class At:
-    """What flagging from one grade on comes to."""
+    """What flagging from one grade on leads to."""
 
     caught: Rate
     flagged: Rate
@@ -187,7 +187,7 @@ class At:
 
 
 def points(group: Group | None, grade: str) -> At:
-    """What flagging from a grade on comes to in a group, by its calibration."""
+    """Return what flagging from a grade on leads to in a group, by its calibration."""
     bad = ok = caught = flagged = 0
     for line in group.calibration if group else ():
         bad, ok = bad + line.violating.hits, ok + line.violating.of - line.violating.hits

@@ -92,7 +92,7 @@ def p_value(p: float) -> str:
 
 
 def out_of(rate: Rate, whole: int) -> str:
-    """`about 87 (79–92)`: how many of `whole` the rate comes to."""
+    """`about 87 (79–92)`: how many of `whole` the rate means."""
     if rate.value is None:
         return NONE
     ends = interval(rate)
@@ -129,7 +129,7 @@ def seconds(ms: float | None) -> str:
 
 
 def dollars(usd: float | None) -> str:
-    """Dollars; a price nobody knows is not zero."""
+    """Dollars; an unknown price is not zero."""
     if usd is None:
         return "price not known"
     return f"${usd:,.2f}" if usd >= 0.1 or usd == 0 else f"${usd:.4f}"
@@ -142,7 +142,7 @@ def section_titles(policy: Policy) -> Mapping[str, str]:
 def overview(run: Run, metrics: Metrics) -> Iterator[Sentence]:
     """What a run shows, the most important first, and what limits it."""
     yield from _limits(run, metrics)
-    scores, conduct, judged = metrics.overall.answered, metrics.conduct, metrics.judgments
+    scores, actions, judged = metrics.overall.answered, metrics.action_metrics, metrics.judgments
     if scores.recall.of:
         yield Sentence(f"Of 100 violating cases, it caught {out_of(scores.recall, 100)}.")
     else:
@@ -151,11 +151,11 @@ def overview(run: Run, metrics: Metrics) -> Iterator[Sentence]:
         yield Sentence(f"Of 1,000 harmless cases, it flagged {out_of(scores.fpr, 1000)}.")
     else:
         yield Sentence("No harmless case was measured.", warning=True)
-    if conduct.over_blocked.answered.of:
-        stopped = out_of(conduct.over_blocked.answered, 1000)
+    if actions.over_blocked.answered.of:
+        stopped = out_of(actions.over_blocked.answered, 1000)
         yield Sentence(f"Of 1,000 cases that should have gone through, it stopped {stopped}.")
     if judged.failed.hits:
-        failed, both = out_of(judged.failed, 1000), conduct.over_blocked.enforced
+        failed, both = out_of(judged.failed, 1000), actions.over_blocked.enforced
         also = f"; with them, it stopped {out_of(both, 1000)} of 1,000" if both.of else ""
         yield Sentence(
             f"Of 1,000 judgments, it could not make {failed}. Those count as stopped{also}."
@@ -213,7 +213,7 @@ def _limits(run: Run, metrics: Metrics) -> Iterator[Sentence]:
         part = "All" if splits == {"dev"} else "Some"
         yield Sentence(
             f"{part} of these cases are in the split dev, on which prompts and thresholds are "
-            "tuned; only the split test shows how the judge does on what nobody tuned it for.",
+            "tuned; only the split test shows how the judge does on cases it was not tuned for.",
             warning=True,
         )
     scores = metrics.overall.answered

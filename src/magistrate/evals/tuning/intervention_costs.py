@@ -1,4 +1,4 @@
-"""What thresholds come to on judged cases: which of them are acted on, how often, at what cost.
+"""What thresholds do on judged cases: which of them are acted on, how often, at what cost.
 
 Pure. Contested cases, and judgments without a verdict, take no part.
 """
@@ -20,7 +20,7 @@ from magistrate.verdicts import Finding, JudgeInfo, Stage, Usage, Verdict
 
 _STOPS = frozenset({"hold", "block"})
 _ACTS = frozenset({"warn", "hold", "block"})
-_NOBODY = JudgeInfo("recorded")
+_RECORDED = JudgeInfo("recorded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +55,12 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What rows come to on some cases.
+    """What rows do on some cases.
 
     `recall`: of the violating cases, how many are stopped; `fpr`: of the benign ones. Under a
     budget it is how many meet with an intervention. `interventions` and `usd` are those of 1,000
     judgments at the budget's prevalence; None without a budget, or where the price is not known.
-    `aside`: of the benign cases that stand for no traffic, how many meet with an intervention.
+    `aside`: of the benign cases that represent no traffic, how many have an intervention.
     """
 
     recall: Rate
@@ -99,7 +99,7 @@ def judged_of(run: Run, limit: float | Budget) -> list[Judged]:
 def _held_anyhow(settings: Settings, case: Case, verdict: Verdict) -> bool:
     """Whether something is done about a case for another reason than its findings.
 
-    That is an answer in a high-risk domain, or what nobody can read. It is a false alarm of no
+    That is an answer in a high-risk domain, or content that cannot be read. It is a false alarm of no
     threshold, so it counts under a budget alone.
     """
     own = for_case(settings, case)
@@ -124,7 +124,7 @@ class Acting:
     def __call__(self, stage: Stage, found: Finding) -> bool:
         key = (stage, found.clause, found.grade, found.severity)
         if key not in self._known:
-            decided = decide(self._settings, stage, [Verdict(_NOBODY, (found,))])
+            decided = decide(self._settings, stage, [Verdict(_RECORDED, (found,))])
             self._known[key] = (decided.shadowed or decided.action) in self._counted
         return self._known[key]
 
@@ -148,7 +148,7 @@ def effect(
     limit: float | Budget,
     aside: Sequence[Judged] = (),
 ) -> Effect:
-    """What these settings come to on these cases, and on those that stand for no traffic."""
+    """What these settings do on these cases, and on those that represent no traffic."""
     acting = Acting(settings, limit)
     acted = acting.on(judged)
     bad = [each.case.id for each in judged if not each.case.benign]
