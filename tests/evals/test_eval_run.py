@@ -316,7 +316,7 @@ async def test_a_run_that_a_budget_ended_goes_on_with_another(tmp_path: Path):
 async def test_a_run_is_not_begun_twice_by_accident(tmp_path: Path):
     cases = some(3)
     await run(plan(cases), tmp_path / "r", nobody, silent)
-    with pytest.raises(SettingsError, match="--resume goes on with it"):
+    with pytest.raises(SettingsError, match="--resume continues it"):
         open_run(plan(cases), tmp_path / "r", resume=False)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "letter.txt").write_text("dear")
@@ -674,7 +674,7 @@ def test_the_command_runs_resumes_and_says_what_came_of_it(tmp_path: Path):
         assert "12 of 12 actions" in again.stdout
         refused = call(str(file), "--out", out)
         assert refused.returncode == 2
-        assert "--resume goes on with it" in refused.stderr
+        assert "--resume continues it" in refused.stderr
         replayed = call("--replay", out, "--out", str(tmp_path / "again"))
         assert replayed.returncode == 0, replayed.stderr
         assert len(sim.judge_requests) == asked

@@ -56,7 +56,7 @@ class Output(io.TextIOWrapper):
 
 
 def replace_outputs() -> None:
-    """Put an `Output` in the place of both standard streams. A closed one discards what it receives."""
+    """Replace both standard streams by an `Output`. A closed one discards what is written."""
     for name, called in (("stdout", "standard output"), ("stderr", "standard error")):
         stream = getattr(sys, name)
         if stream is None:

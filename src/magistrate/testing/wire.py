@@ -93,7 +93,7 @@ def plain(body: JSON, asked: Asked) -> Answer:
 
 
 def _unwrap(reply: Reply) -> tuple[_Core | None, list[Faulty], float]:
-    """What is answered (None: nothing), what happens to it (innermost first), and how late it is."""
+    """Return the answer (None: nothing), its faults (innermost first), and how late it is."""
     match reply:
         case Delayed():
             if reply.reply is None:

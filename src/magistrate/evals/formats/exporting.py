@@ -137,10 +137,10 @@ def _write(
 ) -> None:
     (folder / RUBRICS).mkdir(parents=True)
     for rubric in rubrics:
-        fresh = folder / RUBRICS / _name(rubric)
-        fresh.with_suffix(".md").write_text(rubric.system, "utf-8")
+        stem = folder / RUBRICS / _name(rubric)
+        stem.with_suffix(".md").write_text(rubric.system, "utf-8")
         schema = json.dumps(rubric.schema, indent=2, ensure_ascii=False)
-        fresh.with_suffix(".schema.json").write_text(schema + "\n", "utf-8")
+        stem.with_suffix(".schema.json").write_text(schema + "\n", "utf-8")
     with (folder / DATASET).open("w", encoding="utf-8", newline="\n") as stream:
         for sample in samples:
             stream.write(json.dumps(sample, ensure_ascii=True) + "\n")

@@ -41,12 +41,12 @@ class Metrics:
     `overall` asks of each case whether it violates anything, and whether the judge detected
     anything. A section or a clause asks about itself alone: a benign case of ours counts
     everywhere, any other only where its labels say something. A case of which it is unknown
-    whether it violates anything counts nowhere else. Groups and `action_metrics` are about the first repeat and
-    leave contested cases out, which are in `contested`; `flips`, which also leaves them out, is
-    about all repeats; `judgments`, `latency` and `cost` are about all judgments. `split` None: of
-    both splits. `cases` of them, of which `judged` have a first judgment, contested ones among
-    them. `too_few`: clauses that fewer than `MIN_NAMED` cases name, and how many do; they have no
-    group.
+    whether it violates anything counts nowhere else. Groups and `action_metrics` are about the
+    first repeat and leave contested cases out, which are in `contested`; `flips`, which also leaves
+    them out, is about all repeats; `judgments`, `latency` and `cost` are about all judgments.
+    `split` None: of both splits. `cases` of them, of which `judged` have a first judgment,
+    contested ones among them. `too_few`: clauses that fewer than `MIN_NAMED` cases name, and how
+    many do; they have no group.
     """
 
     run: str

@@ -99,8 +99,8 @@ def judged_of(run: Run, limit: float | Budget) -> list[Judged]:
 def _held_anyhow(settings: Settings, case: Case, verdict: Verdict) -> bool:
     """Whether something is done about a case for another reason than its findings.
 
-    That is an answer in a high-risk domain, or content that cannot be read. It is a false alarm of no
-    threshold, so it counts under a budget alone.
+    That is an answer in a high-risk domain, or content that cannot be read. It is a false alarm of
+    no threshold, so it counts under a budget alone.
     """
     own = for_case(settings, case)
     offline = OfflineDecision.of(own, case.stage, case.request, case.answer)
