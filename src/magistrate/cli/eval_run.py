@@ -107,7 +107,7 @@ def run_cases(
     """Ask a judge about labelled cases and write down its verdicts and what they lead to.
 
     The run's folder holds everything: `magistrate eval report` and `compare` read it. A run can be
-    killed at any time; with --resume it goes on, and no case that was answered is asked again.
+    killed at any time; with --resume it continues, and no case that was answered is asked again.
 
     Exit codes: 0 every case has a result; 2 wrong usage, configuration or cases; 3 the budget
     ended the run before its end, or --replay was given such a run; 130 it was interrupted.

@@ -164,6 +164,7 @@ def compare_runs(
     from magistrate.evals.gates.rules import read_rules
     from magistrate.evals.metrics.compare import compare
     from magistrate.evals.metrics.measures import measure
+    from magistrate.evals.report.comparison import as_markdown
     from magistrate.evals.run_folder import Run
 
     part = None if split == "all" else split
@@ -180,8 +181,6 @@ def compare_runs(
         refuse(error, as_json)
     except (ModuleNotFoundError, ValueError) as error:
         stop(str(error))
-    from magistrate.evals.report.comparison import as_markdown  # brings the templates of pages
-
     said = as_markdown(found) + _gates(held)
     if markdown is not None:
         markdown.write_text(said, "utf-8")

@@ -2,7 +2,7 @@
 
 A judgment is a few rounds of questions (`deliberation`): each round of all cases is one batch, or
 as many as its size asks for. Every batch is on disk before it is waited for, with the cases its
-entries belong to, so a run that was killed takes up its batches instead of paying for them again.
+entries belong to, so a run that was killed resumes its batches instead of paying for them again.
 
     RUN/batches/round-0-0.json   the batch's id, and whose question each custom id is
 
@@ -219,7 +219,7 @@ def _kept(file: Path) -> JSON:
 
 
 async def _create(client: AsyncAnthropic, file: Path, questions: dict[str, JSON]) -> JSON:
-    """Make a batch. The file is there before it is, so that no batch is paid for and forgotten."""
+    """Make a batch. The file exists before the batch does, so that no batch is paid for and forgotten."""
     from anthropic import AnthropicError, APIStatusError
 
     nonce = secrets.token_hex(4)

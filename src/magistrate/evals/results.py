@@ -100,7 +100,7 @@ class Result:
 
     @classmethod
     def of_json(cls, data: JSON) -> Result:
-        """Raises KeyError, TypeError or ValueError for a line of another shape."""
+        """Return the result of a line; raise KeyError, TypeError or ValueError for another shape."""
         said, ended, decision = data["outcome"], data["ended"], data["decision"]
         outcome: Outcome
         if ended == "verdict":
@@ -125,8 +125,10 @@ class Result:
 
 
 def _unexplained(outcome: Outcome, decision: JSON) -> bool:
-    """Whether only a missing judge can be why this is a block: runs made before there was a word
-    for that said so."""
+    """Whether only a missing judge can explain this block.
+
+    Runs of versions that did not know the action `unavailable` recorded one as `block`.
+    """
     found = outcome.findings or decision["uninspected"]
     return decision["action"] == "block" and isinstance(outcome, Unavailable) and not found
 

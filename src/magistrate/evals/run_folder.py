@@ -84,7 +84,7 @@ class Run:
 
 
 def _fit(file: Path, settings: Settings, cases: Dataset, results: Iterable[Result]) -> None:
-    """Raises `SettingsError` for results about what the run does not have."""
+    """Raise `SettingsError` for results about cases or clauses that the run does not have."""
     ids = {case.id for case in cases}
     for result in results:
         if result.case not in ids:
@@ -95,7 +95,7 @@ def _fit(file: Path, settings: Settings, cases: Dataset, results: Iterable[Resul
 
 
 def wrong(file: Path, message: str, line: int | None = None) -> NoReturn:
-    """Raises `SettingsError` about one file of a run."""
+    """Raise `SettingsError` about one file of a run."""
     raise SettingsError([Problem(str(file), line, 1 if line else None, "", message)]) from None
 
 
@@ -206,14 +206,14 @@ class Writer:
         except OSError as error:
             with suppress(OSError):
                 self._stream.truncate(end)
-            wrong(self._file, f"cannot be written: {error.strerror}; --resume goes on from here")
+            wrong(self._file, f"cannot be written: {error.strerror}; --resume continues from here")
 
     def close(self) -> None:
         self._stream.close()
 
 
 def _lock(stream: IO[bytes]) -> None:
-    """Raises OSError if another process holds the file. A kill frees it."""
+    """Raise OSError if another process holds the file. A kill frees it."""
     try:
         import fcntl
     except ModuleNotFoundError:  # not on Windows, where two runs into one folder go unnoticed

@@ -2,7 +2,7 @@
 
 Twins stay together, and every group of cases has its share: the sections of the policy, ordinary
 traffic, and what is about answers alone. Which of a group are drawn depends on the seed and their
-ids, not on their order or on what else is there.
+ids, not on their order or on the other cases.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The judge's side of a simulation: what it finds in what, and how it fails.
 
-Only declarations and their rendering. A judge that does its work answers with a `Judgement`; one
+Only declarations; `judge_replies` turns them into replies of the API. A judge that does its work answers with a `Judgement`; one
 that fails answers with any reply of the API. `JudgeScript` merges what all matching rules say.
 """
 

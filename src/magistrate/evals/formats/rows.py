@@ -180,7 +180,7 @@ def _header(file: Path, header: list[str], columns: tuple[str, ...]) -> list[str
         if name not in header
     ]
     wrong += [
-        f"the column '{name}' is there {header.count(name)} times"
+        f"the column '{name}' occurs {header.count(name)} times"
         for name in dict.fromkeys(columns)
         if header.count(name) > 1
     ]

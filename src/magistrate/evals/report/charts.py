@@ -14,7 +14,7 @@ from typing import Any
 
 from magistrate.evals.metrics.statistics import Interval
 
-# altair takes no CSS variables, so these replace them until the SVG is there.
+# altair takes no CSS variables, so these replace them until the SVG is made.
 _INK, _GRID, _SERIES = "#010101", "#010102", ("#010103", "#010104")
 _VARIABLES = {_INK: "--ink", _GRID: "--line", _SERIES[0]: "--series-a", _SERIES[1]: "--series-b"}
 _SHAPES, _DASHES = ("circle", "square"), ([1, 0], [4, 3])
