@@ -665,7 +665,7 @@ def test_a_csv_file_must_have_the_columns(tmp_path: Path) -> None:
         done(tmp_path, mine(tmp_path), "Text,bad,bad\nx,1,1\n")
     assert messages(caught.value) == [
         "1: there is no column 'text'; there are: Text, bad, bad; did you mean 'Text'?",
-        "1: the column 'bad' is there 2 times",
+        "1: the column 'bad' occurs 2 times",
     ]
 
 

@@ -219,7 +219,7 @@ def _kept(file: Path) -> JSON:
 
 
 async def _create(client: AsyncAnthropic, file: Path, questions: dict[str, JSON]) -> JSON:
-    """Make a batch. The file exists before the batch does, so that no batch is paid for and forgotten."""
+    """Make a batch. Its file is written first, so that no batch is paid for and forgotten."""
     from anthropic import AnthropicError, APIStatusError
 
     nonce = secrets.token_hex(4)

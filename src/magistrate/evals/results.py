@@ -100,7 +100,7 @@ class Result:
 
     @classmethod
     def of_json(cls, data: JSON) -> Result:
-        """Return the result of a line; raise KeyError, TypeError or ValueError for another shape."""
+        """Return a line's result; raise KeyError, TypeError or ValueError for another shape."""
         said, ended, decision = data["outcome"], data["ended"], data["decision"]
         outcome: Outcome
         if ended == "verdict":

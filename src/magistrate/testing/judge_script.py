@@ -1,7 +1,8 @@
 """The judge's side of a simulation: what it finds in what, and how it fails.
 
-Only declarations; `judge_replies` turns them into replies of the API. A judge that does its work answers with a `Judgement`; one
-that fails answers with any reply of the API. `JudgeScript` merges what all matching rules say.
+Only declarations: `judge_replies` renders them. A judge that does its work answers with a
+`Judgement`; one that fails answers with any reply of the API. `JudgeScript` merges what all
+matching rules say.
 """
 
 from __future__ import annotations
