@@ -109,7 +109,7 @@ def check(
 def _material(
     given: str | None, request: Path | None, stage: str, question: str | None
 ) -> tuple[JSON, JSON]:
-    """The request and the answer to judge, as Messages API JSON."""
+    """Return the request and the answer to judge, as Messages API JSON."""
     if request is not None:
         if given is not None or question is not None:
             _stop("give either a text or --request, not both")

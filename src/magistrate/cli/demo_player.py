@@ -33,7 +33,7 @@ class Result:
 
 @contextmanager
 def moderations_by_app(store: str) -> Generator[dict[str, Moderation], None, None]:
-    """One `Moderation` per app, kept over the scenes, as an app keeps its client."""
+    """Yield one `Moderation` per app, kept over the scenes, as an app keeps its client."""
     from magistrate.cli.demo_scenes import clinic
     from magistrate.sdk.middleware import Moderation
 
@@ -94,7 +94,7 @@ def play(scene: Scene, made: dict[str, Moderation], url: str, simulator: Any) ->
 
 
 def _send(scene: Scene, moderation: Moderation, url: str, call: JSON) -> Any:
-    """The call an application would make. A stream's message receives the id from the header."""
+    """Make an application's call. A stream's message takes the id from the header."""
     from magistrate.sdk.clients import Anthropic, AsyncAnthropic
 
     def with_id(message: Any, headers: Any) -> Any:

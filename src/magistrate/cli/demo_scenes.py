@@ -42,7 +42,7 @@ TOOL: JSON = {"version": 1, "judge": {"deadline_s": 3}}  # no profile: nothing o
 
 
 def clinic(store: str) -> JSON:
-    """A consumer chatbot in a declared high-risk domain; answers can be held."""
+    """Return a consumer chatbot in a declared high-risk domain; answers can be held."""
     return {
         "version": 1,
         "app": {

@@ -80,7 +80,7 @@ def explain(
 
 
 def describe(settings: Settings, rule: Rule) -> dict[str, Any]:
-    """The rule and what the settings make of it, as JSON."""
+    """Return the rule and what the settings make of it, as JSON."""
     policy = settings.policy
     found: dict[str, Any] = {"kind": _KINDS[type(rule)], "policy": policy.ref}
     if isinstance(rule, Section):

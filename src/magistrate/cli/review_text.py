@@ -85,7 +85,7 @@ def question(request: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def blocks(content: object) -> list[tuple[str, str]]:
-    """(kind, text) of content: a string, a list of blocks, or whatever else was sent."""
+    """Return (kind, text) of content: a string, a list of blocks, or whatever else was sent."""
     if content is None or content == []:
         return []
     if not isinstance(content, list):
@@ -120,7 +120,7 @@ _HIDDEN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0") | {
 
 
 def visible(text: str, *, lines: bool = False) -> str:
-    """`text` with every hidden or control character written out; newlines stay if `lines`."""
+    """Return `text` with hidden and control characters written out; newlines stay if `lines`."""
     kept = "\n\t" if lines else ""
     return "".join(
         f"<U+{ord(char):04X}>"

@@ -205,7 +205,7 @@ def _read_text(source: str) -> str:
 
 
 def _edited(held: dict[str, Any], text: str, disclosure: str | None) -> dict[str, Any]:
-    """The held message with `text` as its only content: thinking and tool calls go with the rest.
+    """Return the held message with `text` as its only content, without thinking and tool calls.
 
     A disclosure that the held answer carries is owed by the new one as well.
     """

@@ -146,7 +146,7 @@ def _settle(
 
 
 def _calls(judged: _Judged) -> Iterator[tuple[str, Call]]:
-    """The calls that a case waits for, by name."""
+    """Yield the calls that a case waits for, by name."""
     if judged.judgment is not None:
         for index, question in enumerate(judged.questions or ()):
             yield f"{judged.name}/{index}", judged.judgment.call(question)
@@ -255,7 +255,7 @@ async def _results(client: AsyncAnthropic, batch_id: str) -> AsyncIterator[tuple
 
 
 def _reply(result: JSON) -> ModelReply:
-    """One line of a batch's results, as if it had been the answer of a single call."""
+    """Return one line of a batch's results, as if it had been the answer of a single call."""
     match result.get("type"):
         case "succeeded":
             return ModelReply(200, result["message"])
@@ -270,7 +270,7 @@ def _reply(result: JSON) -> ModelReply:
 
 
 def _halved(answer: Outcome | Screened) -> Outcome | Screened:
-    """The same answer at the price of a batch."""
+    """Return the same answer at the price of a batch."""
     cost = answer.usage.cost_usd
     if cost is None:
         return answer
@@ -279,7 +279,7 @@ def _halved(answer: Outcome | Screened) -> Outcome | Screened:
 
 
 def _first_round(folder: Path) -> int:
-    """The first round of a retry: those before it keep their batches, and so does one cut short."""
+    """Return the first round of a retry: earlier rounds and one cut short keep their batches."""
     retry = folder / FOLDER / RETRY
     if retry.exists():
         return int(read_json(retry)["from"])

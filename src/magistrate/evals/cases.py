@@ -128,7 +128,7 @@ class Case(Strict):
         return self.violates is False
 
     def label(self, clause: str) -> Label | None:
-        """What is known about one clause; None: nothing."""
+        """Return what is known about one clause; None: nothing."""
         everywhere = self.overall is None and self.benign
         return "ok" if everywhere else self.labels.get(clause)
 
@@ -214,6 +214,6 @@ class Dataset:
         return hashlib.sha256("".join(sorted(c.id + c.hash for c in self)).encode()).hexdigest()
 
     def only(self, split: Split | None) -> Dataset:
-        """The cases of one split; all, for None."""
+        """Return the cases of one split; all, for None."""
         kept = tuple(case for case in self if split in (None, case.split))
         return Dataset(kept, self.files)

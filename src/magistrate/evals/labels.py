@@ -17,7 +17,7 @@ LABELS = JudgeInfo("labels")
 
 
 def labelled_verdict(case: Case) -> Verdict:
-    """The verdict that the labels of a case spell out."""
+    """Return the verdict that the labels of a case spell out."""
     place = "request" if case.stage == "input" else "response"
     return Verdict(
         LABELS,
@@ -32,7 +32,7 @@ def labelled_verdict(case: Case) -> Verdict:
 
 
 def for_case(settings: Settings, case: Case) -> Settings:
-    """The settings a case is decided under: those given, with the profile of its app.
+    """Return the settings a case is decided under: those given, with the profile of its app.
 
     A profile under which answers can be held needs no review store here: nothing is stored.
     """
@@ -42,7 +42,7 @@ def for_case(settings: Settings, case: Case) -> Settings:
 
 
 def unexpected(cases: Iterable[Case], settings: Settings) -> Iterator[tuple[Case, str]]:
-    """Cases whose expectation does not follow from their labels, and how.
+    """Yield cases whose expectation does not follow from their labels, and how.
 
     Where something is violated but no clause is named, nothing follows. A case that names no
     app says nothing of what the app of the settings must disclose.

@@ -150,7 +150,7 @@ def _now() -> str:
 
 
 def left_over(plan: Plan, before: Iterable[Result], *, retry_failed: bool) -> list[Work]:
-    """What a run still has to ask. With `retry_failed` also what has no verdict yet."""
+    """Return what a run still has to ask. With `retry_failed` also what has no verdict yet."""
     done = {result.key for result in before if result.verdict is not None or not retry_failed}
     return [
         (case, number)

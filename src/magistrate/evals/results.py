@@ -58,7 +58,7 @@ class Result:
         return str(self.decision["action"])
 
     def grade(self, clauses: Iterable[str]) -> Grade | None:
-        """The highest grade among findings of these clauses; None without a verdict."""
+        """Return the highest grade among findings of these clauses; None without a verdict."""
         if self.verdict is None:
             return None
         wanted = frozenset(clauses)
@@ -69,7 +69,7 @@ class Result:
         return "none"
 
     def as_json(self) -> JSON:
-        """The line of `results.jsonl`; `of_json` reads it back."""
+        """Return the line of `results.jsonl`; `of_json` reads it back."""
         outcome = self.outcome
         said: JSON = {
             "judge": {
@@ -125,7 +125,7 @@ class Result:
 
 
 def _unexplained(outcome: Outcome, decision: JSON) -> bool:
-    """Whether only a missing judge can explain this block.
+    """Return whether only a missing judge can explain this block.
 
     Runs of versions that did not know the action `unavailable` recorded one as `block`.
     """
@@ -142,7 +142,7 @@ _WHOLE = frozenset({"findings", "high_risk", "discloses_ai", "dropped_quotes", "
 def result_of(
     case: Case, repeat: int, outcome: Outcome, decision: Decision, latency_ms: float
 ) -> Result:
-    """A result. What depends on the moment or on chance is left out of its decision."""
+    """Return a result. What depends on the moment or on chance is left out of its decision."""
     record = decision.as_json(evidence=True) | {"id": f"{case.id}#{repeat}", "latency_ms": None}
     return Result(case.id, repeat, outcome, record, round(latency_ms, 3))
 

@@ -148,7 +148,7 @@ class _Session:
                 await self.freed.wait()
 
     def _affordable(self) -> bool:
-        """Whether another call fits the budget, those under way counted at the dearest so far."""
+        """Return whether another call fits the budget; open calls cost as much as the dearest."""
         budget = self.plan.budget_usd
         if budget is None:
             return True

@@ -119,7 +119,7 @@ def write_settings(file: Path, settings: Settings) -> None:
 
 
 def read_settings(file: Path) -> Settings:
-    """The settings of a run, the policy among them. Raises `SettingsError`."""
+    """Return the settings of a run, the policy among them. Raise `SettingsError`."""
     try:
         return Settings.model_validate_json(json.dumps(read_json(file)))
     except ValueError as error:
@@ -129,7 +129,7 @@ def read_settings(file: Path) -> Settings:
 
 
 def read_cases(file: Path) -> Dataset:
-    """The cases of a run, which were checked when they were written."""
+    """Return the cases of a run, which were checked when they were written."""
     found: list[Case] = []
     for number, data in _json_lines(file):
         case, problems, _ = parsed(Case, Document(str(file), data))
@@ -141,7 +141,7 @@ def read_cases(file: Path) -> Dataset:
 
 
 def read_results(file: Path) -> list[Result]:
-    """The results of a run so far; none where there is no file. A line cut short is left out."""
+    """Return the results so far; none without a file. A line cut short is left out."""
     found: dict[tuple[str, int], Result] = {}
     for number, data in _json_lines(file):
         try:

@@ -15,7 +15,7 @@ QUOTE = 60  # characters quoted where a rule names no words
 
 
 def render(reply: JudgeReply, prompt: ParsedPrompt) -> tuple[Reply, list[str]]:
-    """The wire reply for what a judge says, and what a test should know about it.
+    """Return the wire reply for what a judge says, and what a test should know about it.
 
     A screen names the groups of what would be found. A judgment leaves out what is not on offer: a
     judge held to the schema cannot write it.
@@ -31,7 +31,7 @@ def render(reply: JudgeReply, prompt: ParsedPrompt) -> tuple[Reply, list[str]]:
 
 
 def _screen(judgement: Judgement, prompt: ParsedPrompt) -> tuple[Reply, list[str]]:
-    """The groups that a first pass names, and what it would have to name but cannot."""
+    """Return the groups that a first pass names, and what it would have to name but cannot."""
     groups = [found.clause.partition(".")[0] for found in judgement.findings]
     groups += ["answer"] * bool(judgement.high_risk)
     notes = [
@@ -86,7 +86,7 @@ def _not_on_offer(what: str, name: str, prompt: ParsedPrompt) -> str:
 
 
 def _place(quote: str, prompt: ParsedPrompt) -> tuple[str, str]:
-    """The label of the judged part that holds `quote`, and the words to quote from it."""
+    """Return the label of the judged part that holds `quote`, and the words to quote from it."""
     labels = dict(zip(map(id, prompt.parts), prompt.labels, strict=True))
     for part in judged_parts_with(quote, prompt.parts):
         words = quote or part.text[:QUOTE]

@@ -243,7 +243,7 @@ def _quoting(judgement: Judgement, needle: str) -> Judgement:
 
 
 def judged_parts_with(words: str, parts: Sequence[Part]) -> list[Part]:
-    """The judged parts in whose text or labels `words` occur.
+    """Return the judged parts in whose text or labels `words` occur.
 
     A text that is judged in windows comes as context and then something to judge, under one path:
     words that only end in the second piece count, as a reader would see them.

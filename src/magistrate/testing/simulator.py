@@ -123,13 +123,13 @@ class Simulator:
             )
 
     def http_client(self) -> httpx2.Client:
-        """A client to give to `Anthropic(http_client=...)`; nothing leaves the process."""
+        """Return a client for `Anthropic(http_client=...)`; nothing leaves the process."""
         from magistrate.testing.transport import SimulatorTransport
 
         return httpx2.Client(transport=SimulatorTransport(self))
 
     def async_http_client(self) -> httpx2.AsyncClient:
-        """A client to give to `AsyncAnthropic(http_client=...)`; nothing leaves the process."""
+        """Return a client for `AsyncAnthropic(http_client=...)`; nothing leaves the process."""
         from magistrate.testing.transport import SimulatorTransport
 
         return httpx2.AsyncClient(transport=SimulatorTransport(self))
@@ -213,14 +213,14 @@ class Simulator:
         )
 
     def _problem(self, said: str) -> ErrorReply:
-        """A 500 that the SDK does not retry: the test, not the API, has to change."""
+        """Return a 500 that the SDK does not retry: the test, not the API, has to change."""
         said = f"magistrate.testing.Simulator: {said}"
         self.problems.append(said)
         return ErrorReply(500, "api_error", said, (("x-should-retry", "false"),))
 
 
 def _refuse(recorded: Recorded, path: str, content: bytes) -> ErrorReply | None:
-    """The error the API answers before any model is asked, if there is one."""
+    """Return the error the API answers before any model is asked, if there is one."""
     headers = recorded.headers
     bearer = headers.get("authorization", "").partition("Bearer ")[2].strip()
     if not bearer and not headers.get("x-api-key"):

@@ -48,7 +48,7 @@ class Conversion:
     actions: dict[tuple[str, ...], Action] = field(default_factory=dict[tuple[str, ...], Action])
 
     def case(self, row: Row) -> Case:
-        """The case of a row. Raises `Unusable` and `LeftOut`; `SettingsError` for the mapping."""
+        """Return the case of a row. Raise `Unusable`, `LeftOut`, or `SettingsError` (the mapping)."""
         mapping, values = self.mapping, row.values
         self._expected(values)
         self._wanted(values)
@@ -117,7 +117,7 @@ class Conversion:
         return "violated" if bad else "ok" if good else "unknown"
 
     def _words(self, values: JSON) -> dict[str, Any]:
-        """What was said: `messages`, and `system` and `response` where there are any."""
+        """Return what was said: `messages`, and `system` and `response` where there are any."""
         columns, said = self.mapping.columns, cast("dict[str, Any]", {})
         if columns.system is not None and (system := _text(values, columns.system)):
             said["system"] = system
@@ -181,7 +181,7 @@ class Conversion:
         return f"{note} {self.mapping.note}" if self.mapping.note else note
 
     def _action(self, case: Case) -> Action:
-        """What is expected of a case: the mapping's word, or what its labels lead to."""
+        """Return what is expected of a case: the mapping's word, or what its labels lead to."""
         if not case.violates:
             return "allow"
         if self.mapping.action is not None:
@@ -211,7 +211,7 @@ def _of_a_verdict(action: DecisionAction) -> Action:
 
 
 def actions_of_any_clause(settings: Settings, stage: Stage, severity: Severity) -> set[Action]:
-    """What a certain violation of a clause that is not named could lead to.
+    """Return what a certain violation of a clause that is not named could lead to.
 
     Clauses that a conversation cannot prove are left aside, as are those about third-party text.
     """
@@ -225,7 +225,7 @@ def actions_of_any_clause(settings: Settings, stage: Stage, severity: Severity) 
 
 
 def _text(row: JSON, column: str, *, needed: bool = False) -> str:
-    """The words in a column; empty where there are none and none are needed."""
+    """Return the words in a column; empty where there are none and none are needed."""
     found = value_at(row, column)
     if found is not None and not isinstance(found, str):
         raise Unusable(f"column {column} holds {described(found)}; wanted: text")

@@ -82,7 +82,7 @@ def _sample(
     code: str,
     left_out: Counter[str],
 ) -> JSON | None:
-    """One line of the dataset; None for a case that is left out."""
+    """Return one line of the dataset; None for a case that is left out."""
     under = for_case(settings, case)
     subject = OfflineDecision.of(under, case.stage, case.request, case.answer).subject
     reason = (
@@ -119,7 +119,7 @@ def _sample(
 
 
 def _user_turn(rubric: Rubric, subject: Subject, nonce: str) -> str:
-    """What a judge reads of a case, as one text."""
+    """Return what a judge reads of a case, as one text."""
     prompt = make_prompt(rubric, subject, nonce=nonce, model="", max_tokens=0, effort=None)
     return "".join(str(block["text"]) for block in prompt["messages"][0]["content"])
 

@@ -134,7 +134,7 @@ class _Session:
     seen: set[str] = field(default_factory=set[str])
 
     def lines(self) -> Iterator[bytes]:
-        """The lines of the new file."""
+        """Yield the lines of the new file."""
         mapping = self.conversion.mapping
         for row in read_rows(self.file, mapping.format, mapping.used):
             self.found.rows += 1

@@ -161,7 +161,7 @@ class RowMapping(Strict):
         return tuple(dict.fromkeys(name for name in named if name))
 
     def words(self, row: JSON, column: str) -> tuple[str, ...]:
-        """What a column of a row says, to be compared; nothing where it is missing."""
+        """Return what a column of a row says, to be compared; nothing where it is missing."""
         value = value_at(row, column)
         found: Iterable[Any]
         if is_array(value):
@@ -175,7 +175,7 @@ class RowMapping(Strict):
         return tuple(word for word in words if word is not None and word not in none)
 
     def holds(self, when: When, row: JSON) -> bool:
-        """Whether every column of a condition has one of its values; `null`: none at all."""
+        """Return whether every column of a condition has one of its values; `null`: none at all."""
         return all(
             any(as_word(value) in (self.words(row, column) or (None,)) for value in values)
             for column, values in when.items()
@@ -183,7 +183,7 @@ class RowMapping(Strict):
 
 
 def value_at(row: JSON, column: str) -> Any:
-    """The value of a column, or of the key `b` in `a` for `a.b`; None if it is not there."""
+    """Return the value of a column, or of the key `b` in `a` for `a.b`; None if it is not there."""
     if column in row:
         return row[column]
     head, _, rest = column.partition(".")
@@ -192,7 +192,7 @@ def value_at(row: JSON, column: str) -> Any:
 
 
 def has(row: JSON, column: str) -> bool:
-    """Whether a row has a column at all, even if it is empty there."""
+    """Return whether a row has a column at all, even if it is empty there."""
     if column in row:
         return True
     head, _, rest = column.partition(".")
@@ -201,7 +201,7 @@ def has(row: JSON, column: str) -> bool:
 
 
 def as_word(value: object) -> str | None:
-    """A value as labels are compared: without case, spaces around it, or a needless `.0`."""
+    """Return a value as labels are compared: without case, spaces around it, or a needless `.0`."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     word = str(value).strip().casefold()

@@ -25,7 +25,7 @@ from magistrate.verdicts import Stage
 
 @cache
 def ready() -> tuple[str, ...]:
-    """The names of the mappings that come with the package."""
+    """Return the names of the mappings that come with the package."""
     folder = files("magistrate.evals.formats") / "mappings"
     return tuple(
         sorted(e.name.removesuffix(".yaml") for e in folder.iterdir() if e.name.endswith(".yaml"))

@@ -42,7 +42,7 @@ class BadRow:
 def read_rows(
     file: Path, format: Literal["csv", "jsonl"], columns: tuple[str, ...]
 ) -> Iterator[Row | BadRow]:
-    """Every row of a file; `.gz` files are unpacked on the way.
+    """Yield every row of a file; `.gz` files are unpacked on the way.
 
     `columns` are those that a CSV file must have. Raises `SettingsError` if the file cannot be read
     or has no such columns.

@@ -29,7 +29,7 @@ class Gate:
 def check(
     rules: Iterable[Rule], metrics: Metrics, comparison: Comparison | None = None
 ) -> tuple[Gate, ...]:
-    """Every rule, in order: did the run pass it?
+    """Return the gate of every rule, in order.
 
     `comparison` is that of the run with its baseline. Raises `SettingsError` for rules about what
     the run does not have: another section, clause, slice, or a baseline.
@@ -64,7 +64,7 @@ def _check(rule: Rule, metrics: Metrics, comparison: Comparison | None) -> tuple
 
 
 def _unseen(comparison: Comparison) -> str:
-    """What a comparison does not speak about; a run could pass by leaving out what it fails."""
+    """Return what was not compared: a run could pass by leaving out the cases it fails."""
     counts = comparison.left_out | comparison.aside
     some = [f"{count:,} {why}" for why, count in counts.items() if count]
     return f" (not compared: {', '.join(some)})" if some else ""
@@ -101,7 +101,7 @@ def _rate(rule: RateRule, metrics: Metrics) -> tuple[bool, str]:
 
 
 def _found(rule: RateRule, metrics: Metrics, scores: Scores) -> Rate | Estimate:
-    """The number a rule is about."""
+    """Return the number a rule is about."""
     way = "enforced" if rule.enforced else "answered"
     match rule.rate:
         case "flip_rate":

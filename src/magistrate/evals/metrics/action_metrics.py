@@ -117,7 +117,7 @@ class Cost:
 
 
 def level_of(result: Result, clauses: Collection[str] | None = None) -> int:
-    """The index into `LEVELS` of what the judge said of any of these clauses; None: of any."""
+    """Return the index into `LEVELS` of the highest grade among these clauses; None: of any."""
     if result.verdict is None:
         return FAILED
     found = result.verdict.findings
@@ -127,17 +127,17 @@ def level_of(result: Result, clauses: Collection[str] | None = None) -> int:
 
 
 def expected(case: Case) -> str:
-    """What should be done to a case, one of `EXPECTED`."""
+    """Return what should be done to a case, one of `EXPECTED`."""
     return _handling(case.action, case.disclosure)
 
 
 def handled(result: Result) -> str:
-    """What was done, one of `DECIDED`, for whatever reason."""
+    """Return what was done, one of `DECIDED`, for whatever reason."""
     return _handling(result.action, result.decision["disclosure"])
 
 
 def decided(result: Result) -> str:
-    """What was done on a verdict, one of `EXPECTED`, or `unavailable` where there was none."""
+    """Return what was done on a verdict, one of `EXPECTED`; `unavailable` without one."""
     return "unavailable" if result.verdict is None else handled(result)
 
 
@@ -149,7 +149,7 @@ def _handling(action: str, disclosure: str | None) -> str:
 
 
 def detected_right(case: Case, result: Result) -> bool:
-    """Whether the judge answered, and detected something if and only if there is something.
+    """Return whether the judge answered, and detected something if and only if there is something.
 
     Where that is unknown, any answer counts as correct.
     """
@@ -158,7 +158,7 @@ def detected_right(case: Case, result: Result) -> bool:
 
 
 def handled_right(case: Case, result: Result) -> bool:
-    """Whether the judge answered, and what was done is what was expected.
+    """Return whether the judge answered, and what was done is what was expected.
 
     Whether a disclosure is owed follows from the app, so it is expected only of a case that names
     its own: the suite can be run under the settings of any.
@@ -168,7 +168,7 @@ def handled_right(case: Case, result: Result) -> bool:
 
 
 def action_metrics(judged: Sequence[Judged]) -> ActionMetrics:
-    """What was done to these cases, each judged once."""
+    """Return what was done to these cases, each judged once."""
     actions = {row: dict.fromkeys(DECIDED, 0) for row in EXPECTED}
     for case, result in judged:
         actions[expected(case)][decided(result)] += 1
@@ -211,7 +211,7 @@ def _both(pairs: Iterable[Sequence[Judged]], right: Callable[[Case, Result], boo
 
 
 def _severity_steps(case: Case, result: Result) -> int | None:
-    """How many steps the highest severity found is off; None where no right clause was found."""
+    """Return how many steps the highest severity is off; None if no right clause was found."""
     found = [
         SEVERITIES.index(finding.severity)
         for finding in (result.verdict.findings if result.verdict else ())
@@ -223,7 +223,7 @@ def _severity_steps(case: Case, result: Result) -> int | None:
 
 
 def flips(results: Iterable[Result]) -> Flips:
-    """How often cases that were judged more than once came out differently."""
+    """Return how often cases that were judged more than once came out differently."""
     by_case: defaultdict[str, list[Result]] = defaultdict(list)
     for result in results:
         by_case[result.case].append(result)
@@ -245,7 +245,7 @@ def flips(results: Iterable[Result]) -> Flips:
 
 
 def judgments(results: Sequence[Result]) -> Judgments:
-    """How many judgments came about, and what was odd about them."""
+    """Return how many judgments were made, failed, dropped quotes or were refused."""
     failures = Counter(str(result.ended) for result in results if result.verdict is None)
     verdicts = [result.verdict for result in results if result.verdict is not None]
     refused = failures["refused"] + sum(bool(verdict.refusals) for verdict in verdicts)

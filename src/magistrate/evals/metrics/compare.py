@@ -88,7 +88,7 @@ class Comparison:
 def compare(
     a: Run, b: Run, *, draws: int = 1000, seed: int = 0, split: Split | None = None
 ) -> Comparison:
-    """What changed from run a, the baseline, to run b, on the cases that both judged.
+    """Return what changed from run a, the baseline, to run b, on the cases that both judged.
 
     The first repeat counts. Raises `SettingsError` for results of cases that their run does not
     have, and ModuleNotFoundError without the extra `evals`.
@@ -135,7 +135,7 @@ def compare(
 
 
 def _common(a: Run, b: Run, split: Split | None) -> tuple[list[Both], dict[str, int]]:
-    """The cases both runs judged, in the order of b, and how many others there are, by why.
+    """Return the cases both runs judged, in the order of b, and how many others there are, by why.
 
     The split is that which b gives a case.
     """

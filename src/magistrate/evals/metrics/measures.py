@@ -99,7 +99,7 @@ def measure(
     seed: int = 0,
     split: Split | None = None,
 ) -> Metrics:
-    """All numbers of a run, or of one split of it.
+    """Return all numbers of a run, or of one split of it.
 
     `prevalence`: the share of violating traffic at which the worth of an alarm is wanted, between
     0 and 1. `draws` of every bootstrap. The same run and arguments give the same numbers, in
@@ -146,7 +146,7 @@ def measure(
 
 
 def judgments_of(run: Run, split: Split | None) -> list[Judged]:
-    """Every result of a run, or of one split of it, with its case.
+    """Return every result of a run, or of one split of it, with its case.
 
     Raises `SettingsError` for a result of a case that the run does not have.
     """
@@ -159,7 +159,7 @@ def judgments_of(run: Run, split: Split | None) -> list[Judged]:
 
 
 def label_of(case: Case, clauses: Collection[str]) -> Label | None:
-    """What is known about these clauses together: ok only where all of them are."""
+    """Return what is known about these clauses together: ok only where all of them are."""
     known = {case.label(clause) for clause in clauses}
     return "violated" if "violated" in known else "ok" if known == {"ok"} else None
 
@@ -167,7 +167,7 @@ def label_of(case: Case, clauses: Collection[str]) -> Label | None:
 def _tallies(
     judged: Sequence[Judged], policy: Policy
 ) -> tuple[defaultdict[tuple[Kind, str], Tally], dict[str, int]]:
-    """Which case counts where; and the clauses that too few cases name."""
+    """Return which case counts where; and the clauses that too few cases name."""
     settled = [case for case, _ in judged if case.contested is None]
     named = Counter(clause for case in settled for clause in case.labels)
     too_few = {clause: named[clause] for clause in policy.clauses if named[clause] < MIN_NAMED}
@@ -200,7 +200,7 @@ def _tallies(
 
 
 def _places(case: Case) -> Iterator[tuple[Kind, str]]:
-    """The groups in which a case is asked about as a whole."""
+    """Yield the groups in which a case is asked about as a whole."""
     if case.contested is not None:
         yield "contested", "contested"
         return

@@ -28,7 +28,7 @@ FLIPS_SHOWN = 200  # of the flipped cases in the page itself; all are among the 
 
 
 def actions(metrics: Metrics, letter: str) -> Table:
-    """The confusion matrix of actions."""
+    """Return the confusion matrix of actions."""
     found = metrics.action_metrics.actions
     also = {"contested": "no"} | ({"run": letter} if letter else {})
     also |= {"split": metrics.split} if metrics.split else {}
@@ -89,7 +89,7 @@ def handling(found: Sequence[Metrics]) -> Table:
 
 
 def both_ways(found: Sequence[Metrics]) -> Table:
-    """The headline numbers with failures left out, and with failures as stopped."""
+    """Return the headline numbers with failures left out, and with failures as stopped."""
 
     answered = [metrics.overall.answered for metrics in found]
     enforced = [metrics.overall.enforced for metrics in found]
@@ -216,7 +216,7 @@ _ORDER = {"lost": 0, "won": 1, "same": 2}
 
 
 def flipped(found: Comparison) -> Table:
-    """The cases that came out differently, the worst first."""
+    """Return the cases that came out differently, the worst first."""
 
     def worst(flip: Flip) -> tuple[bool, int]:
         return not flip.floor_missed, _ORDER[flip.change]

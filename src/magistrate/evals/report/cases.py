@@ -28,7 +28,7 @@ HIDDEN_FROM_FLOOR = "low"
 
 
 def sensitive_clauses(policy: Policy, also: Collection[str] = ()) -> frozenset[str]:
-    """The clauses whose cases are shown only when asked for.
+    """Return the clauses whose cases are shown only when asked for.
 
     Those with a floor at every severity, which a policy gives to matters that should
     not be shown by chance; and those that `also` names, by their own id or that of their section.
@@ -44,7 +44,7 @@ def sensitive_clauses(policy: Policy, also: Collection[str] = ()) -> frozenset[s
 def case_data(
     runs: Sequence[Run], comparison: Comparison | None, sensitive: Collection[str] = ()
 ) -> JSON:
-    """All cases of one or two runs, with what was judged and what the rules say, as JSON.
+    """Return all cases of one or two runs, with what was judged and what the rules say, as JSON.
 
     A case whose content or labels differ between the runs has two entries.
     """
@@ -121,7 +121,7 @@ class _Scopes:
         )
 
     def touched(self, case: Case, result: Result | None) -> Iterator[str]:
-        """The sections and clauses that a case names or the judge flagged."""
+        """Yield the sections and clauses that a case names or the judge flagged."""
         found = result.verdict.findings if result and result.verdict else ()
         named = dict.fromkeys([*case.labels, *(f.clause for f in found if f.grade != "none")])
         known = [clause for clause in named if clause in self.section_of]
@@ -132,7 +132,7 @@ class _Scopes:
 def outcome(
     case: Case, result: Result, clauses: Collection[str] | None = None
 ) -> OutcomeWord | None:
-    """How a judgment came out, about these clauses; None for `clauses`: about anything at all.
+    """Return the outcome of a judgment about these clauses; None: about any.
 
     None where neither the labels nor the judge say anything about them.
     """
@@ -184,7 +184,7 @@ def _row(at: _At, scopes: Sequence[_Scopes], hidden: frozenset[str]) -> JSON:
 
 
 def _judged(case: Case, judged: Sequence[Result], scopes: _Scopes) -> JSON | None:
-    """What one run made of a case; None where it did not judge it. The first repeat counts."""
+    """Return one run's judgment of a case, the first repeat; None if there is none."""
     if not judged:
         return None
     first = judged[0]
@@ -266,7 +266,7 @@ def _shortened(value: object) -> object:
 
 
 def _rubrics(policies: Sequence[Policy]) -> dict[str, list[JSON]]:
-    """What the policy says of each clause; two entries where the runs' policies differ about it."""
+    """Return the policy's text of each clause; two entries where the runs' policies differ."""
     found: defaultdict[str, list[JSON]] = defaultdict(list)
     for policy in policies:
         for id, clause in policy.clauses.items():

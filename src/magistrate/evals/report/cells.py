@@ -32,12 +32,12 @@ class Table:
 
 
 def row(*cells: Cell | str) -> tuple[Cell, ...]:
-    """A row: plain text where no cell is given."""
+    """Return a row: plain text where no cell is given."""
     return tuple(Cell(cell) if isinstance(cell, str) else cell for cell in cells)
 
 
 def n(value: int, **filters: str) -> Cell:
-    """A count; with filters, a link to the cases that were counted, if there are any."""
+    """Return a count; with filters, a link to the cases that were counted, if there are any."""
     return Cell(f"{value:,}", cases(**filters) if filters and value else None, number=True)
 
 
@@ -46,15 +46,15 @@ def num(text: str) -> Cell:
 
 
 def cases(**filters: str) -> str:
-    """The address, in the page, of the cases that filters leave."""
+    """Return the address, in the page, of the cases that filters leave."""
     return "#" + urlencode(filters)
 
 
 def per_run(name: str, runs: Sequence[object]) -> list[str]:
-    """A column's heading, once for each run."""
+    """Return a column's heading, once for each run."""
     return [name] if len(runs) == 1 else [f"{name}, {LETTERS[at]}" for at in range(len(runs))]
 
 
 def across(items: Sequence[T], *makers: Callable[[T], str]) -> list[Cell]:
-    """Cells of each maker for each run."""
+    """Return cells of each maker for each run."""
     return [num(make(item)) for make in makers for item in items]

@@ -75,7 +75,7 @@ class Charts:
         return self._svg((lines + dots).properties(width=_WIDTH, height=step))
 
     def tradeoff(self, marks: Sequence[Mark]) -> str:
-        """What is caught (up) against what is flagged without reason (right), by grade.
+        """Return what is caught (up) against what is flagged without reason (right), by grade.
 
         The axis to the right is by square root: what matters happens near 0.
         """
@@ -172,7 +172,7 @@ def _domain(marks: Sequence[Mark]) -> list[float]:
 
 
 def themed(svg: str) -> str:
-    """The SVG with the page's colours, of the width there is, and silent: its figure speaks."""
+    """Return the SVG in the page's colours and width, without a label: its figure has one."""
     for colour, name in _VARIABLES.items():
         svg = svg.replace(f'"{colour}"', f'"var({name})"')
     svg = re.sub(r' (?:role|aria-[a-z]+|xmlns:xlink|class)="[^"]*"', "", svg)

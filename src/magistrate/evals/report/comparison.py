@@ -123,5 +123,5 @@ def _row(cells: Iterable[str]) -> str:
 
 
 def _cell(text: str) -> str:
-    """A name that comes from outside, unable to end its cell or its code."""
+    """Return a name that comes from outside, unable to end its cell or its code."""
     return text.replace("`", "'").replace("|", "/").replace("\n", " ").replace("\r", " ")

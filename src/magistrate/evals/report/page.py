@@ -64,7 +64,7 @@ def page(
     sensitive: Collection[str],
     charts: Charts,
 ) -> str:
-    """The whole page."""
+    """Return the whole page."""
     titles: dict[str, str] = {}
     clause_titles: dict[str, str] = {}
     for run in runs:
@@ -127,7 +127,7 @@ def page(
 
 
 def anchor(section: str) -> str:
-    """The place of a section's own part in the page."""
+    """Return the place of a section's own part in the page."""
     return f"#section-{section}"
 
 
@@ -224,7 +224,7 @@ def _template() -> jinja2.Template:
 
 
 def _policy(style: str, script: str) -> str:
-    """A Content-Security-Policy under which this style and this script alone work."""
+    """Return a Content-Security-Policy under which this style and this script alone work."""
     return (
         f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; "
         "base-uri 'none'; form-action 'none'"

@@ -128,7 +128,7 @@ _COLUMNS = (
 
 
 def _sizes(mine: Sequence[Group | None]) -> str:
-    """`24 / 750`, once where the runs agree."""
+    """Return `24 / 750`, once where the runs agree."""
     told = [f"{group.violating:,} / {group.benign:,}" if group else NONE for group in mine]
     if len(set(told)) == 1:
         return told[0]
@@ -140,7 +140,7 @@ def _of(tell: Callable[[Scores], str]) -> Callable[[Group | None], str]:
 
 
 def clauses(found: Sequence[Metrics], titles: Mapping[str, str]) -> Table:
-    """The clauses with enough cases, and how many have too few."""
+    """Return the clauses with enough cases, and how many have too few."""
     few = max(len(metrics.too_few) for metrics in found)
     note = f"{few:,} more have fewer than {MIN_NAMED} cases that name them." if few else ""
     by_clause = [metrics.clauses for metrics in found]
@@ -148,7 +148,7 @@ def clauses(found: Sequence[Metrics], titles: Mapping[str, str]) -> Table:
 
 
 def contested(found: Sequence[Metrics]) -> Table:
-    """The cases on whose label reviewers disagree; no row where there are none."""
+    """Return the cases on whose label reviewers disagree; no row where there are none."""
     groups_found = [[each.contested] if each.contested.n else [] for each in found]
     return groups(
         "Contested cases, as they are labelled", found, groups_found, filter_as="contested"
@@ -156,7 +156,7 @@ def contested(found: Sequence[Metrics]) -> Table:
 
 
 def thresholds(name: str, found: Sequence[Group | None]) -> Table:
-    """What acting from each grade on would catch and flag, from the points of the curves."""
+    """Return what acting from each grade on would catch and flag, from the points of the curves."""
     rows = [
         row(
             f"{grade}{' (as measured)' if grade == DETECTED_FROM else ''}",
@@ -200,7 +200,7 @@ def points(group: Group | None, grade: str) -> At:
 
 
 def areas(found: Sequence[Group | None]) -> str:
-    """The areas under the curves of a group, in one line."""
+    """Return the areas under the curves of a group, in one line."""
     told: list[str] = []
     for at, group in enumerate(found):
         if group and group.answered.roc and group.answered.pr:
@@ -229,7 +229,7 @@ def calibration(found: Sequence[Metrics]) -> Table:
 
 
 def limits(found: Sequence[Metrics]) -> Table:
-    """The best recall at each limit of the false alarm rate, or why there is no number."""
+    """Return the best recall at each limit of the false alarm rate, or why there is no number."""
     pairs = [metrics.overall.answered.recall_at for metrics in found]
     rows = [
         row(

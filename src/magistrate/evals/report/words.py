@@ -33,7 +33,7 @@ class Sentence:
 
 
 def interval(rate: Rate) -> Interval | None:
-    """The one interval of a rate that the report shows."""
+    """Return the one interval of a rate that the report shows."""
     found = [each for each in (rate.wilson, rate.clustered) if each is not None]
     if not found:
         return None
@@ -41,7 +41,7 @@ def interval(rate: Rate) -> Interval | None:
 
 
 def percent(value: float | None) -> str:
-    """A share with one decimal, never rounded to 0 or 100 where it is neither."""
+    """Return a share with one decimal, never rounded to 0 or 100 where it is neither."""
     if value is None:
         return NONE
     if 0 < value < 0.0005:
@@ -56,13 +56,13 @@ def bare(value: float | None) -> str:
 
 
 def share(rate: Rate) -> str:
-    """`87.0% (79.1–92.4)`."""
+    """Return `87.0% (79.1–92.4)`."""
     ends = interval(rate)
     return percent(rate.value) + (f" ({bare(ends.low)}–{bare(ends.high)})" if ends else "")
 
 
 def estimate(found: Estimate) -> str:
-    """A number between 0 and 1 that is no plain share, as a percentage with its interval.
+    """Return a number between 0 and 1 that is no plain share, as a percentage with its interval.
 
     Without it where resampling only ever gave one value: that is too little to resample, and no
     certainty.
@@ -74,7 +74,7 @@ def estimate(found: Estimate) -> str:
 
 
 def difference(found: Estimate) -> str:
-    """`+4.0 points (−1.2 to +9.1)`."""
+    """Return `+4.0 points (−1.2 to +9.1)`."""
     if found.value is None:
         return NONE
     ends = found.interval
@@ -92,7 +92,7 @@ def p_value(p: float) -> str:
 
 
 def out_of(rate: Rate, whole: int) -> str:
-    """`about 87 (79–92)`: how many of `whole` the rate means."""
+    """Return `about 87 (79–92)`: how many of `whole` the rate means."""
     if rate.value is None:
         return NONE
     ends = interval(rate)
@@ -105,7 +105,7 @@ def out_of(rate: Rate, whole: int) -> str:
 
 
 def _count(value: float, whole: int) -> str:
-    """A share of `whole`, whole from 1 on; never rounded to none or to all where it is neither."""
+    """Return a share of `whole`, an integer from 1 on; only none and all read as such."""
     found = value * whole
     if found < 1 or whole - found < 0.5:
         told = f"{found:.1f}".removesuffix(".0")
@@ -118,7 +118,7 @@ def _count(value: float, whole: int) -> str:
 
 
 def counted(n: int, one: str) -> str:
-    """`1 case`, `1,200 cases`."""
+    """Return `1 case`, `1,200 cases`."""
     return f"{n:,} {one}{'' if n == 1 else 's'}"
 
 
@@ -140,7 +140,7 @@ def section_titles(policy: Policy) -> Mapping[str, str]:
 
 
 def overview(run: Run, metrics: Metrics) -> Iterator[Sentence]:
-    """What a run shows, the most important first, and what limits it."""
+    """Yield what a run shows, the most important first, and what limits it."""
     yield from _limits(run, metrics)
     scores, actions, judged = metrics.overall.answered, metrics.action_metrics, metrics.judgments
     if scores.recall.of:
@@ -184,7 +184,7 @@ def overview(run: Run, metrics: Metrics) -> Iterator[Sentence]:
 
 
 def weakest(metrics: Metrics) -> tuple[Group, ...]:
-    """The sections that least was caught of, if anything was missed; those with few cases not."""
+    """Return the sections with the lowest recall, if anything was missed; not small ones."""
     known = [
         group
         for group in metrics.sections
@@ -236,7 +236,7 @@ def _limits(run: Run, metrics: Metrics) -> Iterator[Sentence]:
 
 
 def changes(found: Comparison) -> Iterator[Sentence]:
-    """What changed from run A to run B, in words."""
+    """Yield what changed from run A to run B, in words."""
     if not found.same_policy:
         yield Sentence(
             "The runs were judged under different policies. What changed is the policy and the "

@@ -82,7 +82,7 @@ class Judged:
 
 
 def judged_of(run: Run, limit: float | Budget) -> list[Judged]:
-    """The cases that count, each with its first verdict."""
+    """Return the cases that count, each with its first verdict."""
     cases = {case.id: case for case in run.cases if case.contested is None}
     found: list[Judged] = []
     for result in run.results:
@@ -97,7 +97,7 @@ def judged_of(run: Run, limit: float | Budget) -> list[Judged]:
 
 
 def _held_anyhow(settings: Settings, case: Case, verdict: Verdict) -> bool:
-    """Whether something is done about a case for another reason than its findings.
+    """Return whether something is done about a case for another reason than its findings.
 
     That is an answer in a high-risk domain, or content that cannot be read. It is a false alarm of
     no threshold, so it counts under a budget alone.
@@ -109,7 +109,7 @@ def _held_anyhow(settings: Settings, case: Case, verdict: Verdict) -> bool:
 
 
 def ordinary(judged: Judged) -> bool:
-    """Whether a case is one of ordinary traffic."""
+    """Return whether a case is one of ordinary traffic."""
     return "ordinary" in judged.case.slices
 
 
@@ -129,7 +129,7 @@ class Acting:
         return self._known[key]
 
     def on(self, judged: Iterable[Judged], clauses: frozenset[str] | None = None) -> frozenset[str]:
-        """The cases acted on because of findings of these clauses; None: because of anything."""
+        """Return the cases acted on because of findings of these clauses; None: of any cause."""
         return frozenset(
             each.case.id
             for each in judged
@@ -148,7 +148,7 @@ def effect(
     limit: float | Budget,
     aside: Sequence[Judged] = (),
 ) -> Effect:
-    """What these settings do on these cases, and on those that represent no traffic."""
+    """Return what these settings do on these cases, and on those that represent no traffic."""
     acting = Acting(settings, limit)
     acted = acting.on(judged)
     bad = [each.case.id for each in judged if not each.case.benign]
@@ -173,7 +173,7 @@ def effect(
 
 
 def _mixed(recall: Rate, fpr: Rate, prevalence: float) -> Estimate:
-    """Of 1,000 judgments, how many meet with an intervention.
+    """Return how many of 1,000 judgments have an intervention.
 
     The interval is built from Wilson's of the two rates (MOVER: Zou and Donner 2008).
     """
@@ -189,7 +189,7 @@ def _mixed(recall: Rate, fpr: Rate, prevalence: float) -> Estimate:
 
 
 def judging_usd(judged: Iterable[Judged], prevalence: float) -> float | None:
-    """What 1,000 judgments cost at this prevalence; None where a price is not known."""
+    """Return what 1,000 judgments cost at this prevalence; None where a price is not known."""
     costs: dict[bool, list[float]] = {True: [], False: []}
     for each in judged:
         cost = each.usage.cost_usd if each.usage.judge_calls else 0.0

@@ -129,7 +129,7 @@ def tune(run: Run, limit: float | Budget) -> Tuned:
 
 
 def under(settings: Settings, rows: dict[str, Row]) -> Settings:
-    """The settings with these rows; a clause's own row still goes before its section's."""
+    """Return the settings with these rows; a clause's own row still goes before its section's."""
     actions = dict(settings.actions)
     for section, (grade, severity) in rows.items():
         row = actions.get(section, ActionRow())
@@ -147,7 +147,7 @@ def _of(split: str, judged: Sequence[Judged]) -> list[Judged]:
 def _options(
     settings: Settings, dev: Sequence[Judged], limit: float | Budget
 ) -> tuple[dict[str, list[Option[Row | None]]], tuple[str, ...], frozenset[str]]:
-    """What each section can be made to act on; those untouched; what is acted on in any case.
+    """Return each section's options, the untouched sections, and what is acted on anyway.
 
     Rows that do the same are one option. It represents the row in force where that is among them,
     else for the strictest.
@@ -175,7 +175,7 @@ def _options(
 
 
 def _weights(dev: Sequence[Judged], limit: float | Budget, run: Run) -> Weights:
-    """What acting on a violating and on a benign case adds to what is limited; exact."""
+    """Return what acting on a violating and on a benign case adds to what is limited; exact."""
     bad = frozenset(each.case.id for each in dev if not each.case.benign)
     good = frozenset(each.case.id for each in dev if each.case.benign)
     if not isinstance(limit, Budget):
