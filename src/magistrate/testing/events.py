@@ -186,7 +186,7 @@ def _open(block: JSON, seed: str) -> tuple[JSON, list[JSON]]:
 
 
 def _cut(said: str, seed: str) -> Iterator[str]:
-    """Return `said` in pieces of up to a few words, cut inside words too; fixed by the seed."""
+    """Yield `said` in pieces of up to a few words, cut inside words too; fixed by the seed."""
     dice = random.Random(f"{seed}:{said}")
     while said:
         size = dice.randint(1, 24)

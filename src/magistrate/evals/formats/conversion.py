@@ -48,7 +48,7 @@ class Conversion:
     actions: dict[tuple[str, ...], Action] = field(default_factory=dict[tuple[str, ...], Action])
 
     def case(self, row: Row) -> Case:
-        """Return the case of a row. Raise `Unusable`, `LeftOut`, or `SettingsError` (the mapping)."""
+        """Return a row's case. Raise `Unusable`, `LeftOut`, or `SettingsError` (the mapping)."""
         mapping, values = self.mapping, row.values
         self._expected(values)
         self._wanted(values)

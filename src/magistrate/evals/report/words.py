@@ -105,7 +105,7 @@ def out_of(rate: Rate, whole: int) -> str:
 
 
 def _count(value: float, whole: int) -> str:
-    """Return a share of `whole`, an integer from 1 on; only none and all read as such."""
+    """Return a share of `whole`, an integer from 1 on; never rounded to none or to all."""
     found = value * whole
     if found < 1 or whole - found < 0.5:
         told = f"{found:.1f}".removesuffix(".0")

@@ -150,7 +150,7 @@ def _options(
     """Return each section's options, the untouched sections, and what is acted on anyway.
 
     Rows that do the same are one option. It represents the row in force where that is among them,
-    else for the strictest.
+    else the strictest.
     """
     bad = {each.case.id for each in dev if not each.case.benign}
     always = frozenset(each.case.id for each in dev if each.fixed)
