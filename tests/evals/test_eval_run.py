@@ -320,7 +320,7 @@ async def test_a_run_is_not_begun_twice_by_accident(tmp_path: Path):
         open_run(plan(cases), tmp_path / "r", resume=False)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "letter.txt").write_text("dear")
-    with pytest.raises(SettingsError, match="other things in it"):
+    with pytest.raises(SettingsError, match="exists and is not empty"):
         open_run(plan(cases), tmp_path / "other", resume=False)
 
 
@@ -401,7 +401,7 @@ async def test_two_processes_do_not_write_one_run(tmp_path: Path):
     assert not judge.asked
     writer.close()
     assert await run(plan(cases, judge), folder, nobody, silent, resume=True)
-    with pytest.raises(SettingsError, match="other things in it"):
+    with pytest.raises(SettingsError, match="exists and is not empty"):
         replay(Run.read(folder), Settings(), folder)  # into itself
 
 
