@@ -179,7 +179,7 @@ def test_two_samples_are_compared_on_what_both_have_and_that_is_said():
     assert 0 < found.compared == len(common) < 40
     said = as_markdown(found)
     assert "Samples: a of 40 of 72 cases, seed 1; b of 40 of 72 cases, seed 2" in said
-    assert "compared is what is in both" in said
+    assert "only cases in both are compared" in said
     assert f"{40 - len(common)} only in a, {40 - len(common)} only in b" in said
     assert "compared is" not in as_markdown(compare(runs[0], runs[0], draws=10))
     assert "Samples" not in as_markdown(compare(*[replace(r, manifest={}) for r in runs], draws=10))
