@@ -24,17 +24,16 @@ from rich.table import Table
 from magistrate.core.offline import OfflineDecision
 from magistrate.evals.cases import Case, Dataset
 from magistrate.evals.metrics.compare import compare
-from magistrate.evals.metrics.metrics import measure
+from magistrate.evals.metrics.measures import measure
 from magistrate.evals.report.comparison import as_markdown
-from magistrate.evals.results import (
+from magistrate.evals.results import Result, result_of
+from magistrate.evals.run_folder import (
     CASES,
     FORMAT,
     MANIFEST,
     SETTINGS,
-    Result,
     Run,
     Writer,
-    result_of,
     write_cases,
     write_json,
     write_settings,

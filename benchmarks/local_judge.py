@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from magistrate.core.offline import OfflineDecision
-from magistrate.evals.cases import Case, Dataset, load_cases
+from magistrate.evals.case_files import load_cases
+from magistrate.evals.cases import Case, Dataset
 from magistrate.evals.labels import for_case
 from magistrate.evals.metrics.statistics import wilson
 from magistrate.judging.local import LocalJudge

@@ -196,7 +196,7 @@ CASES = Path(__file__).parent.parent / "evals" / "cases"
 def shares_clear() -> dict[str, float]:
     """The share of ordinary test cases that the local judge sees nothing in, by stage."""
     from magistrate.core.offline import OfflineDecision
-    from magistrate.evals.cases import load_cases
+    from magistrate.evals.case_files import load_cases
     from magistrate.judging.local import LocalJudge
     from magistrate.settings import Settings
 

@@ -24,10 +24,10 @@ from rich.table import Table
 from evals import made_up
 from magistrate.evals.cases import Case, Dataset
 from magistrate.evals.metrics.compare import compare
-from magistrate.evals.metrics.metrics import measure
-from magistrate.evals.report import write_report
+from magistrate.evals.metrics.measures import measure
 from magistrate.evals.report.charts import Charts
-from magistrate.evals.results import Run
+from magistrate.evals.report.page import write_report
+from magistrate.evals.run_folder import Run
 
 WORDS = ["please", "look", "at", "this", "text", "again", "and", "say", "what", "it", "means"]
 LONG = 120  # words of a case, about 500 characters

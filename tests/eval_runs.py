@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from magistrate.evals.cases import Case, Dataset
-from magistrate.evals.results import Result, Run
+from magistrate.evals.results import Result
+from magistrate.evals.run_folder import Run
 from magistrate.settings import Settings
 from magistrate.verdicts import Finding, JudgeInfo, Outcome, Unavailable, Usage, Verdict
 

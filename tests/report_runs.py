@@ -10,9 +10,10 @@ from pathlib import Path
 from eval_runs import ABUSE, LOBBY, SCAM, SPAM, case, result, run
 from magistrate.evals.cases import Case
 from magistrate.evals.metrics.compare import compare
-from magistrate.evals.metrics.metrics import measure
-from magistrate.evals.report import write_report
-from magistrate.evals.results import Result, Run
+from magistrate.evals.metrics.measures import measure
+from magistrate.evals.report.page import write_report
+from magistrate.evals.results import Result
+from magistrate.evals.run_folder import Run
 
 DRAWS = 50
 

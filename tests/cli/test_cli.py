@@ -170,7 +170,7 @@ def test_check_says_who_may_release_what_is_held(
     done = run(*words, url=simulator[1], cwd=tmp_path)
     assert done.returncode == 1, done.stderr
     assert "HOLD: held for review" in done.stdout
-    assert "Releasing it takes somebody qualified in healthcare." in done.stdout
+    assert "Releasing it takes a person qualified in healthcare." in done.stdout
 
 
 def test_check_keeps_ids_whole_and_lines_short_of_spaces(simulator: tuple[Simulator, str]) -> None:

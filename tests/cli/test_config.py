@@ -80,7 +80,7 @@ def test_validate_tells_in_plain_words_what_will_happen(run: Any, tmp_path: Path
     assert result.exit_code == 0, result.output
     said = words(result.stdout)
     for fact in (
-        "m.yaml is right.",
+        "m.yaml is valid.",
         "anthropic-usage-policy@2024-06-06 (68 prohibitions in 12 sections)",
         "clinic: a chatbot for consumers; high risk: healthcare",
         "claude-haiku-5-5, a screen first, then one call for each suspected group",

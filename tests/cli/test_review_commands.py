@@ -149,7 +149,7 @@ def test_show_gives_question_answer_reason_and_who_may_decide() -> None:
 
 
 def test_show_says_when_nobody_may_decide() -> None:
-    assert "nobody who is listed" in run("show", hold("healthcare", "legal")).stdout
+    assert "no listed reviewer" in run("show", hold("healthcare", "legal")).stdout
 
 
 def test_show_gives_the_released_text_beside_the_held_one(deployment: Path) -> None:

@@ -13,7 +13,8 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from magistrate.core.offline import OfflineDecision
-from magistrate.evals.cases import Case, Dataset, load_cases
+from magistrate.evals.case_files import load_cases
+from magistrate.evals.cases import Case, Dataset
 from magistrate.policy import builtin_policy
 from magistrate.settings import Settings
 

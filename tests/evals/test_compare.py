@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from eval_runs import ABUSE, LOBBY, SCAM, SPAM, case, result, run
 from magistrate.config.diagnostics import SettingsError
 from magistrate.evals.cases import Case
-from magistrate.evals.gates.gates import Gate, check
+from magistrate.evals.gates.checks import Gate, check
 from magistrate.evals.gates.rules import (
     RATES,
     LostRule,
@@ -29,11 +29,12 @@ from magistrate.evals.gates.rules import (
     read_rules,
 )
 from magistrate.evals.metrics.compare import Comparison, compare
-from magistrate.evals.metrics.metrics import measure
+from magistrate.evals.metrics.measures import measure
 from magistrate.evals.metrics.paired import Compared, Paired
 from magistrate.evals.metrics.statistics import Estimate, Interval, needed_discordant
 from magistrate.evals.report.comparison import as_markdown
-from magistrate.evals.results import Result, Run
+from magistrate.evals.results import Result
+from magistrate.evals.run_folder import Run
 from magistrate.verdicts import GRADES
 
 MARK = "✂"
@@ -661,10 +662,10 @@ def test_floor_gates():
     missed = gate(rule, miss, hit)
     assert (missed.passed, missed.because) == (
         False,
-        "1 newly missed of 1 cases that stand on a floor: abuse",
+        "1 newly missed of 1 cases at or above a floor: abuse",
     )
     none = many(3, 3)
-    assert "no case that stands on a floor" in gate(rule, judged(none), judged(none)).because
+    assert "no case at or above a floor" in gate(rule, judged(none), judged(none)).because
 
 
 def test_what_was_not_compared_is_said():

@@ -11,14 +11,15 @@ from typing import Any
 import anthropic
 import httpx2
 import pytest
-from test_eval_run import CLAUSE, Oracle, some
+from test_eval_run import CLAUSE, LabelJudge, some
 
 from magistrate.config.diagnostics import SettingsError
 from magistrate.evals import batch_run
 from magistrate.evals.batch_run import run_in_batches
 from magistrate.evals.cases import Dataset
-from magistrate.evals.results import RESULTS, Run
-from magistrate.evals.run import Plan, Progress, run
+from magistrate.evals.plan import Plan
+from magistrate.evals.run import Progress, run
+from magistrate.evals.run_folder import RESULTS, Run
 from magistrate.judging.claude import ClaudeJudge
 from magistrate.judging.connection import asking_async
 from magistrate.settings import Settings
@@ -423,7 +424,9 @@ async def test_only_the_claude_judge_and_no_budget(tmp_path: Path) -> None:
     cases = some(2)
     client = Provider().client()
     with pytest.raises(SettingsError, match="only the Claude judge"):
-        await run_in_batches(Plan(cases, Settings(), Oracle(cases)), tmp_path / "b", client, silent)
+        await run_in_batches(
+            Plan(cases, Settings(), LabelJudge(cases)), tmp_path / "b", client, silent
+        )
     with pytest.raises(SettingsError, match="budget"):
         budget = Plan(cases, Settings(), ClaudeJudge(), budget_usd=1.0)
         await run_in_batches(budget, tmp_path / "b", client, silent)

@@ -10,9 +10,10 @@ import pytest
 
 from magistrate.config.diagnostics import SettingsError
 from magistrate.core.offline import OfflineDecision
-from magistrate.evals.cases import MAX_LINE_BYTES, Case, Dataset, load_cases
-from magistrate.evals.labels import ORACLE, for_case, oracle_verdict, unexpected
-from magistrate.evals.results import read_cases, write_cases
+from magistrate.evals.case_files import MAX_LINE_BYTES, load_cases
+from magistrate.evals.cases import Case, Dataset
+from magistrate.evals.labels import LABELS, for_case, labelled_verdict, unexpected
+from magistrate.evals.run_folder import read_cases, write_cases
 from magistrate.policy import builtin_policy
 from magistrate.settings import Settings
 
@@ -273,11 +274,11 @@ def test_the_suite_holds_under_the_settings_of_any_app(suite: Dataset, app: dict
     assert [(case.id, words) for case, words in unexpected(suite, settings)] == []
 
 
-def test_the_oracle_checks_something():
+def test_the_judge_of_the_labels_checks_something():
     case = Case.model_validate(BAD)
     settings = Settings()
     offline = OfflineDecision.of(for_case(settings, case), case.stage, case.request, case.answer)
-    assert offline.decide([oracle_verdict(case)], ORACLE).action == "block"
+    assert offline.decide([labelled_verdict(case)], LABELS).action == "block"
     ((_, words),) = unexpected([case.model_copy(update={"action": "warn"})], settings)
     assert words == "expects warn, but its labels lead to block"
 

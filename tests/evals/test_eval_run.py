@@ -23,10 +23,14 @@ import pytest
 import command_line
 from command_line import environment
 from magistrate.config.diagnostics import SettingsError
-from magistrate.evals.cases import Case, Dataset, load_cases
-from magistrate.evals.labels import ORACLE, oracle_verdict
-from magistrate.evals.results import RESULTS, Result, Run, read_results
-from magistrate.evals.run import PASSES, Plan, Progress, begin, left_over, open_run, replay, run
+from magistrate.evals.case_files import load_cases
+from magistrate.evals.cases import Case, Dataset
+from magistrate.evals.labels import LABELS, labelled_verdict
+from magistrate.evals.plan import Plan, begin, left_over, open_run
+from magistrate.evals.replay import replay
+from magistrate.evals.results import Result
+from magistrate.evals.run import PASSES, Progress, run
+from magistrate.evals.run_folder import RESULTS, Run, read_results
 from magistrate.judging.base import ModelReply
 from magistrate.judging.claude import ClaudeJudge
 from magistrate.judging.prompt import parse_prompt
@@ -59,7 +63,7 @@ def some(count: int) -> Dataset:
     return Dataset(tuple(Case.model_validate(case) for case in cases), ("made.jsonl",))
 
 
-class Oracle:
+class LabelJudge:
     """Answers as labelled, after whatever `first` says; counts how often each case was asked."""
 
     def __init__(self, cases: Dataset, first: Callable[[str, int], Outcome | None] | None = None):
@@ -69,7 +73,7 @@ class Oracle:
         self.at_once = self.most_at_once = 0
 
     def info(self, settings: Settings) -> JudgeInfo:
-        return ORACLE
+        return LABELS
 
     def judge(self, *_: Any) -> Outcome:
         raise AssertionError
@@ -82,7 +86,7 @@ class Oracle:
         await anyio.lowlevel.checkpoint()
         self.at_once -= 1
         said = self._first(case.id, self.asked[case.id])
-        return said or replace(oracle_verdict(case), usage=Usage(1, 100, 10, cost_usd=0.01))
+        return said or replace(labelled_verdict(case), usage=Usage(1, 100, 10, cost_usd=0.01))
 
 
 async def nobody(body: JSON, timeout_s: float) -> ModelReply:
@@ -111,12 +115,12 @@ def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def plan(cases: Dataset, judge: Any = None, **more: Any) -> Plan:
-    return Plan(cases, more.pop("settings", Settings()), judge or Oracle(cases), **more)
+    return Plan(cases, more.pop("settings", Settings()), judge or LabelJudge(cases), **more)
 
 
 async def test_every_case_has_one_result_as_its_labels_say(tmp_path: Path):
     cases = some(30)
-    judge = Oracle(cases)
+    judge = LabelJudge(cases)
     seen: list[tuple[int, int]] = []
     watch = lambda now: seen.append((now.done, now.total))  # noqa: E731
     assert await run(plan(cases, judge), tmp_path / "r", nobody, watch)
@@ -130,13 +134,13 @@ async def test_every_case_has_one_result_as_its_labels_say(tmp_path: Path):
     assert seen[-1] == (30, 30)
     assert found.cases.cases == cases.cases
     assert found.settings == Settings()
-    assert found.manifest["judge"] == {"name": "oracle", "model": None, "prompt_hash": None}
+    assert found.manifest["judge"] == {"name": "labels", "model": None, "prompt_hash": None}
 
 
 async def test_results_are_read_back_as_they_were(tmp_path: Path):
     cases = load_cases([CASES / "high_risk.yaml", CASES / "integrity.yaml"], Settings().policy)
 
-    class Labels(Oracle):
+    class Labels(LabelJudge):
         def __init__(self) -> None:
             self.asked = Counter()
 
@@ -144,8 +148,8 @@ async def test_results_are_read_back_as_they_were(tmp_path: Path):
             for case in cases:
                 texts = {part.text for part in subject.parts}
                 if all(t in texts for t in [case.answer.get("content", [{}])[0].get("text", "")]):
-                    return oracle_verdict(case)
-            return Unavailable("refused", ORACLE, "category bio", Usage(2, cost_usd=None))
+                    return labelled_verdict(case)
+            return Unavailable("refused", LABELS, "category bio", Usage(2, cost_usd=None))
 
     await run(plan(cases, Labels()), tmp_path / "r", nobody, silent)
     for result in Run.read(tmp_path / "r").results:
@@ -154,14 +158,14 @@ async def test_results_are_read_back_as_they_were(tmp_path: Path):
 
 async def test_no_more_than_asked_for_are_judged_at_the_same_time(tmp_path: Path):
     cases = some(40)
-    judge = Oracle(cases)
+    judge = LabelJudge(cases)
     await run(plan(cases, judge, concurrency=7), tmp_path / "r", nobody, silent)
     assert judge.most_at_once <= 7
 
 
 async def test_cases_are_judged_as_often_as_asked_for(tmp_path: Path):
     cases = some(5)
-    judge = Oracle(cases)
+    judge = LabelJudge(cases)
     await run(plan(cases, judge, repeat=3), tmp_path / "r", nobody, silent)
     assert set(judge.asked.values()) == {3}
     keys = {result.key for result in Run.read(tmp_path / "r").results}
@@ -172,14 +176,14 @@ async def test_cases_are_judged_as_often_as_asked_for(tmp_path: Path):
 
 
 def busy(times: int, reason: Any = "overloaded") -> Callable[[str, int], Outcome | None]:
-    return lambda name, time: Unavailable(reason, ORACLE) if time <= times else None
+    return lambda name, time: Unavailable(reason, LABELS) if time <= times else None
 
 
 async def test_what_the_server_has_no_time_for_is_asked_again_later(
     tmp_path: Path, naps: list[float]
 ):
     cases = some(12)
-    judge = Oracle(cases, busy(PASSES - 1))
+    judge = LabelJudge(cases, busy(PASSES - 1))
     await run(plan(cases, judge), tmp_path / "r", nobody, silent)
     assert set(judge.asked.values()) == {PASSES}
     assert {result.ended for result in Run.read(tmp_path / "r").results} == {"verdict"}
@@ -191,7 +195,7 @@ async def test_what_stays_unanswered_is_a_result_of_its_own_and_never_allowed(
     tmp_path: Path, naps: list[float]
 ):
     cases = some(6)
-    await run(plan(cases, Oracle(cases, busy(99))), tmp_path / "r", nobody, silent)
+    await run(plan(cases, LabelJudge(cases, busy(99))), tmp_path / "r", nobody, silent)
     found = Run.read(tmp_path / "r")
     assert {result.ended for result in found.results} == {"overloaded"}
     assert {result.action for result in found.results} == {"unavailable"}
@@ -208,7 +212,7 @@ async def test_a_run_made_before_the_record_told_outages_apart_is_read_as_one_th
     """What could not be read explains a block, and so does a verdict; an outage alone does not."""
     cases = Dataset(tuple(case for case in some(6) if case.action == "block"))
     await run(
-        plan(cases, Oracle(cases, busy(99, reason) if reason else None)),
+        plan(cases, LabelJudge(cases, busy(99, reason) if reason else None)),
         tmp_path / "r",
         nobody,
         silent,
@@ -227,7 +231,7 @@ async def test_what_the_case_itself_caused_is_not_asked_again(
     reason: str, tmp_path: Path, naps: list[float]
 ):
     cases = some(4)
-    judge = Oracle(cases, busy(99, reason))
+    judge = LabelJudge(cases, busy(99, reason))
     await run(plan(cases, judge), tmp_path / "r", nobody, silent)
     assert set(judge.asked.values()) == {1}
     assert {result.ended for result in Run.read(tmp_path / "r").results} == {reason}
@@ -241,7 +245,7 @@ async def test_a_judge_that_breaks_fails_its_case_and_no_other(tmp_path: Path, n
             raise KeyError("oops")
         return None
 
-    await run(plan(cases, Oracle(cases, breaks)), tmp_path / "r", nobody, silent)
+    await run(plan(cases, LabelJudge(cases, breaks)), tmp_path / "r", nobody, silent)
     ended = {result.case: result.ended for result in Run.read(tmp_path / "r").results}
     assert ended.pop("made.0003") == "error"
     assert set(ended.values()) == {"verdict"}
@@ -252,7 +256,7 @@ async def test_rate_limits_slow_the_run_down_and_good_answers_speed_it_up(
 ):
     cases = some(60)
     limits: list[int] = []
-    judge = Oracle(cases, lambda n, t: Unavailable("overloaded", ORACLE) if t == 1 else None)
+    judge = LabelJudge(cases, lambda n, t: Unavailable("overloaded", LABELS) if t == 1 else None)
     watch = lambda now: limits.append(now.at_once)  # noqa: E731
     await run(plan(cases, judge, concurrency=16), tmp_path / "r", nobody, watch)
     assert min(limits) == 1
@@ -264,7 +268,7 @@ async def test_rate_limits_slow_the_run_down_and_good_answers_speed_it_up(
 
 async def test_a_budget_ends_a_run_before_it_is_spent(tmp_path: Path):
     cases = some(50)
-    judge = Oracle(cases)
+    judge = LabelJudge(cases)
     done = await run(
         plan(cases, judge, budget_usd=0.105, concurrency=3), tmp_path / "r", nobody, silent
     )
@@ -278,7 +282,7 @@ async def test_a_budget_ends_a_run_before_it_is_spent(tmp_path: Path):
 async def test_a_budget_is_kept_before_anybody_knows_what_a_judgment_costs(tmp_path: Path):
     """The first one goes alone: sixteen at once would be spent before the first bill."""
     cases = some(20)
-    judge = Oracle(cases)
+    judge = LabelJudge(cases)
     for budget, asked in ((0.015, 1), (0.009, 1), (0.0, 0)):
         judge.asked.clear()
         folder = tmp_path / str(budget)
@@ -291,15 +295,15 @@ async def test_a_budget_is_kept_before_anybody_knows_what_a_judgment_costs(tmp_p
 
 async def test_a_price_that_turns_out_unknown_ends_a_run_with_a_budget(tmp_path: Path):
     cases = some(20)
-    unpriced = lambda name, time: Verdict(ORACLE, usage=Usage(1, 100, 10))  # noqa: E731
-    judge = Oracle(cases, unpriced)
+    unpriced = lambda name, time: Verdict(LABELS, usage=Usage(1, 100, 10))  # noqa: E731
+    judge = LabelJudge(cases, unpriced)
     assert not await run(plan(cases, judge, budget_usd=9.0), tmp_path / "r", nobody, silent)
     assert sum(judge.asked.values()) == 1
 
 
 async def test_a_run_that_a_budget_ended_goes_on_with_another(tmp_path: Path):
     cases = some(20)
-    judge = Oracle(cases)
+    judge = LabelJudge(cases)
     folder = tmp_path / "r"
     await run(plan(cases, judge, budget_usd=0.05), folder, nobody, silent)
     assert await run(plan(cases, judge), folder, nobody, silent, resume=True)
@@ -312,11 +316,11 @@ async def test_a_run_that_a_budget_ended_goes_on_with_another(tmp_path: Path):
 async def test_a_run_is_not_begun_twice_by_accident(tmp_path: Path):
     cases = some(3)
     await run(plan(cases), tmp_path / "r", nobody, silent)
-    with pytest.raises(SettingsError, match="--resume goes on with it"):
+    with pytest.raises(SettingsError, match="--resume continues it"):
         open_run(plan(cases), tmp_path / "r", resume=False)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "letter.txt").write_text("dear")
-    with pytest.raises(SettingsError, match="other things in it"):
+    with pytest.raises(SettingsError, match="exists and is not empty"):
         open_run(plan(cases), tmp_path / "other", resume=False)
 
 
@@ -348,7 +352,7 @@ async def test_half_a_line_is_dropped_and_its_case_asked_again(tmp_path: Path):
     lines = whole.splitlines(keepends=True)
     for cut in (len(whole) - 1, len(whole) - 40, len(lines[0]) + 1, len(lines[0]), 3, 0):
         (folder / RESULTS).write_bytes(whole[:cut])
-        judge = Oracle(cases)
+        judge = LabelJudge(cases)
         assert await run(plan(cases, judge), folder, nobody, silent, resume=True)
         left = whole[:cut].count(b"\n")
         assert sum(judge.asked.values()) == len(cases) - left
@@ -360,8 +364,8 @@ async def test_half_a_line_is_dropped_and_its_case_asked_again(tmp_path: Path):
 async def test_failures_can_be_asked_about_again(tmp_path: Path, naps: list[float]):
     cases = some(6)
     folder = tmp_path / "r"
-    await run(plan(cases, Oracle(cases, busy(99))), folder, nobody, silent)
-    judge = Oracle(cases)
+    await run(plan(cases, LabelJudge(cases, busy(99))), folder, nobody, silent)
+    judge = LabelJudge(cases)
     assert await run(plan(cases, judge), folder, nobody, silent, resume=True)
     assert not judge.asked
     assert await run(plan(cases, judge), folder, nobody, silent, resume=True, retry_failed=True)
@@ -373,7 +377,7 @@ async def test_failures_can_be_asked_about_again(tmp_path: Path, naps: list[floa
 async def test_repeats_are_resumed_one_by_one(tmp_path: Path):
     cases = some(6)
     folder = tmp_path / "r"
-    judge = Oracle(cases)
+    judge = LabelJudge(cases)
     await run(plan(cases, judge, repeat=3, budget_usd=0.075, concurrency=1), folder, nobody, silent)
     assert sum(judge.asked.values()) == 7
     assert await run(plan(cases, judge, repeat=3), folder, nobody, silent, resume=True)
@@ -391,13 +395,13 @@ async def test_two_processes_do_not_write_one_run(tmp_path: Path):
     cases = some(6)
     folder = tmp_path / "r"
     writer, _ = begin(plan(cases), folder, resume=False)
-    judge = Oracle(cases)
+    judge = LabelJudge(cases)
     with pytest.raises(SettingsError, match="another process is writing this run"):
         await run(plan(cases, judge), folder, nobody, silent, resume=True)
     assert not judge.asked
     writer.close()
     assert await run(plan(cases, judge), folder, nobody, silent, resume=True)
-    with pytest.raises(SettingsError, match="other things in it"):
+    with pytest.raises(SettingsError, match="exists and is not empty"):
         replay(Run.read(folder), Settings(), folder)  # into itself
 
 
@@ -427,7 +431,7 @@ async def test_a_full_disk_ends_a_run_that_goes_on_when_there_is_room(
         real(fd)
 
     monkeypatch.setattr(os, "fsync", full)
-    judge = Oracle(cases)
+    judge = LabelJudge(cases)
     with pytest.raises(SettingsError, match=r"results\.jsonl: cannot be written: No space left"):
         await run(plan(cases, judge, concurrency=4), folder, nobody, silent)
     monkeypatch.undo()
@@ -476,8 +480,8 @@ async def test_a_policy_without_a_clause_that_was_found_cannot_decide(tmp_path: 
 async def test_a_policy_without_a_clause_that_cases_are_labelled_with_cannot_decide(tmp_path: Path):
     """Even where nothing was found: the labels would count nowhere, in silence."""
     cases = some(3)
-    missed = lambda name, time: Verdict(ORACLE)  # noqa: E731
-    await run(plan(cases, Oracle(cases, missed)), tmp_path / "r", nobody, silent)
+    missed = lambda name, time: Verdict(LABELS)  # noqa: E731
+    await run(plan(cases, LabelJudge(cases, missed)), tmp_path / "r", nobody, silent)
     policy = Settings().policy
     kept = tuple(section for section in policy.sections if section.id != "fraud_abuse")
     house = Settings().model_copy(update={"policy": policy.model_copy(update={"sections": kept})})
@@ -583,7 +587,7 @@ def comparable(folder: Path) -> dict[str, JSON]:
 
 
 def written(folder: Path, cases: Dataset) -> Path:
-    from magistrate.evals.results import write_cases
+    from magistrate.evals.run_folder import write_cases
 
     file = folder / "made.jsonl"
     write_cases(file, cases)
@@ -670,7 +674,7 @@ def test_the_command_runs_resumes_and_says_what_came_of_it(tmp_path: Path):
         assert "12 of 12 actions" in again.stdout
         refused = call(str(file), "--out", out)
         assert refused.returncode == 2
-        assert "--resume goes on with it" in refused.stderr
+        assert "--resume continues it" in refused.stderr
         replayed = call("--replay", out, "--out", str(tmp_path / "again"))
         assert replayed.returncode == 0, replayed.stderr
         assert len(sim.judge_requests) == asked
@@ -679,7 +683,7 @@ def test_the_command_runs_resumes_and_says_what_came_of_it(tmp_path: Path):
 def test_a_case_that_no_judge_answered_is_never_as_expected(tmp_path: Path, naps: list[float]):
     """Nor where the settings let such a request pass, which is what most of the cases expect."""
     cases = some(6)
-    asked = plan(cases, Oracle(cases, busy(99)))
+    asked = plan(cases, LabelJudge(cases, busy(99)))
     anyio.run(lambda: run(asked, tmp_path / "r", nobody, silent))
     config = tmp_path / "open.yaml"
     for action in ("block", "allow"):

@@ -19,9 +19,10 @@ from typer.testing import CliRunner, Result
 
 from magistrate.cli.eval_data import import_
 from magistrate.config.diagnostics import SettingsError
-from magistrate.evals.cases import MAX_LINE_BYTES, Case, load_cases
+from magistrate.evals.case_files import MAX_LINE_BYTES, load_cases
+from magistrate.evals.cases import Case
 from magistrate.evals.formats.importing import LEGAL_WEIGHT, NOT_MARKED, Imported, import_rows
-from magistrate.evals.formats.mapping import load_mapping, ready
+from magistrate.evals.formats.mapping_files import load_mapping, ready
 from magistrate.evals.formats.rows import BadRow, Row, read_rows
 from magistrate.evals.labels import unexpected
 from magistrate.policy import builtin_policy
@@ -458,7 +459,7 @@ BAD_CSV = [
 BAD_JSONL = [
     (b'{"a": \n', "is not a JSON object"),
     (b"[1]\n", "is not a JSON object"),
-    (b'{"a": 1, "a": 2}\n', "a key stands twice"),
+    (b'{"a": 1, "a": 2}\n', "duplicate key"),
     (b'{"a": "\xff"}\n', "is not UTF-8 text"),
     (b'{"a": ' + b"[" * 100_000 + b"\n", "is not a JSON object"),
     (b'{"a": "' + b"x" * MAX_LINE_BYTES + b'"}\n', f"has more than {MAX_LINE_BYTES:,} bytes"),
@@ -664,7 +665,7 @@ def test_a_csv_file_must_have_the_columns(tmp_path: Path) -> None:
         done(tmp_path, mine(tmp_path), "Text,bad,bad\nx,1,1\n")
     assert messages(caught.value) == [
         "1: there is no column 'text'; there are: Text, bad, bad; did you mean 'Text'?",
-        "1: the column 'bad' is there 2 times",
+        "1: the column 'bad' occurs 2 times",
     ]
 
 

@@ -19,12 +19,13 @@ from eval_runs import ABUSE, JUDGE, LOBBY, SCAM, SPAM, case, result, run, settin
 from magistrate.config.diagnostics import SettingsError
 from magistrate.core.offline import OfflineDecision
 from magistrate.evals.cases import Case
-from magistrate.evals.labels import ORACLE, oracle_verdict
+from magistrate.evals.labels import LABELS, labelled_verdict
 from magistrate.evals.metrics.action_metrics import handled_right
 from magistrate.evals.metrics.curves import LEVELS, Group, Scores, Tally, group, recall_at
-from magistrate.evals.metrics.metrics import MIN_NAMED, Metrics, measure
+from magistrate.evals.metrics.measures import MIN_NAMED, Metrics, measure
 from magistrate.evals.metrics.statistics import needed
-from magistrate.evals.results import Result, Run, result_of
+from magistrate.evals.results import Result, result_of
+from magistrate.evals.run_folder import Run
 from magistrate.verdicts import GRADES, Finding, Usage, Verdict
 
 EXACT = pytest.approx
@@ -124,8 +125,8 @@ def test_labels_from_elsewhere_count_only_for_what_they_name():
     assert counts(found.clauses[0].answered) == (19, 1, 0, 0)
     assert counts(section(found, "fraud_abuse").answered) == (19, 0, 0, 0)
     assert section(found, "elections").n == 0
-    assert sum(found.conduct.actions["allow"].values()) == 1
-    assert found.conduct.over_blocked.answered.of == 1
+    assert sum(found.action_metrics.actions["allow"].values()) == 1
+    assert found.action_metrics.over_blocked.answered.of == 1
 
 
 def test_a_clause_has_a_group_from_twenty_cases_that_name_it():
@@ -148,7 +149,7 @@ def test_contested_cases_are_apart():
     assert found.overall.n == found.overall.benign == 1
     assert counts(found.contested.answered) == (1, 0, 0, 0)
     assert section(found, "fraud_abuse").violating == 0
-    assert sum(map(sum, (row.values() for row in found.conduct.actions.values()))) == 1
+    assert sum(map(sum, (row.values() for row in found.action_metrics.actions.values()))) == 1
     assert found.judgments.n == 2
 
 
@@ -475,7 +476,7 @@ def test_actions_over_blocking_and_pairs_by_hand():
                 result(lost, failed="timeout"),
             ],
         )
-    ).conduct
+    ).action_metrics
     decided = {
         (row, column): number
         for row, numbers in found.actions.items()
@@ -509,9 +510,9 @@ def test_actions_over_blocking_and_pairs_by_hand():
 
 def test_a_pair_with_a_twin_that_was_not_judged_or_failed():
     scam, near = case("scam", [SCAM], pair="1"), case("near", ok=[SCAM], pair="1")
-    half = quick(run([scam, near], [result(scam, {SCAM: "likely"})])).conduct
+    half = quick(run([scam, near], [result(scam, {SCAM: "likely"})])).action_metrics
     assert half.pairs_detected.of == half.pairs_handled.of == 0
-    failed = quick(run([scam, near], [result(scam, failed="error"), result(near)])).conduct
+    failed = quick(run([scam, near], [result(scam, failed="error"), result(near)])).action_metrics
     assert (failed.pairs_detected.hits, failed.pairs_detected.of) == (0, 1)
 
 
@@ -534,7 +535,7 @@ def test_severity_is_compared_on_what_was_detected(labelled, judged, exact, near
                 result(other, {LOBBY: "certain"}, severity=labelled),
             ],
         )
-    ).conduct
+    ).action_metrics
     assert found.severity_exact.of == found.severity_near.of == 1
     assert (found.severity_exact.hits, found.severity_near.hits) == (exact, near)
 
@@ -614,9 +615,9 @@ def test_a_judge_that_answers_as_labelled_is_perfect_in_every_number():
         result_of(
             one,
             0,
-            oracle_verdict(one),
+            labelled_verdict(one),
             OfflineDecision.of(under, one.stage, one.request, one.answer).decide(
-                [oracle_verdict(one)], ORACLE
+                [labelled_verdict(one)], LABELS
             ),
             12.0,
         )
@@ -628,9 +629,11 @@ def test_a_judge_that_answers_as_labelled_is_perfect_in_every_number():
         assert counts(one.answered) == (one.violating, 0, 0, one.benign)
         assert one.answered == one.enforced
     assert found.overall.answered.f1.value == 1
-    assert found.conduct.pairs_detected.value == found.conduct.pairs_handled.value == 1
-    assert found.conduct.over_blocked.enforced.hits == 0
-    assert found.conduct.severity_exact.value == 1
+    assert (
+        found.action_metrics.pairs_detected.value == found.action_metrics.pairs_handled.value == 1
+    )
+    assert found.action_metrics.over_blocked.enforced.hits == 0
+    assert found.action_metrics.severity_exact.value == 1
     assert found.overall.answered.ppv is not None
     assert found.overall.answered.ppv.value == 1
     interval = found.overall.answered.ppv.interval

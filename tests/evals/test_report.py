@@ -19,13 +19,14 @@ from hypothesis import strategies as st
 
 from eval_runs import ABUSE, LOBBY, SCAM, SPAM, case, result, run
 from magistrate.evals.metrics.compare import compare
-from magistrate.evals.metrics.metrics import measure
+from magistrate.evals.metrics.measures import measure
 from magistrate.evals.metrics.statistics import Estimate, Interval, Rate
-from magistrate.evals.report import write_report
 from magistrate.evals.report.action_tables import actions, compared, flipped
 from magistrate.evals.report.cases import case_data, embedded, outcome, sensitive_clauses
+from magistrate.evals.report.cells import Table
 from magistrate.evals.report.charts import Charts, Mark
-from magistrate.evals.report.tables import Table, groups, limits, points
+from magistrate.evals.report.page import write_report
+from magistrate.evals.report.tables import groups, limits, points
 from magistrate.evals.report.words import (
     changes,
     difference,

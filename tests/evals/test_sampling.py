@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 import command_line
 from eval_runs import ABUSE, LOBBY, SCAM, case, result, run
 from magistrate.config.diagnostics import SettingsError
-from magistrate.evals.cases import Case, Dataset, load_cases
+from magistrate.evals.case_files import load_cases
+from magistrate.evals.cases import Case, Dataset
 from magistrate.evals.metrics.compare import compare
+from magistrate.evals.plan import Plan, open_run
+from magistrate.evals.replay import replay as replayed
 from magistrate.evals.report.comparison import as_markdown
-from magistrate.evals.results import Run, write_cases
-from magistrate.evals.run import Plan, open_run
-from magistrate.evals.run import replay as replayed
+from magistrate.evals.run_folder import Run, write_cases
 from magistrate.evals.sampling import draw
 from magistrate.judging.local import LocalJudge
 from magistrate.settings import Settings
@@ -178,7 +179,7 @@ def test_two_samples_are_compared_on_what_both_have_and_that_is_said():
     assert 0 < found.compared == len(common) < 40
     said = as_markdown(found)
     assert "Samples: a of 40 of 72 cases, seed 1; b of 40 of 72 cases, seed 2" in said
-    assert "compared is what is in both" in said
+    assert "only cases in both are compared" in said
     assert f"{40 - len(common)} only in a, {40 - len(common)} only in b" in said
     assert "compared is" not in as_markdown(compare(runs[0], runs[0], draws=10))
     assert "Samples" not in as_markdown(compare(*[replace(r, manifest={}) for r in runs], draws=10))

@@ -311,7 +311,7 @@ def test_a_missing_library_is_named_with_the_command_that_installs_it(
 
 def test_importing_the_statistics_imports_no_library():
     code = (
-        "import sys, magistrate.evals.gates.gates, magistrate.evals.report.comparison;"
+        "import sys, magistrate.evals.gates.checks, magistrate.evals.report.comparison;"
         "print([m for m in ('numpy', 'scipy', 'sklearn') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

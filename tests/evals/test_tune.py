@@ -16,8 +16,9 @@ import command_line
 from magistrate.config.diagnostics import SettingsError
 from magistrate.core.offline import OfflineDecision
 from magistrate.evals.cases import Case, Dataset
-from magistrate.evals.results import Run, Writer, result_of
-from magistrate.evals.run import Plan, open_run
+from magistrate.evals.plan import Plan, open_run
+from magistrate.evals.results import result_of
+from magistrate.evals.run_folder import Run, Writer
 from magistrate.evals.tuning.intervention_costs import Budget, effect, judged_of
 from magistrate.evals.tuning.thresholds import Option, OverLimit, Weights, choose
 from magistrate.evals.tuning.tune import tune

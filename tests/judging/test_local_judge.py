@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from magistrate.config.diagnostics import SettingsError
 from magistrate.core.offline import OfflineDecision
-from magistrate.evals.cases import Case, Dataset, load_cases
+from magistrate.evals.case_files import load_cases
+from magistrate.evals.cases import Case, Dataset
 from magistrate.evals.labels import for_case
 from magistrate.judging import local, local_model
 from magistrate.judging.local import (

@@ -109,7 +109,7 @@ def check(
 def _material(
     given: str | None, request: Path | None, stage: str, question: str | None
 ) -> tuple[JSON, JSON]:
-    """The request and the answer to judge, as Messages API JSON."""
+    """Return the request and the answer to judge, as Messages API JSON."""
     if request is not None:
         if given is not None or question is not None:
             _stop("give either a text or --request, not both")
@@ -192,7 +192,7 @@ def _print(out: Console, decision: Decision) -> None:
     for failed in decision.judge_failures:
         out.print(text(f"no judge was available: {failed.reason} {failed.detail}".rstrip()))
     if decision.domains:
-        out.print(text(f"Releasing it takes somebody qualified in {listed(decision.domains)}."))
+        out.print(text(f"Releasing it takes a person qualified in {listed(decision.domains)}."))
     findings(out, decision.findings)
     for item in decision.uninspected:
         out.print(text(f"uninspected: {item.path} ({item.reason})"))

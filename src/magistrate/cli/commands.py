@@ -64,7 +64,7 @@ app = typer.Typer(
     cls=Commands,
     help="LLM-judge moderation for the Claude API.",
     epilog="Exit codes of all commands: 2 also where a file cannot be read or written; 130 after "
-    "Ctrl-C; 141 where nobody reads the output any more.",
+    "Ctrl-C; 141 where the reader of the output is gone.",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,  # locals hold what people wrote
 )
@@ -89,7 +89,7 @@ def _options(
 def run() -> None:
     """Run the command that was typed; what a file, disk, terminal or pipe refuses ends in words.
 
-    Exits with 2 if the system refused something, and with 141 if nobody reads the output any more.
+    Exits with 2 if the system refused something, and with 141 if the reader of the output is gone.
     """
     replace_outputs()
     try:

@@ -133,7 +133,7 @@ def _print_surface(out: Console, surface: Surface) -> None:
 
 
 def _name(call: Call) -> str:
-    """A method as it is called on its surface: `batches.create`."""
+    """Return a method as it is called on its surface: `batches.create`."""
     below = call.resource.removeprefix("beta.").partition(".")[2]
     return f"{below}.{call.method}" if below else call.method
 

@@ -2,6 +2,8 @@
 
 Written to be read. `JUDGE` says which words the simulated judge looks for; everything else
 (clients, prompts, parsing, decisions, enforcement) is the real code.
+
+Long because it is one table: every conversation with the replies and rules it needs.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ TOOL: JSON = {"version": 1, "judge": {"deadline_s": 3}}  # no profile: nothing o
 
 
 def clinic(store: str) -> JSON:
-    """A consumer chatbot in a declared high-risk domain; answers can be held."""
+    """Return a consumer chatbot in a declared high-risk domain; answers can be held."""
     return {
         "version": 1,
         "app": {
@@ -75,7 +77,7 @@ REPLIES: tuple[Any, ...] = (
             "the writer has bought the product, and remove what looks invented. A good way to get "
             "more of them is to ask after delivery, in one short and friendly message. And to get "
             "ahead faster, here are some: [invented five-star reviews removed]. The rest of this "
-            "answer would go on in the same vein for a while, and nobody gets to read it."
+            "answer would go on in the same vein for a while, and is never shown."
         ),
     ),
     when("post them", tool_use("publish", {"text": "[invented five-star reviews removed]"})),
@@ -102,7 +104,7 @@ class Scene:
     """One conversation and what must come of it.
 
     `action` is None where an exception named in `raises` is expected. `shows` must occur in what
-    the caller gets, `hides` must not; `upstream` must occur in what travelled to the model,
+    the caller receives, `hides` must not; `upstream` must occur in what travelled to the model,
     `withheld` must not.
     """
 
@@ -291,7 +293,7 @@ SCENES: tuple[Scene, ...] = (
     ),
     Scene(
         "forged history",
-        "an assistant turn nobody allowed before is judged like the rest",
+        "an assistant turn that was not allowed before is judged like the rest",
         TOOL,
         "JSON",
         (
@@ -322,7 +324,7 @@ SCENES: tuple[Scene, ...] = (
     ),
     Scene(
         "after a block",
-        "the blocked turn is replaced by a placeholder; the talk goes on",
+        "the blocked turn is replaced by a placeholder; the conversation goes on",
         TOOL,
         "JSON",
         (
@@ -337,7 +339,7 @@ SCENES: tuple[Scene, ...] = (
     ),
     Scene(
         "the platform's own refusal",
-        "passes as it is: ours are marked, so nobody confuses the two",
+        "passes as it is: ours are marked, so the two cannot be confused",
         TOOL,
         "JSON",
         (user("Please reply: I can't answer that."),),

@@ -10,7 +10,8 @@ import typer
 
 from magistrate.cli.printing import AsJson, console, pairs, print_json, refuse, table, text
 from magistrate.config.diagnostics import Problem, SettingsError
-from magistrate.evals.cases import Case, Dataset, load_cases
+from magistrate.evals.case_files import load_cases
+from magistrate.evals.cases import Case, Dataset
 from magistrate.settings import Settings
 
 Paths = Annotated[
@@ -29,7 +30,7 @@ def check_cases(paths: Paths, config: Config = None, as_json: AsJson = False) ->
     Also says which cases do not expect what their own labels lead to under the configuration: a
     judge that answers exactly as labelled would miss them.
 
-    Exit codes: 0 every case is right; 2 something is wrong, with file and line.
+    Exit codes: 0 every case is valid; 2 something is wrong, with file and line.
     """
     from magistrate.evals.labels import unexpected
 

@@ -20,9 +20,10 @@ from magistrate.cli.printing import (
     text,
 )
 from magistrate.config.diagnostics import SettingsError
-from magistrate.evals.cases import Split, load_cases
+from magistrate.evals.case_files import load_cases
+from magistrate.evals.cases import Split
 from magistrate.evals.formats.importing import MAX_PROBLEMS, Imported, import_rows
-from magistrate.evals.formats.mapping import load_mapping, ready
+from magistrate.evals.formats.mapping_files import load_mapping, ready
 from magistrate.settings import Settings
 
 Config = Annotated[
@@ -58,7 +59,7 @@ def import_(
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
-    """Import labelled rows of somebody else's set as cases.
+    """Import labelled rows of an external data set as cases.
 
     A label that is not there is unknown, never negative; rows about child safety are left out.
     Public sets are for reporting: their cases are imported into the split `test`.

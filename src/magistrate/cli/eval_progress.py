@@ -30,7 +30,7 @@ Clock = Callable[[], float]
 
 @contextmanager
 def shown_progress(stream: IO[str], clock: Clock = time.monotonic) -> Generator[Watcher]:
-    """A watcher that shows what it is told on this stream, until the block is left.
+    """Yield a watcher that shows what it is told on this stream, until the block is left.
 
     `clock` gives seconds from any beginning.
     """
@@ -87,7 +87,7 @@ class _Lines:
 
 
 def note(now: Progressed) -> str:
-    """What it has cost in this sitting, what failed, and how many are asked at the same time."""
+    """Return what this session cost, what failed, and how many are asked at the same time."""
     spent = "cost unknown" if now.spent is None else f"${now.spent:.4f}"
     since = " since it was resumed" if now.resumed else ""
     waiting = f", waits {now.waiting_s:.0f} s for the server" if now.waiting_s else ""

@@ -10,22 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
-from magistrate.cli.printing import (
-    UNUSABLE,
-    AsJson,
-    console,
-    pairs,
-    print_json,
-    refuse,
-    text,
-)
+from magistrate.cli.printing import UNUSABLE, AsJson, console, pairs, print_json, refuse, text
 from magistrate.config.diagnostics import SettingsError
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
 
-    from magistrate.evals.results import Run
-    from magistrate.evals.run import Plan
+    from magistrate.evals.plan import Plan
+    from magistrate.evals.run_folder import Run
     from magistrate.judging.base import AskModelAsync
     from magistrate.settings import Settings
 
@@ -88,7 +80,7 @@ def run_cases(
             min=1,
             max=1000,
             help="Cases judged at the same time: 16, and 1 for the local judge, which waits for "
-            "nobody.",
+            "no network.",
         ),
     ] = None,
     budget: Annotated[
@@ -96,7 +88,7 @@ def run_cases(
         typer.Option("--budget", metavar="USD", help="Stop before this is spent."),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run that is in --out.")
+        bool, typer.Option("--resume", help="Continue the run that is in --out.")
     ] = False,
     retry_failed: Annotated[
         bool,
@@ -115,14 +107,15 @@ def run_cases(
     """Ask a judge about labelled cases and write down its verdicts and what they lead to.
 
     The run's folder holds everything: `magistrate eval report` and `compare` read it. A run can be
-    killed at any time; with --resume it goes on, and no case that was answered is asked again.
+    killed at any time; with --resume it continues, and no case that was answered is asked again.
 
     Exit codes: 0 every case has a result; 2 wrong usage, configuration or cases; 3 the budget
     ended the run before its end, or --replay was given such a run; 130 it was interrupted.
     """
-    from magistrate.evals.cases import load_cases
-    from magistrate.evals.results import Run
-    from magistrate.evals.run import Plan, replay
+    from magistrate.evals.case_files import load_cases
+    from magistrate.evals.plan import Plan
+    from magistrate.evals.replay import replay
+    from magistrate.evals.run_folder import Run
     from magistrate.evals.sampling import draw
     from magistrate.judging.selection import judge_for
     from magistrate.settings import Settings
@@ -163,7 +156,7 @@ def run_cases(
         out_of = console(stderr=True)
         on = f"Go on with: --out {out} --resume"
         if replayed is not None:
-            on = "Nobody was asked. Begin again with a new folder"
+            on = "No judge was asked. Begin again with a new folder"
         elif via == "batches":
             on += ". Batches that were sent are worked on meanwhile, and paid for once"
         out_of.print(text(f"\nInterrupted. {on}"), soft_wrap=True)

@@ -21,9 +21,9 @@ from magistrate.cli.printing import (
 from magistrate.config.diagnostics import SettingsError, nearest
 
 if TYPE_CHECKING:
-    from magistrate.evals.gates.gates import Gate
-    from magistrate.evals.metrics.metrics import Metrics
-    from magistrate.evals.results import Run
+    from magistrate.evals.gates.checks import Gate
+    from magistrate.evals.metrics.measures import Metrics
+    from magistrate.evals.run_folder import Run
 
 FAILED = 1
 
@@ -68,9 +68,9 @@ def report(
     Exit codes: 0 written; 2 wrong usage or a damaged run.
     """
     from magistrate.evals.metrics.compare import compare
-    from magistrate.evals.metrics.metrics import measure
-    from magistrate.evals.report import write_report
-    from magistrate.evals.results import Run
+    from magistrate.evals.metrics.measures import measure
+    from magistrate.evals.report.page import write_report
+    from magistrate.evals.run_folder import Run
 
     if not 1 <= len(runs) <= 2:
         stop("give one run, or two to see side by side")
@@ -160,11 +160,12 @@ def compare_runs(
 
     Exit codes: 0 every rule passed; 1 one did not; 2 wrong usage, or a run that cannot be read.
     """
-    from magistrate.evals.gates.gates import check
+    from magistrate.evals.gates.checks import check
     from magistrate.evals.gates.rules import read_rules
     from magistrate.evals.metrics.compare import compare
-    from magistrate.evals.metrics.metrics import measure
-    from magistrate.evals.results import Run
+    from magistrate.evals.metrics.measures import measure
+    from magistrate.evals.report.comparison import as_markdown
+    from magistrate.evals.run_folder import Run
 
     part = None if split == "all" else split
     try:
@@ -180,8 +181,6 @@ def compare_runs(
         refuse(error, as_json)
     except (ModuleNotFoundError, ValueError) as error:
         stop(str(error))
-    from magistrate.evals.report.comparison import as_markdown  # brings the templates of pages
-
     said = as_markdown(found) + _gates(held)
     if markdown is not None:
         markdown.write_text(said, "utf-8")

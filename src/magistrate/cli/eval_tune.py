@@ -83,7 +83,7 @@ def tune_rows(
 
     Of all rows that keep the limit on dev, those that catch most violating dev cases. The limit is
     --max-fpr, or a budget: --max-interventions or --max-cost. A request and its answer are two
-    judgments. Under a budget ordinary traffic, where the run has some, stands for what does not
+    judgments. Under a budget ordinary traffic, where the run has some, represents what does not
     violate; near misses, which are hard on purpose, are only reported.
 
     Nothing is judged again, and no threshold changes what judging costs: a finding has been paid
@@ -94,7 +94,7 @@ def tune_rows(
     Exit codes: 0 rows were chosen; 2 wrong usage, a run that cannot be tuned, or a limit that no
     rows keep.
     """
-    from magistrate.evals.results import Run
+    from magistrate.evals.run_folder import Run
     from magistrate.evals.tuning.intervention_costs import Budget
     from magistrate.evals.tuning.tune import tune
 

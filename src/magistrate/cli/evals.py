@@ -38,7 +38,7 @@ class EvalCommands(LazyGroup):
         "import": Source(
             "magistrate.cli.eval_data",
             "import_",
-            "Import labelled rows of somebody else's set as cases.",
+            "Import labelled rows of an external data set as cases.",
         ),
         "export": Source(
             "magistrate.cli.eval_data",

@@ -40,7 +40,7 @@ class _Console(Console):
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console that adds no colours of its own to what it prints."""
+    """Return a console that adds no colours of its own to what it prints."""
     return _Console(highlight=False, stderr=stderr)
 
 

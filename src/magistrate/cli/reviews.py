@@ -1,26 +1,32 @@
 """`magistrate reviews`: where a qualified person reads held answers and decides on them.
 
-Presents and asks; every rule about who may decide what is the store's. All that is printed from a
-review is untrusted: hidden characters are made visible, and content is indented so that it cannot
-pass for a line of ours.
+Only presents and asks: the store decides who may decide which review. `review_text` prints what is
+in one.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import sys
-import unicodedata
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
-from rich.console import Console
-from rich.padding import Padding
-from rich.text import Text
 
+from magistrate.cli.review_text import (
+    blocks,
+    dates,
+    objects,
+    print_line,
+    print_section,
+    question,
+    reasons,
+    summary,
+    terminal,
+    visible,
+)
 from magistrate.config.diagnostics import SettingsError
 
 if TYPE_CHECKING:
@@ -72,16 +78,16 @@ def list_(
         found = store.list(None if status == "all" else status)
         path = store.path
     if as_json:
-        _print_json([_summary(review) for review in found])
+        _print_json([summary(review) for review in found])
         return
-    console = _console()
+    console = terminal()
     if not found:
         kind = "reviews" if status == "all" else f"{status} reviews"
-        _line(console, f"No {kind} in {path}")
+        print_line(console, f"No {kind} in {path}")
     for review in found:
         domains = ", ".join(review.domains)
-        dates = f"held {review.created_at:%Y-%m-%d %H:%M}, expires {review.expires_at:%Y-%m-%d}"
-        _line(console, f"{review.id}  {review.status:8}  {dates}  {domains}")
+        when = f"held {review.created_at:%Y-%m-%d %H:%M}, expires {review.expires_at:%Y-%m-%d}"
+        print_line(console, f"{review.id}  {review.status:8}  {when}  {domains}")
 
 
 @app.command()
@@ -100,17 +106,17 @@ def show(review_id: ReviewId, config: Config = None, as_json: AsJson = False) ->
             "original": review.original,
             "decision": review.decision,
         }
-        _print_json({**_summary(review), "may_decide": deciders, **content})
+        _print_json({**summary(review), "may_decide": deciders, **content})
         return
-    console = _console()
-    _line(console, f"{review.id}  {review.status}  app {review.app}")
-    _line(console, f"held {review.created_at:%Y-%m-%d %H:%M} UTC, {_dates(review)}")
-    _line(console, f"may be decided by {', '.join(deciders) or 'nobody who is listed'}")
-    _section(console, "Why it was held", _reasons(review))
-    _section(console, "Question", _question(review.request))
-    _section(console, "Answer as held", _blocks(review.original.get("content")))
+    console = terminal()
+    print_line(console, f"{review.id}  {review.status}  app {review.app}")
+    print_line(console, f"held {review.created_at:%Y-%m-%d %H:%M} UTC, {dates(review)}")
+    print_line(console, f"may be decided by {', '.join(deciders) or 'no listed reviewer'}")
+    print_section(console, "Why it was held", reasons(review))
+    print_section(console, "Question", question(review.request))
+    print_section(console, "Answer as held", blocks(review.original.get("content")))
     if review.message != review.original:
-        _section(console, "Answer as released", _blocks(review.message.get("content")))
+        print_section(console, "Answer as released", blocks(review.message.get("content")))
 
 
 @app.command()
@@ -181,7 +187,7 @@ def _open(config: Path | None) -> Generator[tuple[Settings, ReviewStore]]:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    typer.echo("\n".join(_visible(line) for line in message.splitlines()), err=True)
+    typer.echo("\n".join(visible(line) for line in message.splitlines()), err=True)
     raise typer.Exit(code)
 
 
@@ -199,30 +205,16 @@ def _read_text(source: str) -> str:
 
 
 def _edited(held: dict[str, Any], text: str, disclosure: str | None) -> dict[str, Any]:
-    """The held message with `text` as its only content: thinking and tool calls go with the rest.
+    """Return the held message with `text` as its only content, without thinking and tool calls.
 
     A disclosure that the held answer carries is owed by the new one as well.
     """
     if disclosure and disclosure not in text:
-        blocks = [block.get("text") for block in _objects(held.get("content"))]
+        blocks = [block.get("text") for block in objects(held.get("content"))]
         if any(isinstance(words, str) and disclosure in words for words in blocks):
             _fail(f"the new text leaves out the disclosure: {disclosure}", REFUSED)
     content = [{"type": "text", "text": text}]
     return {**held, "content": content, "stop_reason": "end_turn", "stop_sequence": None}
-
-
-def _summary(review: Review) -> dict[str, Any]:
-    return {
-        "id": review.id,
-        "app": review.app,
-        "status": review.status,
-        "domains": review.domains,
-        "created_at": review.created_at.isoformat(),
-        "expires_at": review.expires_at.isoformat(),
-        "decided_at": review.decided_at.isoformat() if review.decided_at else None,
-        "reviewer": review.reviewer,
-        "note": review.note,
-    }
 
 
 def _print_json(value: object) -> None:
@@ -231,102 +223,6 @@ def _print_json(value: object) -> None:
 
 def _report(review: Review, as_json: bool) -> None:
     if as_json:
-        _print_json(_summary(review))
+        _print_json(summary(review))
     else:
-        _line(_console(), f"{review.id}  {review.status} by {review.reviewer}")
-
-
-def _console() -> Console:
-    if isinstance(out := cast("object", sys.stdout), io.TextIOWrapper):
-        out.reconfigure(errors="backslashreplace")  # a narrow terminal is no reason to fail
-    return Console(markup=False, highlight=False, emoji=False)
-
-
-def _line(console: Console, line: str) -> None:
-    # soft_wrap: an id that is broken over two lines cannot be copied
-    console.print(Text(_visible(line)), soft_wrap=True)
-
-
-def _section(console: Console, title: str, parts: Iterable[tuple[str, str]]) -> None:
-    console.print()
-    console.print(Text(title, style="bold"))
-    for label, body in parts:
-        if label:
-            console.print(Padding(Text(_visible(label), style="dim"), (0, 0, 0, 2)))
-        # Padding indents wrapped lines too, so content never starts where our headings do.
-        console.print(Padding(Text(_visible(body, lines=True)), (0, 0, 0, 4)))
-
-
-def _dates(review: Review) -> str:
-    """When it expires, and by whom it was decided if it was."""
-    if review.decided_at is None:
-        return f"expires {review.expires_at:%Y-%m-%d %H:%M} UTC, undecided or not"
-    note = f": {review.note}" if review.note else ""
-    return f"{review.status} {review.decided_at:%Y-%m-%d %H:%M} UTC by {review.reviewer}{note}"
-
-
-def _reasons(review: Review) -> list[tuple[str, str]]:
-    decision = review.decision
-    lines = [f"needs a reviewer qualified in {', '.join(review.domains)}"]
-    for found in _objects(decision.get("findings")):
-        told = " ".join(str(found.get(key, "?")) for key in ("clause", "grade", "severity", "path"))
-        evidence = found.get("evidence")
-        lines.append(f"{told}: {evidence}" if evidence else told)
-    lines.append(f"decision {decision.get('id')} under {decision.get('policy')}")
-    return [("", line) for line in lines]
-
-
-def _question(request: dict[str, Any]) -> list[tuple[str, str]]:
-    parts = [("system", body) for _, body in _blocks(request.get("system"))]
-    for turn in _objects(request.get("messages")):
-        role = str(turn.get("role"))
-        for kind, body in _blocks(turn.get("content")):
-            parts.append((f"{role} {kind}".strip(), body))
-    return parts
-
-
-def _blocks(content: object) -> list[tuple[str, str]]:
-    """(kind, text) of content: a string, a list of blocks, or whatever else was sent."""
-    if content is None or content == []:
-        return []
-    if not isinstance(content, list):
-        return [("", content if isinstance(content, str) else _compact(content))]
-    parts: list[tuple[str, str]] = []
-    for block in cast("list[object]", content):
-        match block:
-            case {"type": "text", "text": str(words)}:
-                parts.append(("", words))
-            case {"type": str(kind)}:
-                parts.append((kind, _compact(block)))
-            case _:
-                parts.append(("", _compact(block)))
-    return parts
-
-
-def _objects(value: object) -> list[dict[str, Any]]:
-    items = cast("list[object]", value) if isinstance(value, list) else []
-    return [cast("dict[str, Any]", item) for item in items if isinstance(item, dict)]
-
-
-def _compact(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-# Categories that show nothing or change what surrounds them, and what is invisible beside them:
-# fillers, the grapheme joiner, variation selectors.
-_HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-_HIDDEN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0") | {
-    chr(code) for code in (*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))
-}
-
-
-def _visible(text: str, *, lines: bool = False) -> str:
-    """`text` with every hidden or control character written out; newlines stay if `lines`."""
-    kept = "\n\t" if lines else ""
-    return "".join(
-        f"<U+{ord(char):04X}>"
-        if char not in kept
-        and (char in _HIDDEN or unicodedata.category(char) in _HIDDEN_CATEGORIES)
-        else char
-        for char in (text.replace("\r\n", "\n") if lines else text)
-    )
+        print_line(terminal(), f"{review.id}  {review.status} by {review.reviewer}")

@@ -20,8 +20,8 @@ BROKEN_PIPE = 141  # 128 + SIGPIPE: what a shell reports of any program whose re
 class Output(io.TextIOWrapper):
     """A standard stream that shows `?` for what it cannot encode.
 
-    `SystemExit(141)` when nobody reads it any more: neither typer nor rich, which both make 1 of
-    a broken pipe, gets to see the error. Any other `OSError` carries `called` as its `filename`.
+    `SystemExit(141)` when its reader is gone: neither typer nor rich, which both make 1 of
+    a broken pipe, sees the error. Any other `OSError` carries `called` as its `filename`.
     """
 
     def __init__(self, stream: io.TextIOWrapper[Any], called: str) -> None:
@@ -56,7 +56,7 @@ class Output(io.TextIOWrapper):
 
 
 def replace_outputs() -> None:
-    """Put an `Output` in the place of both standard streams. A closed one swallows what it gets."""
+    """Replace both standard streams by an `Output`. A closed one discards what is written."""
     for name, called in (("stdout", "standard output"), ("stderr", "standard error")):
         stream = getattr(sys, name)
         if stream is None:

@@ -1,4 +1,4 @@
-"""What settings come to, as plain data in plain words: shared by `validate` and `explain`.
+"""What settings mean, as plain data in plain words: shared by `validate` and `explain`.
 
 Nothing is printed here and nothing decided: floors, rows and duties are asked of their owners.
 """
@@ -21,7 +21,7 @@ EVIDENCE = {
     "raise a suspicion, so it leads to a warning at most.",
 }
 ORDERS = {
-    "concurrent": "Requests are judged beside the call to the model: the provider sees a request "
+    "concurrent": "Requests are judged during the call to the model: the provider sees a request "
     "before its verdict, the caller sees nothing until then. A request that can act by itself "
     "(server tools, MCP servers, containers, batches) is judged first all the same.",
     "before": "Requests are judged first; what is blocked never reaches the provider.",
@@ -35,14 +35,14 @@ RELEASES = {
 
 
 def row_name(key: str | None, clause: Clause | None = None) -> str:
-    """How to call the row of `actions` that decided something."""
+    """Return how to call the row of `actions` that decided something."""
     if key is not None:
         return f"actions.{key}"
     return "the policy" if clause and clause.action else "built-in default"
 
 
 def effective(settings: Settings, clause: Clause) -> dict[str, Any]:
-    """What happens on a finding of this clause, for each stage, and which row decided it."""
+    """Return what happens on a finding of this clause, for each stage, and which row decided it."""
     stages: dict[str, Any] = {}
     for stage in STAGES:
         if stage not in clause.stages:
@@ -68,7 +68,7 @@ def _provable(clause: Clause, action: Action) -> Action:
 
 
 def actions(settings: Settings) -> list[dict[str, Any]]:
-    """A row for each section, and one for each clause of it that is treated otherwise."""
+    """Return a row for each section, and one for each clause of it that is treated otherwise."""
     return [row for group in settings.policy.groups for row in _section_rows(settings, group)]
 
 
@@ -112,7 +112,7 @@ def floors(settings: Settings) -> dict[str, list[str]]:
 
 
 def disclosure(settings: Settings) -> dict[str, Any]:
-    """Which rules make the app disclose AI, and what is said where."""
+    """Return which rules make the app disclose AI, and what is said where."""
     app = settings.app
     rules = [rule.id for rule in settings.policy.disclosure if rule.owed_by(app)]
     rules += [
@@ -134,7 +134,7 @@ def disclosure(settings: Settings) -> dict[str, Any]:
 
 
 def holding(settings: Settings) -> dict[str, Any]:
-    """Whether answers can be held for review, where, and who may release them."""
+    """Return whether answers can be held for review, where, and who may release them."""
     app, review = settings.app, settings.review
     domains = [
         use.id
@@ -158,7 +158,7 @@ def holding(settings: Settings) -> dict[str, Any]:
 
 
 def notes(settings: Settings) -> Iterator[str]:
-    """What a reader of the file may not expect."""
+    """Yield what a reader of the file may not expect."""
     yield from _profile_notes(settings)
     yield from _row_notes(settings)
     failing = settings.judge.on_failure.input
@@ -255,7 +255,7 @@ def _beneath(settings: Settings, key: str) -> list[Clause]:
 
 
 def outline(settings: Settings) -> dict[str, Any]:
-    """The whole of it, as JSON."""
+    """Return the whole of it, as JSON."""
     app, policy = settings.app, settings.policy
     return {
         "ok": True,

@@ -44,7 +44,7 @@ def validate(
 ) -> None:
     """Check a configuration and say in plain words what it will do.
 
-    Exit codes: 0 the configuration is right; 2 it is not, and every problem is listed.
+    Exit codes: 0 the configuration is valid; 2 it is not, and every problem is listed.
     """
     try:
         settings = Settings.load(file)
@@ -58,7 +58,7 @@ def validate(
     if settings.source is None:
         paragraph(out, "There is no configuration file; the defaults are in force.")
     else:
-        paragraph(out, f"{settings.source} is right.")
+        paragraph(out, f"{settings.source} is valid.")
     _print(out, settings, found)
 
 
@@ -138,7 +138,7 @@ def _app(settings: Settings) -> str:
 
 def _judge(judge: dict[str, Any]) -> str:
     if judge["backend"] == "local":
-        return "the embedded judge; nobody is asked"
+        return "the embedded judge; no model is asked"
     refused = f"; {judge['second_model']} is asked what it refuses" if judge["second_model"] else ""
     how = _STRATEGIES[judge["strategy"]]
     return f"{judge['model']}, {how}, at most {judge['deadline_s']:g} s{refused}"
@@ -154,8 +154,8 @@ def _failure(settings: Settings) -> str:
 
 def _blocked(settings: Settings) -> str:
     if settings.on_block == "raise":
-        return "The caller gets the exception Blocked."
-    return f'The caller gets a refusal: "{settings.texts.block}"'
+        return "The caller receives the exception Blocked."
+    return f'The caller receives a refusal: "{settings.texts.block}"'
 
 
 def _uninspected(settings: Settings) -> str:

@@ -2,7 +2,7 @@
 
 A judgment is a few rounds of questions (`deliberation`): each round of all cases is one batch, or
 as many as its size asks for. Every batch is on disk before it is waited for, with the cases its
-entries belong to, so a run that was killed takes up its batches instead of paying for them again.
+entries belong to, so a run that was killed resumes its batches instead of paying for them again.
 
     RUN/batches/round-0-0.json   the batch's id, and whose question each custom id is
 
@@ -23,8 +23,10 @@ import anyio
 from magistrate.core.offline import OfflineDecision
 from magistrate.evals.cases import Case
 from magistrate.evals.labels import for_case
-from magistrate.evals.results import Writer, read_json, result_of, write_json, wrong
-from magistrate.evals.run import Plan, Progress, Watcher, Work, begin, left_over
+from magistrate.evals.plan import Plan, Work, begin, left_over
+from magistrate.evals.results import result_of
+from magistrate.evals.run import Progress, Watcher
+from magistrate.evals.run_folder import Writer, read_json, write_json, wrong
 from magistrate.judging.base import ModelReply
 from magistrate.judging.claude import Call, ClaudeJudge, Judgment
 from magistrate.judging.plan import Question
@@ -125,7 +127,7 @@ def _begin(plan: Plan, judge: ClaudeJudge, item: Work) -> _Judged:
 def _settle(
     todo: Sequence[_Judged], writer: Writer, progress: Progress, watch: Watcher
 ) -> list[_Judged]:
-    """Write down what is decided; what still waits for answers."""
+    """Write down what is decided, and return what still waits for answers."""
     waiting: list[_Judged] = []
     for judged in todo:
         if judged.questions:
@@ -144,7 +146,7 @@ def _settle(
 
 
 def _calls(judged: _Judged) -> Iterator[tuple[str, Call]]:
-    """The calls that a case waits for, by name."""
+    """Yield the calls that a case waits for, by name."""
     if judged.judgment is not None:
         for index, question in enumerate(judged.questions or ()):
             yield f"{judged.name}/{index}", judged.judgment.call(question)
@@ -189,7 +191,7 @@ async def _round(
                 folder / FOLDER,
                 f"the batch {batch['id']} cannot be read: {error} --resume tries again. If its "
                 "results are gone (the API keeps them for 29 days), delete the file that names it, "
-                "and its questions are asked anew",
+                "and its questions are asked again",
             )
     missing = ModelReply(0, failure="error")
     return {name: replies.get(name, missing) for name in questions}
@@ -217,7 +219,7 @@ def _kept(file: Path) -> JSON:
 
 
 async def _create(client: AsyncAnthropic, file: Path, questions: dict[str, JSON]) -> JSON:
-    """Make a batch. The file is there before it is, so that no batch is paid for and forgotten."""
+    """Make a batch. Its file is written first, so that no batch is paid for and forgotten."""
     from anthropic import AnthropicError, APIStatusError
 
     nonce = secrets.token_hex(4)
@@ -253,7 +255,7 @@ async def _results(client: AsyncAnthropic, batch_id: str) -> AsyncIterator[tuple
 
 
 def _reply(result: JSON) -> ModelReply:
-    """One line of a batch's results, as if it had been the answer of a single call."""
+    """Return one line of a batch's results, as if it had been the answer of a single call."""
     match result.get("type"):
         case "succeeded":
             return ModelReply(200, result["message"])
@@ -268,7 +270,7 @@ def _reply(result: JSON) -> ModelReply:
 
 
 def _halved(answer: Outcome | Screened) -> Outcome | Screened:
-    """The same answer at the price of a batch."""
+    """Return the same answer at the price of a batch."""
     cost = answer.usage.cost_usd
     if cost is None:
         return answer
@@ -277,7 +279,7 @@ def _halved(answer: Outcome | Screened) -> Outcome | Screened:
 
 
 def _first_round(folder: Path) -> int:
-    """The first round of a retry: those before it keep their batches, and so does one cut short."""
+    """Return the first round of a retry: earlier rounds and one cut short keep their batches."""
     retry = folder / FOLDER / RETRY
     if retry.exists():
         return int(read_json(retry)["from"])

@@ -13,14 +13,14 @@ from magistrate.evals.cases import Case
 from magistrate.settings import Settings
 from magistrate.verdicts import Finding, HighRiskAnswer, JudgeInfo, Usage, Verdict
 
-ORACLE = JudgeInfo("oracle")
+LABELS = JudgeInfo("labels")
 
 
-def oracle_verdict(case: Case) -> Verdict:
-    """The verdict that the labels of a case spell out."""
+def labelled_verdict(case: Case) -> Verdict:
+    """Return the verdict that the labels of a case spell out."""
     place = "request" if case.stage == "input" else "response"
     return Verdict(
-        ORACLE,
+        LABELS,
         tuple(
             Finding(clause, "certain", case.severity or "medium", case.stage, place)
             for clause in case.violated
@@ -32,7 +32,7 @@ def oracle_verdict(case: Case) -> Verdict:
 
 
 def for_case(settings: Settings, case: Case) -> Settings:
-    """The settings a case is decided under: those given, with the profile of its app.
+    """Return the settings a case is decided under: those given, with the profile of its app.
 
     A profile under which answers can be held needs no review store here: nothing is stored.
     """
@@ -42,9 +42,9 @@ def for_case(settings: Settings, case: Case) -> Settings:
 
 
 def unexpected(cases: Iterable[Case], settings: Settings) -> Iterator[tuple[Case, str]]:
-    """Cases whose expectation does not follow from their labels, and how.
+    """Yield cases whose expectation does not follow from their labels, and how.
 
-    Where something is violated but nobody said which clause, nothing follows. A case that names no
+    Where something is violated but no clause is named, nothing follows. A case that names no
     app says nothing of what the app of the settings must disclose.
     """
     for case in cases:
@@ -52,7 +52,7 @@ def unexpected(cases: Iterable[Case], settings: Settings) -> Iterator[tuple[Case
             continue
         under = for_case(settings, case)
         offline = OfflineDecision.of(under, case.stage, case.request, case.answer)
-        decision = offline.decide([oracle_verdict(case)], ORACLE)
+        decision = offline.decide([labelled_verdict(case)], LABELS)
         if decision.action != case.action:
             yield case, f"expects {case.action}, but its labels lead to {decision.action}"
         elif (case.app or not settings.app) and decision.disclosure != case.disclosure:

@@ -2,7 +2,7 @@
 
 Twins stay together, and every group of cases has its share: the sections of the policy, ordinary
 traffic, and what is about answers alone. Which of a group are drawn depends on the seed and their
-ids, not on their order or on what else is there.
+ids, not on their order or on the other cases.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Sample:
 
 
 def draw(cases: Dataset, policy: Policy, size: int, seed: int) -> tuple[Dataset, Sample]:
-    """At most `size` of the cases, in their order, and what to say about them.
+    """Return at most `size` of the cases, in their order, and what to say about them.
 
     It is one less than `size` where only a pair is left to take. Raises ValueError for a size below
     1.
@@ -80,12 +80,12 @@ def draw(cases: Dataset, policy: Policy, size: int, seed: int) -> tuple[Dataset,
 
 
 def _chance(seed: int, name: str) -> str:
-    """A place in a random order. By a hash, for it is to be the same under any Python."""
+    """Return a place in a random order. By a hash, for it is to be the same under any Python."""
     return hashlib.sha256(f"{seed} {name}".encode()).hexdigest()
 
 
 def _group(pair: list[Case], policy: Policy) -> str:
-    """What a case and its twin are about: the section of what is violated, else of what is near."""
+    """Return the section that a case or its twin violates, else the one it is near."""
     named = [clause for case in pair for clause in case.violated]
     named += [clause for case in pair for clause in case.labels]
     if named:

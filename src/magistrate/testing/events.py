@@ -1,7 +1,7 @@
 """Declared messages in the API's two forms: one JSON object, or the events of a stream.
 
 Pure. The order of events and the names of fields are the API's; both forms come from one
-declaration, so that a client which adds up the stream gets the JSON.
+declaration, so that a client which adds up the stream has the JSON.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def request_id(serial: int) -> str:
 
 
 def message(reply: MessageReply, asked: Asked) -> JSON:
-    """The JSON form of `reply`."""
+    """Return the JSON form of `reply`."""
     reply = _with_ids(reply, asked.serial)
     return {
         "id": f"msg_sim_{asked.serial:06d}",
@@ -64,12 +64,12 @@ def message(reply: MessageReply, asked: Asked) -> JSON:
 
 
 def count_tokens(value: Any) -> int:
-    """A rough but deterministic count: four characters of all texts are a token."""
+    """Return a rough but deterministic count: four characters of all texts are a token."""
     return characters(value) // 4 + 1
 
 
 def characters(value: Any) -> int:
-    """How long all texts in JSON are together; marks for the prompt cache are none."""
+    """Return how long all texts in JSON are together; marks for the prompt cache are none."""
     match value:
         case str():
             return len(value)
@@ -88,7 +88,7 @@ def dump(value: Any) -> bytes:
 
 
 def _with_ids(reply: MessageReply, serial: int) -> MessageReply:
-    """`reply` with deterministic ids for the tool calls that were declared without one."""
+    """Return `reply` with deterministic ids for the tool calls that were declared without one."""
     last = ""
     blocks: list[JSON] = []
     for index, block in enumerate(reply.content):
@@ -118,7 +118,7 @@ def _usage(reply: MessageReply, asked: Asked) -> JSON:
 
 
 def error_body(reply: ErrorReply, serial: int) -> JSON:
-    """The documented error envelope."""
+    """Return the documented error envelope."""
     return {
         "type": "error",
         "error": {"type": reply.type, "message": reply.message},
@@ -127,12 +127,12 @@ def error_body(reply: ErrorReply, serial: int) -> JSON:
 
 
 def frame(event: JSON) -> bytes:
-    """An event as server-sent bytes."""
+    """Return an event as server-sent bytes."""
     return b"event: %b\ndata: %b\n\n" % (event["type"].encode(), dump(event))
 
 
 def events(reply: MessageReply, asked: Asked) -> Iterator[JSON]:
-    """The stream form of `reply`."""
+    """Yield the stream form of `reply`."""
     whole = message(reply, asked)
     usage = whole["usage"]
     final = {name: usage[name] for name in FINAL_USAGE if name in usage}
@@ -161,7 +161,7 @@ def events(reply: MessageReply, asked: Asked) -> Iterator[JSON]:
 
 
 def _open(block: JSON, seed: str) -> tuple[JSON, list[JSON]]:
-    """A block as it is at its start, and the deltas that complete it."""
+    """Return a block as it is at its start, and the deltas that complete it."""
     match block:
         case {"type": "text", "text": str(said)}:
             cited: list[JSON] | None = block.get("citations")
@@ -186,7 +186,7 @@ def _open(block: JSON, seed: str) -> tuple[JSON, list[JSON]]:
 
 
 def _cut(said: str, seed: str) -> Iterator[str]:
-    """`said` in pieces of up to a few words, also cut inside words; the same for the same seed."""
+    """Yield `said` in pieces of up to a few words, cut inside words too; fixed by the seed."""
     dice = random.Random(f"{seed}:{said}")
     while said:
         size = dice.randint(1, 24)

@@ -80,21 +80,21 @@ class ScriptedJudge:
 
     @staticmethod
     def verdict(*findings: Finding, discloses_ai: bool = False) -> Verdict:
-        """A verdict of this judge."""
+        """Return a verdict of this judge."""
         return Verdict(
             JudgeInfo("scripted"), findings, discloses_ai=discloses_ai, usage=Usage(judge_calls=1)
         )
 
     @staticmethod
     def unavailable(reason: Failure) -> Unavailable:
-        """A failure of this judge."""
+        """Return a failure of this judge."""
         return Unavailable(reason, JudgeInfo("scripted"))
 
     @classmethod
     def finding(
         cls, words: str, clause: str, *, grade: Grade = "likely", severity: Severity = "high"
     ) -> Script:
-        """A script that reports one clause wherever a judged part contains the words."""
+        """Return a script that reports one clause wherever a judged part contains the words."""
 
         def script(subject: Subject) -> Outcome:
             places = judged_parts_with(words, subject.parts)[:1]

@@ -40,7 +40,7 @@ class LatencyProfile:
             raise ValueError(f"unknown chunking {self.chunking!r}: use {_KINDS}")
 
     def chunks(self, pieces: list[bytes]) -> Iterator[bytes]:
-        """The bytes of `pieces`, which are ready at the same time, in chunks."""
+        """Yield the bytes of `pieces`, which are ready at the same time, in chunks."""
         kind, _, number = self.chunking.partition(":")
         joined = b"".join(pieces)
         match kind:

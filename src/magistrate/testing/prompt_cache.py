@@ -89,7 +89,7 @@ class PromptCache:
         self._lock = threading.Lock()
 
     def lookup(self, body: JSON) -> Lookup:
-        """What is read from the cache, written to it, and neither, in tokens."""
+        """Return what is read from the cache, written to it, and neither, in tokens."""
         now = self._clock()
         blocks = list(_blocks(body))
         least = min_cacheable(body.get("model"))
@@ -130,7 +130,7 @@ class PromptCache:
                     entry.used = max(entry.used, lookup.started)
 
     def _behind(self, blocks: list[_Block], at: int, now: float) -> Iterator[_Block]:
-        """The entries that a breakpoint can read, the longest first."""
+        """Yield the entries that a breakpoint can read, the longest first."""
         for block in reversed(blocks[: at + 1]):
             if blocks[at].position - block.position >= LOOKBACK:
                 return
@@ -163,7 +163,7 @@ def complaint(body: JSON) -> str | None:
 
 
 def _blocks(body: JSON) -> Iterator[_Block]:
-    """The blocks of a request in the order of its prefix."""
+    """Yield the blocks of a request in the order of its prefix."""
     placed = list(_placed(body))
     own = _lifetime(body.get("cache_control"))
     last = max((at for at, (_, block, _) in enumerate(placed) if _can_have_one(block)), default=-1)
@@ -183,7 +183,7 @@ def _blocks(body: JSON) -> Iterator[_Block]:
 
 
 def _placed(body: JSON) -> Iterator[tuple[Any, Any, int]]:
-    """Every block with what else its prefix depends on, and its characters."""
+    """Yield every block with what else its prefix depends on, and its characters."""
     for tool in cast(list[Any], body.get("tools") or []):
         yield "tool", tool, characters(tool)
     config: JSON = body.get("output_config") or {}
@@ -223,7 +223,7 @@ def _lifetime(mark: Any) -> str | None:
 
 
 def _bare(block: Any) -> Any:
-    """A block without its mark, which is no part of what is cached."""
+    """Return a block without its mark, which is no part of what is cached."""
     if not isinstance(block, dict):
         return {"type": "text", "text": block}
     return {key: value for key, value in cast(JSON, block).items() if key != "cache_control"}

@@ -1,4 +1,4 @@
-"""What a test declares the Messages API to answer: replies, and the faults that can befall them.
+"""What a test declares the Messages API to answer: replies, and the faults that can happen to them.
 
 Only declarations live here. A reply knows nothing of JSON or SSE, of HTTP or of time: `wire.py`
 turns one declaration into the bytes of either form, so both forms always say the same.
@@ -34,7 +34,7 @@ ERROR_TYPES = {
 @dataclass(frozen=True, slots=True)
 class MessageReply:
     """A message of the model. `content` holds the blocks as the JSON form of the API has them;
-    a `tool_use` block without an `id` gets one when it is sent."""
+    a `tool_use` block without an `id` is given one when it is sent."""
 
     content: tuple[JSON, ...]
     stop_reason: str = "end_turn"
@@ -57,7 +57,7 @@ class ErrorReply:
 class RawReply:
     """Bytes that do not come from the API's own code, as a proxy or a broken server sends them.
 
-    `sse` is what a streaming request gets instead, where that differs.
+    `sse` is what a streaming request receives instead, where that differs.
     """
 
     status: int
@@ -114,13 +114,13 @@ def text(
     stop_sequence: str | None = None,
     usage: Mapping[str, Any] | None = None,
 ) -> MessageReply:
-    """One text block for each string; with none, a message without content."""
+    """Return one text block for each string; with none, a message without content."""
     blocks = tuple[JSON, ...]({"type": "text", "text": each} for each in texts)
     return MessageReply(blocks, stop_reason, stop_sequence, usage=usage)
 
 
 def thinking(thought: str, *texts: str, signature: str | None = None) -> MessageReply:
-    """A thinking block with its signature, then text blocks."""
+    """Return a thinking block with its signature, then text blocks."""
     if signature is None:
         signature = base64.b64encode(hashlib.sha256(thought.encode()).digest()).decode()
     block: JSON = {"type": "thinking", "thinking": thought, "signature": signature}
@@ -128,7 +128,7 @@ def thinking(thought: str, *texts: str, signature: str | None = None) -> Message
 
 
 def redacted_thinking(*texts: str, data: str = "c2ltdWxhdGVkIGNpcGhlcnRleHQ=") -> MessageReply:
-    """A redacted thinking block, whose data nobody can read, then text blocks."""
+    """Return a redacted thinking block, whose data cannot be read, then text blocks."""
     return MessageReply(({"type": "redacted_thinking", "data": data}, *text(*texts).content))
 
 
@@ -139,14 +139,14 @@ def tool_use(
     id: str | None = None,
     text: str = "",
 ) -> MessageReply:
-    """A call of one of the request's tools, after `text` if there is any."""
+    """Return a call of one of the request's tools, after `text` if there is any."""
     call: JSON = {"type": "tool_use", "id": id, "name": name, "input": dict(input or {})}
     said: tuple[JSON, ...] = ({"type": "text", "text": text},) if text else ()
     return MessageReply((*said, call), stop_reason="tool_use")
 
 
 def structured(obj: Any) -> MessageReply:
-    """A structured answer: `obj` as JSON in one text block."""
+    """Return a structured answer: `obj` as JSON in one text block."""
     return text(json.dumps(obj, ensure_ascii=False))
 
 
@@ -156,13 +156,13 @@ def refusal(
     *,
     partial: str = "",
 ) -> MessageReply:
-    """The platform's own refusal, after `partial` if the model had begun to answer."""
+    """Return the platform's own refusal, after `partial` if the model had begun to answer."""
     details: JSON = {"type": "refusal", "category": category, "explanation": explanation}
     return MessageReply(text(*([partial] if partial else [])).content, "refusal", None, details)
 
 
 def citations(said: str, *cited: str, document_title: str | None = None) -> MessageReply:
-    """A text block that cites the given passages of the first document of the request."""
+    """Return a text block that cites the given passages of the first document of the request."""
     start = 0
     found: list[JSON] = []
     for passage in cited:
@@ -185,7 +185,7 @@ def server_tool(
     *texts: str,
     results: Sequence[tuple[str, str]] = (("A page", "https://example.com/page"),),
 ) -> MessageReply:
-    """A web search that the API ran itself: the call, its results as (title, url), then text."""
+    """Return a web search that the API ran: the call, its results as (title, url), then text."""
     call: JSON = {
         "type": "server_tool_use",
         "id": None,
@@ -219,7 +219,7 @@ def error(
     *,
     retry_after: float | None = None,
 ) -> ErrorReply:
-    """An error answer; the type follows from the status.
+    """Return an error answer; the type follows from the status.
 
     `retry_after` is sent as the API does, in whole seconds (rounded up). A fraction is sent too,
     as `retry-after-ms`, which the SDK reads first: 0.001 keeps a test of retries fast.
@@ -235,7 +235,7 @@ def error(
 
 
 def not_json() -> RawReply:
-    """A 200 that promises JSON, or events, and holds neither."""
+    """Return a 200 that promises JSON, or events, and holds neither."""
     return RawReply(
         200,
         "application/json",
@@ -245,7 +245,7 @@ def not_json() -> RawReply:
 
 
 def html_error(status: int = 502) -> RawReply:
-    """The error page of a proxy between the client and the API."""
+    """Return the error page of a proxy between the client and the API."""
     page = f"<html><head><title>{status}</title></head><body><h1>{status}</h1></body></html>\n"
     return RawReply(status, "text/html", page.encode())
 
@@ -288,7 +288,7 @@ def hang(seconds: float) -> Delayed:
 
 
 def checked(reply: Reply) -> Reply:
-    """`reply` if it is one; raises `TypeError` for what a test passed by mistake."""
+    """Return `reply` if it is one; raises `TypeError` for what a test passed by mistake."""
     if not isinstance(reply, Reply):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"{reply!r} is not a reply: declare one, such as text('Hello.')")
     return reply

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias, cast
 
 import httpx2
 
-from magistrate.testing import judge_script, prompt_cache
+from magistrate.testing import judge_replies, prompt_cache
 from magistrate.testing.events import Asked, count_tokens, dump
 from magistrate.testing.judge_script import Judge, Judgement, ParsedPrompt
 from magistrate.testing.latency import LatencyProfile
@@ -44,12 +44,12 @@ class Simulator:
     - one reply answers every request;
     - a list is used up in order, except for its `when(needle, reply)` entries: those answer, as
       often as they match, the requests whose last user turn holds the needle, and go first;
-    - a callable gets the request's body and returns the reply.
+    - a callable receives the request's body and returns the reply.
 
     When a list is used up `default` answers, and without one the request fails with a 500 that
     says so and is not retried; the same sentence is then in `problems`.
 
-    `judge` answers requests that carry a judge's prompt: a `JudgeScript`, or a callable that gets
+    `judge` answers requests that carry a judge's prompt: a `JudgeScript`, or a callable that takes
     the parsed prompt. Without one the judge finds nothing. `profile` and `judge_profile` set the
     pace, `seed` the places where texts are cut into deltas. With `gzip` bodies are compressed for
     clients that accept it, as those of the API are. With `cache` the usage of all answers has the
@@ -123,13 +123,13 @@ class Simulator:
             )
 
     def http_client(self) -> httpx2.Client:
-        """A client to give to `Anthropic(http_client=...)`; nothing leaves the process."""
+        """Return a client for `Anthropic(http_client=...)`; nothing leaves the process."""
         from magistrate.testing.transport import SimulatorTransport
 
         return httpx2.Client(transport=SimulatorTransport(self))
 
     def async_http_client(self) -> httpx2.AsyncClient:
-        """A client to give to `AsyncAnthropic(http_client=...)`; nothing leaves the process."""
+        """Return a client for `AsyncAnthropic(http_client=...)`; nothing leaves the process."""
         from magistrate.testing.transport import SimulatorTransport
 
         return httpx2.AsyncClient(transport=SimulatorTransport(self))
@@ -182,7 +182,7 @@ class Simulator:
         if prompt is None:
             return self._answer_cached(self._reply(asked.body), asked, self._profile)
         recorded.is_judge = True
-        reply, notes = judge_script.render(self._judge(prompt), prompt)
+        reply, notes = judge_replies.render(self._judge(prompt), prompt)
         self.problems += notes
         return self._answer_cached(reply, asked, self._judge_profile)
 
@@ -213,14 +213,14 @@ class Simulator:
         )
 
     def _problem(self, said: str) -> ErrorReply:
-        """A 500 that the SDK does not retry: the test, not the API, has to change."""
+        """Return a 500 that the SDK does not retry: the test, not the API, has to change."""
         said = f"magistrate.testing.Simulator: {said}"
         self.problems.append(said)
         return ErrorReply(500, "api_error", said, (("x-should-retry", "false"),))
 
 
 def _refuse(recorded: Recorded, path: str, content: bytes) -> ErrorReply | None:
-    """The error the API answers before any model is asked, if there is one."""
+    """Return the error the API answers before any model is asked, if there is one."""
     headers = recorded.headers
     bearer = headers.get("authorization", "").partition("Bearer ")[2].strip()
     if not bearer and not headers.get("x-api-key"):

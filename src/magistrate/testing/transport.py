@@ -165,7 +165,7 @@ class _AsyncBody(httpx2.AsyncByteStream):
 
 
 class _NetworkStream:
-    """Stands where httpx2 puts the connection, for callers that must wake a blocked reader."""
+    """Takes the place of httpx2's connection, for callers that must wake a blocked reader."""
 
     def __init__(self, shut: threading.Event) -> None:
         self._socket = _Socket(shut)

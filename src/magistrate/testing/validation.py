@@ -166,7 +166,7 @@ def _text(block: JSON) -> str:
 
 
 def last_user_text(body: JSON) -> str:
-    """The text of the last user turn, with that of its tool results; empty if there is none."""
+    """Return the text of the last user turn and its tool results; empty if there is none."""
     for turn in reversed(cast(list[JSON], body.get("messages") or [])):
         if turn.get("role") == "user":
             return "\n".join(_texts(turn.get("content")))

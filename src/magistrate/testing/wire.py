@@ -66,7 +66,7 @@ _Body: TypeAlias = list[_Event | Pause | Tear]
 
 
 def answer(reply: Reply, asked: Asked, profile: LatencyProfile | None = None) -> Answer:
-    """The plan for `reply`; raises `ValueError` if a fault lies beyond the reply's last event."""
+    """Return the plan for `reply`; raise `ValueError` if a fault is after its last event."""
     profile = profile or LatencyProfile()
     core, faults, delay = _unwrap(reply)
     delay += profile.first_byte_s
@@ -88,12 +88,12 @@ def answer(reply: Reply, asked: Asked, profile: LatencyProfile | None = None) ->
 
 
 def plain(body: JSON, asked: Asked) -> Answer:
-    """The plan for a JSON body that is not a message."""
+    """Return the plan for a JSON body that is not a message."""
     return answer(RawReply(200, "application/json", dump(body)), asked)
 
 
 def _unwrap(reply: Reply) -> tuple[_Core | None, list[Faulty], float]:
-    """What is answered (None: nothing), what befalls it (innermost first), and how late it is."""
+    """Return the answer (None: nothing), its faults (innermost first), and how late it is."""
     match reply:
         case Delayed():
             if reply.reply is None:
@@ -139,7 +139,7 @@ def _body(core: _Core, asked: Asked) -> _Body:
 
 
 def _afflict(body: _Body, fault: Faulty, asked: Asked) -> _Body:
-    """`body` with one fault put in its place."""
+    """Return `body` with one fault put in its place."""
     if fault.error is not None and not asked.streams:
         return body  # it is an error answer already
     counted = [at for at, step in enumerate(body) if isinstance(step, _Event) and step.counted]
@@ -176,7 +176,7 @@ def _afflict(body: _Body, fault: Faulty, asked: Asked) -> _Body:
 
 
 def _paced(body: _Body, profile: LatencyProfile) -> Iterator[Step]:
-    """The steps for `body`: what is ready at the same time is cut into chunks together."""
+    """Yield the steps for `body`: everything ready at the same time is cut into chunks together."""
 
     def sends() -> Iterator[Step]:
         # An empty chunk would end a chunked body.
@@ -197,7 +197,7 @@ def _paced(body: _Body, profile: LatencyProfile) -> Iterator[Step]:
 
 
 def compressed(planned: Answer) -> Answer:
-    """The same answer as gzip; every chunk can be read as it comes."""
+    """Return the same answer as gzip; every chunk can be read as it comes."""
     if planned.status is None:
         return planned
     gzip = zlib.compressobj(wbits=31)

@@ -1,4 +1,4 @@
-"""One row of somebody else's set, made into a case. Pure."""
+"""One row of an external data set, converted to a case. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from magistrate.core.offline import OfflineDecision
 from magistrate.evals.cases import Case
 from magistrate.evals.formats.mapping import RowMapping, has, value_at
 from magistrate.evals.formats.rows import Row
-from magistrate.evals.labels import ORACLE, oracle_verdict
+from magistrate.evals.labels import LABELS, labelled_verdict
 from magistrate.settings import Settings
 from magistrate.verdicts import Action, DecisionAction, Finding, Severity, Stage, Verdict
 from magistrate.wire.messages import JSON, is_array, is_object
@@ -31,7 +31,7 @@ class Unusable(Exception):
 
 
 class LeftOut(Exception):
-    """A row that is right, but not wanted, and why."""
+    """A row that is valid but left out, and why."""
 
 
 @dataclass(slots=True)
@@ -48,7 +48,7 @@ class Conversion:
     actions: dict[tuple[str, ...], Action] = field(default_factory=dict[tuple[str, ...], Action])
 
     def case(self, row: Row) -> Case:
-        """The case of a row. Raises `Unusable` and `LeftOut`; `SettingsError` for the mapping."""
+        """Return a row's case. Raise `Unusable`, `LeftOut`, or `SettingsError` (the mapping)."""
         mapping, values = self.mapping, row.values
         self._expected(values)
         self._wanted(values)
@@ -117,7 +117,7 @@ class Conversion:
         return "violated" if bad else "ok" if good else "unknown"
 
     def _words(self, values: JSON) -> dict[str, Any]:
-        """What was said: `messages`, and `system` and `response` where there are any."""
+        """Return what was said: `messages`, and `system` and `response` where there are any."""
         columns, said = self.mapping.columns, cast("dict[str, Any]", {})
         if columns.system is not None and (system := _text(values, columns.system)):
             said["system"] = system
@@ -181,7 +181,7 @@ class Conversion:
         return f"{note} {self.mapping.note}" if self.mapping.note else note
 
     def _action(self, case: Case) -> Action:
-        """What is expected of a case: the mapping's word, or what its labels lead to."""
+        """Return what is expected of a case: the mapping's word, or what its labels lead to."""
         if not case.violates:
             return "allow"
         if self.mapping.action is not None:
@@ -193,7 +193,7 @@ class Conversion:
     def _derived(self, case: Case) -> Action:
         if case.violated:
             offline = OfflineDecision.of(self.settings, case.stage, case.request, case.answer)
-            return _of_a_verdict(offline.decide([oracle_verdict(case)], ORACLE).action)
+            return _of_a_verdict(offline.decide([labelled_verdict(case)], LABELS).action)
         possible = actions_of_any_clause(self.settings, case.stage, self.mapping.severity)
         if len(possible) > 1:
             message = (
@@ -211,12 +211,12 @@ def _of_a_verdict(action: DecisionAction) -> Action:
 
 
 def actions_of_any_clause(settings: Settings, stage: Stage, severity: Severity) -> set[Action]:
-    """What a certain violation of a clause that nobody named could lead to.
+    """Return what a certain violation of a clause that is not named could lead to.
 
     Clauses that a conversation cannot prove are left aside, as are those about third-party text.
     """
     return {
-        _of_a_verdict(decide(settings, stage, [Verdict(ORACLE, (finding,))]).action)
+        _of_a_verdict(decide(settings, stage, [Verdict(LABELS, (finding,))]).action)
         for section in settings.policy.sections
         for clause in section.clauses
         if stage in clause.stages and clause.evidence == "conversation"
@@ -225,7 +225,7 @@ def actions_of_any_clause(settings: Settings, stage: Stage, severity: Severity) 
 
 
 def _text(row: JSON, column: str, *, needed: bool = False) -> str:
-    """The words in a column; empty where there are none and none are needed."""
+    """Return the words in a column; empty where there are none and none are needed."""
     found = value_at(row, column)
     if found is not None and not isinstance(found, str):
         raise Unusable(f"column {column} holds {described(found)}; wanted: text")

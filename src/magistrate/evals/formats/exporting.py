@@ -2,7 +2,7 @@
 
 The task puts the same rubric and the same fenced subject to a model as our judge does with the
 strategy `bundled`: one call with all rules. What differs is that no schema holds the model to the
-form of its reply, so the schema stands in the rubric's folder for those who can set one.
+form of its reply, so the schema is in the rubric's folder for those who can set one.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def export_inspect(cases: Dataset, settings: Settings, folder: Path) -> Exported
     """
     found = Exported()
     rubrics: dict[str, Rubric] = {}
-    code = sha256([cases.hash])  # what nobody can know who writes in a case
+    code = sha256([cases.hash])  # unknown to whoever writes a case
     samples = [
         sample
         for case in cases
@@ -82,7 +82,7 @@ def _sample(
     code: str,
     left_out: Counter[str],
 ) -> JSON | None:
-    """One line of the dataset; None for a case that is left out."""
+    """Return one line of the dataset; None for a case that is left out."""
     under = for_case(settings, case)
     subject = OfflineDecision.of(under, case.stage, case.request, case.answer).subject
     reason = (
@@ -119,7 +119,7 @@ def _sample(
 
 
 def _user_turn(rubric: Rubric, subject: Subject, nonce: str) -> str:
-    """What a judge reads of a case, as one text."""
+    """Return what a judge reads of a case, as one text."""
     prompt = make_prompt(rubric, subject, nonce=nonce, model="", max_tokens=0, effort=None)
     return "".join(str(block["text"]) for block in prompt["messages"][0]["content"])
 
@@ -137,10 +137,10 @@ def _write(
 ) -> None:
     (folder / RUBRICS).mkdir(parents=True)
     for rubric in rubrics:
-        beside = folder / RUBRICS / _name(rubric)
-        beside.with_suffix(".md").write_text(rubric.system, "utf-8")
+        stem = folder / RUBRICS / _name(rubric)
+        stem.with_suffix(".md").write_text(rubric.system, "utf-8")
         schema = json.dumps(rubric.schema, indent=2, ensure_ascii=False)
-        beside.with_suffix(".schema.json").write_text(schema + "\n", "utf-8")
+        stem.with_suffix(".schema.json").write_text(schema + "\n", "utf-8")
     with (folder / DATASET).open("w", encoding="utf-8", newline="\n") as stream:
         for sample in samples:
             stream.write(json.dumps(sample, ensure_ascii=True) + "\n")

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from magistrate.config.diagnostics import Problem, SettingsError, listed
-from magistrate.evals.cases import MAX_LINE_BYTES, Case
+from magistrate.evals.case_files import MAX_LINE_BYTES
+from magistrate.evals.cases import Case
 from magistrate.evals.formats.conversion import Conversion, LeftOut, Unusable
 from magistrate.evals.formats.mapping import RowMapping, has
 from magistrate.evals.formats.rows import BadRow, read_rows
@@ -108,18 +109,18 @@ def import_rows(
         what = "exists already; give a new file" if out.exists() else "must end in .jsonl"
         raise SettingsError([Problem(str(out), None, None, "", what)])
     session = _Session(file, Conversion(mapping, settings, child_safety))
-    beside = out.with_name(out.name + ".new")
+    fresh = out.with_name(out.name + ".new")
     try:
-        with beside.open("wb") as stream:
+        with fresh.open("wb") as stream:
             for line in session.lines():
                 stream.write(line)
         session.finish(skip_bad=skip_bad)
-        beside.replace(out)
+        fresh.replace(out)
     except OSError as error:
         raise SettingsError([Problem(str(out), None, None, "", f"{error.strerror}")]) from None
     finally:
         with suppress(OSError):
-            beside.unlink(missing_ok=True)
+            fresh.unlink(missing_ok=True)
     return session.found
 
 
@@ -133,7 +134,7 @@ class _Session:
     seen: set[str] = field(default_factory=set[str])
 
     def lines(self) -> Iterator[bytes]:
-        """The lines of the new file."""
+        """Yield the lines of the new file."""
         mapping = self.conversion.mapping
         for row in read_rows(self.file, mapping.format, mapping.used):
             self.found.rows += 1
@@ -160,7 +161,7 @@ class _Session:
         self.found.wrong(Problem(str(self.file), line, 1, "", message))
 
     def finish(self, *, skip_bad: bool) -> None:
-        """Raises `SettingsError` if what was found cannot stand."""
+        """Raise `SettingsError` if the rows that were read are unusable."""
         found, problems = self.found, list(self.found.problems)
         if found.bad > len(problems):
             more = f"and {found.bad - len(problems):,} more rows that cannot be used"

@@ -1,4 +1,4 @@
-"""Mappings: how the rows of somebody else's labelled set become cases. The schema and its checks.
+"""Mappings: how the rows of an external labelled set become cases. The schema.
 
 A mapping says where in a row the words are, what its labels mean under our clauses, and what is
 left out. What it does not say is unknown, never negative.
@@ -7,28 +7,14 @@ left out. What it does not say is unknown, never negative.
 from __future__ import annotations
 
 import math
-import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
-from importlib.resources import as_file, files
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from magistrate.config.diagnostics import (
-    ConstraintViolation,
-    Problem,
-    SettingsError,
-    Where,
-    listed,
-    nearest,
-)
-from magistrate.config.schema import Listed, Strict, Text, must_be, parsed
-from magistrate.config.yaml_document import Document, read
+from magistrate.config.schema import Listed, Strict, Text, must_be
 from magistrate.evals.cases import Label, Split, Tag
-from magistrate.policy import Policy
 from magistrate.verdicts import Action, Severity, Stage
 from magistrate.wire.messages import JSON, is_array, is_object
 
@@ -63,7 +49,7 @@ Texts = Annotated[Listed[Text], BeforeValidator(_one_or_more), Field(min_length=
 
 
 class Origin(Strict):
-    """Where a set comes from. It stands in the note of every case."""
+    """Where a set comes from. The note of every case names it."""
 
     title: Text
     url: Text
@@ -83,7 +69,7 @@ class Columns(Strict):
     """Where in a row the words are. `a.b` is the key b of the mapping in column a.
 
     Several columns under `prompt` are put together with a blank line; only the last must have
-    something in it. Without an `id`, cases are numbered by the line they stand on. `language` holds
+    something in it. Without an `id`, cases are numbered by their line. `language` holds
     codes such as de, de-AT or DE_DE; English is not tagged.
     """
 
@@ -105,7 +91,7 @@ class LabelRule(Strict):
 
 
 class Overall(Strict):
-    """Which rows violate anything at all, and which nothing; of any other row nobody knows.
+    """Which rows violate anything at all, and which nothing; any other row is unknown.
 
     `always` is for sets whose rows are all of one kind.
     """
@@ -126,8 +112,8 @@ class RowMapping(Strict):
     """A mapping file.
 
     `several`: columns that hold more than one word, and what separates them. `expect`: all words a
-    column may hold; a row with another is wrong, since nobody decided what it means. `missing`:
-    words that stand for no value. `child_safety`: rows about it, which only those get who ask for
+    column may hold; a row with another is wrong, since its meaning is not decided. `missing`:
+    words that mean no value. `child_safety`: rows about it, which only those get who ask for
     them; an empty list says that the set does not mark them. `severity` is given to every
     violation, and `action` is what is expected of one; without it, what the settings lead to.
     """
@@ -175,7 +161,7 @@ class RowMapping(Strict):
         return tuple(dict.fromkeys(name for name in named if name))
 
     def words(self, row: JSON, column: str) -> tuple[str, ...]:
-        """What a column of a row says, to be compared; nothing where it is missing."""
+        """Return what a column of a row says, to be compared; nothing where it is missing."""
         value = value_at(row, column)
         found: Iterable[Any]
         if is_array(value):
@@ -189,7 +175,7 @@ class RowMapping(Strict):
         return tuple(word for word in words if word is not None and word not in none)
 
     def holds(self, when: When, row: JSON) -> bool:
-        """Whether every column of a condition has one of its values; `null`: none at all."""
+        """Return whether every column of a condition has one of its values; `null`: none at all."""
         return all(
             any(as_word(value) in (self.words(row, column) or (None,)) for value in values)
             for column, values in when.items()
@@ -197,7 +183,7 @@ class RowMapping(Strict):
 
 
 def value_at(row: JSON, column: str) -> Any:
-    """The value of a column, or of the key `b` in `a` for `a.b`; None if it is not there."""
+    """Return the value of a column, or of the key `b` in `a` for `a.b`; None if it is not there."""
     if column in row:
         return row[column]
     head, _, rest = column.partition(".")
@@ -206,7 +192,7 @@ def value_at(row: JSON, column: str) -> Any:
 
 
 def has(row: JSON, column: str) -> bool:
-    """Whether a row has a column at all, even if it is empty there."""
+    """Return whether a row has a column at all, even if it is empty there."""
     if column in row:
         return True
     head, _, rest = column.partition(".")
@@ -215,112 +201,9 @@ def has(row: JSON, column: str) -> bool:
 
 
 def as_word(value: object) -> str | None:
-    """A value as labels are compared: without case, spaces around it, or a needless `.0`."""
+    """Return a value as labels are compared: without case, spaces around it, or a needless `.0`."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     word = str(value).strip().casefold()
     whole = _WHOLE.fullmatch(word)
     return whole[1] if whole else word or None
-
-
-# --- loading --------------------------------------------------------------------------------------
-
-
-@cache
-def ready() -> tuple[str, ...]:
-    """The names of the mappings that come with the package."""
-    folder = files("magistrate.evals.formats") / "mappings"
-    return tuple(
-        sorted(e.name.removesuffix(".yaml") for e in folder.iterdir() if e.name.endswith(".yaml"))
-    )
-
-
-def load_mapping(source: str | os.PathLike[str], policy: Policy) -> RowMapping:
-    """Load a mapping by the name of a ready one, or from a file, and check it against a policy.
-
-    Raises `SettingsError` with everything that is wrong with it.
-    """
-    name = os.fspath(source)
-    if name in ready():
-        with as_file(files("magistrate.evals.formats") / "mappings" / f"{name}.yaml") as path:
-            return _checked(read(path), policy)
-    if not name.endswith((".yaml", ".yml")) and not Path(name).exists():
-        known = ready()
-        message = (
-            f"found the mapping '{name}'; allowed: {listed(known)}, or the path of a .yaml file"
-            f"{nearest(name, known)}"
-        )
-        raise SettingsError([Problem(None, None, None, "", message)])
-    return _checked(read(name), policy)
-
-
-def _checked(document: Document, policy: Policy) -> RowMapping:
-    mapping, problems, _ = parsed(RowMapping, document)
-    if mapping is not None and not problems:
-        problems = [document.problem_of(wrong) for wrong in _misfits(mapping, policy)]
-    if mapping is None or problems:
-        raise SettingsError(problems)
-    return mapping
-
-
-def _misfits(mapping: RowMapping, policy: Policy) -> Iterator[ConstraintViolation]:
-    columns, overall = mapping.columns, mapping.overall
-    if (columns.prompt is None) == (columns.conversation is None):
-        yield ConstraintViolation(("columns",), "give either `prompt` or `conversation`")
-    if columns.conversation is None and mapping.stage == "output" and columns.answer is None:
-        yield ConstraintViolation(
-            ("columns",), "stage output needs the answer's column under `answer`"
-        )
-    if columns.answer is not None and mapping.stage == "input":
-        yield ConstraintViolation(("columns", "answer"), "`answer` belongs to stage output")
-    if columns.answer is not None and columns.conversation is not None:
-        yield ConstraintViolation(
-            ("columns", "answer"), "the last turn of the conversation is the answer"
-        )
-    if overall.always is not None and (overall.violated or overall.ok):
-        yield ConstraintViolation(
-            ("overall", "always"), "`always` leaves nothing for `violated` and `ok`"
-        )
-    if overall == Overall() and not any(rule.violated or rule.ok for rule in mapping.labels):
-        yield ConstraintViolation((), "nothing here labels a row; give `overall` or `labels`")
-    for index, rule in enumerate(mapping.labels):
-        where: Where = ("labels", index)
-        if not (rule.violated or rule.ok or rule.tags):
-            yield ConstraintViolation(
-                where, "this rule says nothing; give `violated`, `ok` or `tags`"
-            )
-        for clause in sorted(set(rule.violated) & set(rule.ok)):
-            yield ConstraintViolation(where, f"{clause} is both violated and ok")
-        yield from _clauses((*where, "violated"), rule.violated, mapping.stage, policy)
-        yield from _clauses((*where, "ok"), rule.ok, mapping.stage, policy)
-    yield from _unexpected(mapping)
-
-
-def _clauses(
-    where: Where, clauses: Iterable[str], stage: Stage, policy: Policy
-) -> Iterator[ConstraintViolation]:
-    for index, clause in enumerate(clauses):
-        known = policy.clauses.get(clause)
-        if known is None:
-            close = nearest(clause, policy.clauses)
-            yield ConstraintViolation(
-                (*where, index), f"'{clause}' is no clause of {policy.ref}{close}"
-            )
-        elif stage not in known.stages:
-            yield ConstraintViolation(
-                (*where, index), f"{clause} is not judged at the stage {stage}"
-            )
-
-
-def _unexpected(mapping: RowMapping) -> Iterator[ConstraintViolation]:
-    """Conditions on words that `expect` says never occur."""
-    allowed: Mapping[str, set[str | None]] = {
-        column: {None, *map(as_word, values)} for column, values in mapping.expect.items()
-    }
-    for when in mapping.conditions:
-        for column, values in when.items():
-            for value in values:
-                if column in allowed and as_word(value) not in allowed[column]:
-                    close = nearest(value, map(str, mapping.expect[column]))
-                    message = f"a condition asks for '{value}', which is not expected{close}"
-                    yield ConstraintViolation(("expect", column), message)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any, Literal, cast
 
 from magistrate.config.diagnostics import Problem, SettingsError, listed, nearest
-from magistrate.evals.cases import MAX_LINE_BYTES
+from magistrate.evals.case_files import MAX_LINE_BYTES
 from magistrate.wire.messages import JSON, is_object
 
 _SKIPPED = 1 << 20  # bytes of a row that is too long, held at a time
@@ -42,7 +42,7 @@ class BadRow:
 def read_rows(
     file: Path, format: Literal["csv", "jsonl"], columns: tuple[str, ...]
 ) -> Iterator[Row | BadRow]:
-    """Every row of a file; `.gz` files are unpacked on the way.
+    """Yield every row of a file; `.gz` files are unpacked on the way.
 
     `columns` are those that a CSV file must have. Raises `SettingsError` if the file cannot be read
     or has no such columns.
@@ -141,7 +141,7 @@ def _jsonl(stream: IO[bytes]) -> Iterator[Row | BadRow]:
 def _once(pairs: list[tuple[str, Any]]) -> JSON:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a key stands twice")
+        raise ValueError("duplicate key")
     return found
 
 
@@ -180,7 +180,7 @@ def _header(file: Path, header: list[str], columns: tuple[str, ...]) -> list[str
         if name not in header
     ]
     wrong += [
-        f"the column '{name}' is there {header.count(name)} times"
+        f"the column '{name}' occurs {header.count(name)} times"
         for name in dict.fromkeys(columns)
         if header.count(name) > 1
     ]

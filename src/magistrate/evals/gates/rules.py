@@ -150,7 +150,7 @@ def read_rules(words: Iterable[str] = (), file: str | os.PathLike[str] | None = 
 
 
 def parse(text: str) -> Rule:
-    """One rule. Raises ValueError that says what is allowed."""
+    """Return one rule. Raise ValueError that says what is allowed."""
     plain = " ".join(re.sub(r"([<>]=)", r" \1 ", text.lower()).split())
     if match := _LOST.fullmatch(plain):
         return LostRule(plain, int(match[1]))

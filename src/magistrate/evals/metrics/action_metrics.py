@@ -38,8 +38,8 @@ class TwoWays:
 
 
 @dataclass(frozen=True, slots=True)
-class Conduct:
-    """What was done, of the first repeat; without contested cases and those nobody knows about.
+class ActionMetrics:
+    """What was done, of the first repeat; without contested and unknown cases.
 
     `actions[expected][decided]` counts cases. `disclose` is an allowed answer to which a disclosure
     was added; `unavailable`, only under decided, a case that no judge answered, also where the
@@ -117,7 +117,7 @@ class Cost:
 
 
 def level_of(result: Result, clauses: Collection[str] | None = None) -> int:
-    """The index into `LEVELS` of what the judge said of any of these clauses; None: of any."""
+    """Return the index into `LEVELS` of the highest grade among these clauses; None: of any."""
     if result.verdict is None:
         return FAILED
     found = result.verdict.findings
@@ -127,17 +127,17 @@ def level_of(result: Result, clauses: Collection[str] | None = None) -> int:
 
 
 def expected(case: Case) -> str:
-    """What should be done to a case, one of `EXPECTED`."""
+    """Return what should be done to a case, one of `EXPECTED`."""
     return _handling(case.action, case.disclosure)
 
 
 def handled(result: Result) -> str:
-    """What was done, one of `DECIDED`, for whatever reason."""
+    """Return what was done, one of `DECIDED`, for whatever reason."""
     return _handling(result.action, result.decision["disclosure"])
 
 
 def decided(result: Result) -> str:
-    """What was done on a verdict, one of `EXPECTED`, or `unavailable` where there was none."""
+    """Return what was done on a verdict, one of `EXPECTED`; `unavailable` without one."""
     return "unavailable" if result.verdict is None else handled(result)
 
 
@@ -149,16 +149,16 @@ def _handling(action: str, disclosure: str | None) -> str:
 
 
 def detected_right(case: Case, result: Result) -> bool:
-    """Whether the judge answered, and detected something if and only if there is something.
+    """Return whether the judge answered, and detected something if and only if there is something.
 
-    Where nobody knows whether there is, any answer is.
+    Where that is unknown, any answer counts as correct.
     """
     level = level_of(result)
     return level != FAILED and case.violates in (None, detected(level))
 
 
 def handled_right(case: Case, result: Result) -> bool:
-    """Whether the judge answered, and what was done is what was expected.
+    """Return whether the judge answered, and what was done is what was expected.
 
     Whether a disclosure is owed follows from the app, so it is expected only of a case that names
     its own: the suite can be run under the settings of any.
@@ -167,8 +167,8 @@ def handled_right(case: Case, result: Result) -> bool:
     return done == expected(case) or (case.app is None and {done, expected(case)} <= _ALLOWED)
 
 
-def conduct(judged: Sequence[Judged]) -> Conduct:
-    """What was done to these cases, each judged once."""
+def action_metrics(judged: Sequence[Judged]) -> ActionMetrics:
+    """Return what was done to these cases, each judged once."""
     actions = {row: dict.fromkeys(DECIDED, 0) for row in EXPECTED}
     for case, result in judged:
         actions[expected(case)][decided(result)] += 1
@@ -187,7 +187,7 @@ def conduct(judged: Sequence[Judged]) -> Conduct:
     }
     passable = [one for one in judged if expected(one[0]) not in _STOPPED]
     steps = [step for case, result in judged if (step := _severity_steps(case, result)) is not None]
-    return Conduct(
+    return ActionMetrics(
         actions,
         _stopped(one for one in passable if one[0].id in twins),
         _stopped(one for one in passable if "ordinary" in one[0].slices),
@@ -211,19 +211,19 @@ def _both(pairs: Iterable[Sequence[Judged]], right: Callable[[Case, Result], boo
 
 
 def _severity_steps(case: Case, result: Result) -> int | None:
-    """How many steps the highest severity found is off; None where no right clause was found."""
+    """Return how many steps the highest severity is off; None if no right clause was found."""
     found = [
         SEVERITIES.index(finding.severity)
         for finding in (result.verdict.findings if result.verdict else ())
         if finding.clause in case.violated and at_least(finding.grade, DETECTED_FROM, GRADES)
     ]
     if not found or case.severity is None or case.overall is not None:
-        return None  # a severity from elsewhere is a stand-in
+        return None  # a severity from elsewhere is a placeholder
     return abs(max(found) - SEVERITIES.index(case.severity))
 
 
 def flips(results: Iterable[Result]) -> Flips:
-    """How often cases that were judged more than once came out differently."""
+    """Return how often cases that were judged more than once came out differently."""
     by_case: defaultdict[str, list[Result]] = defaultdict(list)
     for result in results:
         by_case[result.case].append(result)
@@ -245,7 +245,7 @@ def flips(results: Iterable[Result]) -> Flips:
 
 
 def judgments(results: Sequence[Result]) -> Judgments:
-    """How many judgments came about, and what was odd about them."""
+    """Return how many judgments were made, failed, dropped quotes or were refused."""
     failures = Counter(str(result.ended) for result in results if result.verdict is None)
     verdicts = [result.verdict for result in results if result.verdict is not None]
     refused = failures["refused"] + sum(bool(verdict.refusals) for verdict in verdicts)

@@ -17,9 +17,9 @@ from magistrate.evals.metrics.action_metrics import (
     level_of,
 )
 from magistrate.evals.metrics.curves import FAILED, LEVELS, Level, detected
-from magistrate.evals.metrics.metrics import judgments_of
+from magistrate.evals.metrics.measures import judgments_of
 from magistrate.evals.metrics.paired import Both, Compared, adjusted, compared
-from magistrate.evals.results import Run
+from magistrate.evals.run_folder import Run
 from magistrate.settings import Settings
 from magistrate.verdicts import Severity, Stage
 from magistrate.wire.messages import JSON
@@ -59,7 +59,7 @@ class Comparison:
     `left_out` counts cases by why they are not compared: they are `only in a` or `only in b`,
     `changed` (the same id with other content or labels), `not judged in a` or `b`. Of those that
     are `compared`, `aside` counts the ones that are in `flips` alone: `contested`, or `failed in a`
-    or `b`. `floors`: how many of the rest violate a clause on whose floor they stand; such a case
+    or `b`. `floors`: how many of the rest violate a clause at or above its floor; such a case
     is missed where no clause that has a floor is detected. `sample_a` and `sample_b`: how the cases
     of a run were drawn, where they are a sample.
     """
@@ -88,7 +88,7 @@ class Comparison:
 def compare(
     a: Run, b: Run, *, draws: int = 1000, seed: int = 0, split: Split | None = None
 ) -> Comparison:
-    """What changed from run a, the baseline, to run b, on the cases that both judged.
+    """Return what changed from run a, the baseline, to run b, on the cases that both judged.
 
     The first repeat counts. Raises `SettingsError` for results of cases that their run does not
     have, and ModuleNotFoundError without the extra `evals`.
@@ -135,7 +135,7 @@ def compare(
 
 
 def _common(a: Run, b: Run, split: Split | None) -> tuple[list[Both], dict[str, int]]:
-    """The cases both runs judged, in the order of b, and how many others there are, by why.
+    """Return the cases both runs judged, in the order of b, and how many others there are, by why.
 
     The split is that which b gives a case.
     """

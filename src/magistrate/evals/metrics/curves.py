@@ -42,7 +42,7 @@ _WIDTH = len(LEVELS)
 
 
 def detected(level: int) -> bool:
-    """Whether a level, an index into `LEVELS`, is a detection; having failed is none."""
+    """Return whether a level, an index into `LEVELS`, is a detection; having failed is none."""
     return _DETECTED <= level < FAILED
 
 
@@ -162,7 +162,7 @@ class Tally:
 def group(
     kind: Kind, name: str, tally: Tally, *, prevalence: float | None, draws: int, seed: int
 ) -> Group:
-    """What a tally shows. The random numbers depend on `seed`, the kind and the name alone."""
+    """Return what a tally shows. Random numbers depend only on `seed`, kind and name."""
     np = library("numpy")
     rows = list(tally.clusters.values()) or [[0] * (2 * _WIDTH)]
     seen = np.asarray(rows, np.int64).sum(0)
@@ -269,7 +269,7 @@ def _curves(ok: Sequence[int], bad: Sequence[int]) -> tuple[Curve | None, Curve 
 
 
 def recall_at(limit: float, ok: Sequence[int], bad: Sequence[int]) -> RecallAt:
-    """The best recall with an FPR of at most `limit`.
+    """Return the best recall with an FPR of at most `limit`.
 
     `ok` and `bad`: how many benign and violating cases have each level.
     """

@@ -10,7 +10,7 @@ from typing import Any
 from magistrate.evals.cases import Case
 from magistrate.evals.metrics.action_metrics import level_of
 from magistrate.evals.metrics.curves import detected
-from magistrate.evals.metrics.metrics import label_of
+from magistrate.evals.metrics.measures import label_of
 from magistrate.evals.metrics.statistics import (
     Estimate,
     fractions,
@@ -90,7 +90,7 @@ def compared(
     draws: int,
     seed: int,
 ) -> Compared:
-    """One row. Columns of a cluster: violating, detected by a, detected by b as a binary number."""
+    """Return one row. A cluster's columns are bits: violating, detected by a, detected by b."""
     np = library("numpy")
     clusters: defaultdict[str, list[int]] = defaultdict(lambda: [0] * 8)
     for one in answered:

@@ -22,7 +22,7 @@ Name = TypeVar("Name", bound=str)
 
 
 def library(name: str) -> Any:
-    """A module of the extra `evals`. Raises ModuleNotFoundError with the command to install it."""
+    """Return a module of the extra `evals`; raise ModuleNotFoundError with how to install it."""
     try:
         return import_module(name)
     except ModuleNotFoundError as error:
@@ -73,7 +73,7 @@ def wilson(hits: int, of: int) -> Interval | None:
     return Interval(float(found.low), float(found.high))
 
 
-# --- what four counts come to ---------------------------------------------------------------------
+# --- statistics of four counts --------------------------------------------------------------------
 
 
 def fractions(tp: Any, fp: Any, fn: Any, tn: Any) -> dict[str, tuple[Any, Any]]:
@@ -113,7 +113,7 @@ def resampled(clusters: Iterable[Sequence[int]], draws: int, seed: int, name: st
 
 
 def percentiles(draws: Any) -> Interval | None:
-    """The middle 95 % of what the draws came to, those without a value left out."""
+    """Return the middle 95 % of the draws that have a value."""
     np = library("numpy")
     known = np.asarray(draws, float)
     known = known[~np.isnan(known)]
@@ -127,7 +127,7 @@ def percentiles(draws: Any) -> Interval | None:
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """The two-sided p of the exact McNemar test: is one more often alone in being right?
+    """Return the two-sided p of the exact McNemar test: is one more often alone in being right?
 
     Takes the pairs on which the two differ. Without any, 1.
     """
@@ -138,7 +138,7 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 
 def holm(p_values: Mapping[Name, float]) -> dict[Name, float]:
-    """Each p adjusted for being one of so many, by Holm's step-down method."""
+    """Return each p adjusted for the number of tests, by Holm's step-down method."""
     adjusted: dict[Name, float] = {}
     worst = 0.0
     for rank, name in enumerate(sorted(p_values, key=lambda name: p_values[name])):
@@ -151,7 +151,7 @@ def holm(p_values: Mapping[Name, float]) -> dict[Name, float]:
 
 
 def needed(limit: float) -> int:
-    """How many cases it takes, all of them right, to show that a rate of errors is at most `limit`.
+    """Return how many cases without an error show that a rate of errors is at most `limit`.
 
     That is, how many put the upper end of Wilson's interval at or below it. Raises ValueError
     unless 0 < limit < 1.
@@ -163,7 +163,7 @@ def needed(limit: float) -> int:
 
 
 def needed_discordant(tests: int) -> int:
-    """How many cases must change one way for the exact McNemar test to see it.
+    """Return how many cases must change one way for the exact McNemar test to see it.
 
     `tests`: how many tests Holm's method adjusts for.
     """
@@ -171,7 +171,7 @@ def needed_discordant(tests: int) -> int:
 
 
 def ppv(hits: int, positives: int, alarms: int, negatives: int, prevalence: float) -> Estimate:
-    """The share of alarms that are right where `prevalence` of the traffic is violating.
+    """Return the share of alarms that are right where `prevalence` of the traffic is violating.
 
     From recall (`hits` of `positives`) and FPR (`alarms` of `negatives`), by Bayes. The interval is
     that of the delta method on the logit (Mercaldo, Lau, Zhou 2007), taking cases for independent.

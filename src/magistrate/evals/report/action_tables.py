@@ -7,18 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from magistrate.evals.metrics.action_metrics import DECIDED, EXPECTED, TwoWays
 from magistrate.evals.metrics.compare import Comparison, Flip
 from magistrate.evals.metrics.curves import Scores
-from magistrate.evals.metrics.metrics import Metrics
+from magistrate.evals.metrics.measures import Metrics
 from magistrate.evals.metrics.paired import Compared, Paired
 from magistrate.evals.metrics.statistics import Rate
-from magistrate.evals.report.tables import (
-    Cell,
-    Table,
-    across,
-    cases,
-    num,
-    per_run,
-    row,
-)
+from magistrate.evals.report.cells import Cell, Table, across, cases, num, per_run, row
 from magistrate.evals.report.words import (
     NONE,
     difference,
@@ -36,8 +28,8 @@ FLIPS_SHOWN = 200  # of the flipped cases in the page itself; all are among the 
 
 
 def actions(metrics: Metrics, letter: str) -> Table:
-    """The confusion matrix of actions."""
-    found = metrics.conduct.actions
+    """Return the confusion matrix of actions."""
+    found = metrics.action_metrics.actions
     also = {"contested": "no"} | ({"run": letter} if letter else {})
     also |= {"split": metrics.split} if metrics.split else {}
     rows = [
@@ -69,7 +61,7 @@ def actions(metrics: Metrics, letter: str) -> Table:
 
 def handling(found: Sequence[Metrics]) -> Table:
     """Over-blocking, pairs and severities."""
-    conducts = [metrics.conduct for metrics in found]
+    each_run = [metrics.action_metrics for metrics in found]
 
     def ways(name: str, rates: Iterable[TwoWays]) -> tuple[Cell, ...]:
         known = list(rates)
@@ -84,20 +76,20 @@ def handling(found: Sequence[Metrics]) -> Table:
         "Stopped without reason, pairs, severity",
         ("", *head),
         (
-            ways("Should have gone through, was stopped", (c.over_blocked for c in conducts)),
-            ways("… of harmless twins of violating cases", (c.near_misses for c in conducts)),
-            ways("… of ordinary traffic", (c.ordinary for c in conducts)),
-            single("Pairs with both twins told apart", (c.pairs_detected for c in conducts)),
-            single("Pairs with both twins handled right", (c.pairs_handled for c in conducts)),
-            single("Severity as labelled", (c.severity_exact for c in conducts)),
-            single("Severity at most one step off", (c.severity_near for c in conducts)),
+            ways("Should have gone through, was stopped", (c.over_blocked for c in each_run)),
+            ways("… of harmless twins of violating cases", (c.near_misses for c in each_run)),
+            ways("… of ordinary traffic", (c.ordinary for c in each_run)),
+            single("Pairs with both twins told apart", (c.pairs_detected for c in each_run)),
+            single("Pairs with both twins handled right", (c.pairs_handled for c in each_run)),
+            single("Severity as labelled", (c.severity_exact for c in each_run)),
+            single("Severity at most one step off", (c.severity_near for c in each_run)),
         ),
         "Stopped: held or blocked.",
     )
 
 
 def both_ways(found: Sequence[Metrics]) -> Table:
-    """The headline numbers with failures left out, and with failures as stopped."""
+    """Return the headline numbers with failures left out, and with failures as stopped."""
 
     answered = [metrics.overall.answered for metrics in found]
     enforced = [metrics.overall.enforced for metrics in found]
@@ -224,7 +216,7 @@ _ORDER = {"lost": 0, "won": 1, "same": 2}
 
 
 def flipped(found: Comparison) -> Table:
-    """The cases that came out differently, the worst first."""
+    """Return the cases that came out differently, the worst first."""
 
     def worst(flip: Flip) -> tuple[bool, int]:
         return not flip.floor_missed, _ORDER[flip.change]

@@ -16,8 +16,9 @@ from magistrate.evals.cases import Case, Label
 from magistrate.evals.metrics.action_metrics import decided, expected, handled, level_of
 from magistrate.evals.metrics.compare import Comparison
 from magistrate.evals.metrics.curves import FAILED, LEVELS, detected
-from magistrate.evals.metrics.metrics import label_of
-from magistrate.evals.results import Result, Run
+from magistrate.evals.metrics.measures import label_of
+from magistrate.evals.results import Result
+from magistrate.evals.run_folder import Run
 from magistrate.policy import Policy
 from magistrate.wire.messages import JSON, blocks, is_object
 
@@ -27,10 +28,10 @@ HIDDEN_FROM_FLOOR = "low"
 
 
 def sensitive_clauses(policy: Policy, also: Collection[str] = ()) -> frozenset[str]:
-    """The clauses whose cases are shown only when asked for.
+    """Return the clauses whose cases are shown only when asked for.
 
-    Those with a floor at every severity, which is what a policy gives to what nobody should come
-    upon by chance; and those that `also` names, by their own id or that of their section.
+    Those with a floor at every severity, which a policy gives to matters that should
+    not be shown by chance; and those that `also` names, by their own id or that of their section.
     """
     return frozenset(
         clause.id
@@ -43,9 +44,9 @@ def sensitive_clauses(policy: Policy, also: Collection[str] = ()) -> frozenset[s
 def case_data(
     runs: Sequence[Run], comparison: Comparison | None, sensitive: Collection[str] = ()
 ) -> JSON:
-    """All cases of one or two runs, with what was judged and what the rules say, as JSON.
+    """Return all cases of one or two runs, with what was judged and what the rules say, as JSON.
 
-    A case whose content or labels differ between the runs is there twice.
+    A case whose content or labels differ between the runs has two entries.
     """
     rows = _rows(runs)
     policies = [run.settings.policy for run in runs]
@@ -72,7 +73,7 @@ def case_data(
 
 
 def embedded(data: JSON) -> str:
-    """JSON that can stand in a script element: nothing in it can end the element or begin a tag.
+    """JSON that is safe in a script element: nothing in it can end the element or begin a tag.
 
     A half of a surrogate pair stays as it is; whoever writes the page escapes it, which is the same
     to JSON.
@@ -106,7 +107,7 @@ def _rows(runs: Sequence[Run]) -> list[_At]:
 
 @dataclass(frozen=True, slots=True)
 class _Scopes:
-    """What a case can be asked about, beside anything at all: sections and clauses."""
+    """What a case can be asked about, apart from anything at all: sections and clauses."""
 
     clauses: Mapping[str, frozenset[str]]
     section_of: Mapping[str, str]
@@ -120,7 +121,7 @@ class _Scopes:
         )
 
     def touched(self, case: Case, result: Result | None) -> Iterator[str]:
-        """The sections and clauses that a case names or the judge flagged."""
+        """Yield the sections and clauses that a case names or the judge flagged."""
         found = result.verdict.findings if result and result.verdict else ()
         named = dict.fromkeys([*case.labels, *(f.clause for f in found if f.grade != "none")])
         known = [clause for clause in named if clause in self.section_of]
@@ -131,7 +132,7 @@ class _Scopes:
 def outcome(
     case: Case, result: Result, clauses: Collection[str] | None = None
 ) -> OutcomeWord | None:
-    """How a judgment came out, about these clauses; None for `clauses`: about anything at all.
+    """Return the outcome of a judgment about these clauses; None: about any.
 
     None where neither the labels nor the judge say anything about them.
     """
@@ -183,7 +184,7 @@ def _row(at: _At, scopes: Sequence[_Scopes], hidden: frozenset[str]) -> JSON:
 
 
 def _judged(case: Case, judged: Sequence[Result], scopes: _Scopes) -> JSON | None:
-    """What one run made of a case; None where it did not judge it. The first repeat counts."""
+    """Return one run's judgment of a case, the first repeat; None if there is none."""
     if not judged:
         return None
     first = judged[0]
@@ -225,7 +226,7 @@ def _result(result: Result) -> JSON:
 
 
 def _set(**values: Any) -> JSON:
-    """Only what is there: most of it is not, in most of 10,000 cases."""
+    """Only fields with a value: of 10,000 cases most lack most fields."""
     return {name: value for name, value in values.items() if value}
 
 
@@ -265,7 +266,7 @@ def _shortened(value: object) -> object:
 
 
 def _rubrics(policies: Sequence[Policy]) -> dict[str, list[JSON]]:
-    """What the policy says of each clause; twice where the runs' policies differ about it."""
+    """Return the policy's text of each clause; two entries where the runs' policies differ."""
     found: defaultdict[str, list[JSON]] = defaultdict(list)
     for policy in policies:
         for id, clause in policy.clauses.items():

@@ -1,6 +1,6 @@
 """The charts of a report, as inline SVG that needs no script and follows the page's colours.
 
-altair and vl-convert are the extra `report`; without it there are no charts, and the tables beside
+altair and vl-convert are the extra `report`; without it there are no charts, and the tables next to
 them say the same.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from magistrate.evals.metrics.statistics import Interval
 
-# altair takes no CSS variables, so these stand for them until the SVG is there.
+# altair takes no CSS variables, so these replace them until the SVG is made.
 _INK, _GRID, _SERIES = "#010101", "#010102", ("#010103", "#010104")
 _VARIABLES = {_INK: "--ink", _GRID: "--line", _SERIES[0]: "--series-a", _SERIES[1]: "--series-b"}
 _SHAPES, _DASHES = ("circle", "square"), ([1, 0], [4, 3])
@@ -75,7 +75,7 @@ class Charts:
         return self._svg((lines + dots).properties(width=_WIDTH, height=step))
 
     def tradeoff(self, marks: Sequence[Mark]) -> str:
-        """What is caught (up) against what is flagged without reason (right), by grade.
+        """Return what is caught (up) against what is flagged without reason (right), by grade.
 
         The axis to the right is by square root: what matters happens near 0.
         """
@@ -172,7 +172,7 @@ def _domain(marks: Sequence[Mark]) -> list[float]:
 
 
 def themed(svg: str) -> str:
-    """The SVG with the page's colours, of the width there is, and silent: its figure speaks."""
+    """Return the SVG in the page's colours and width, without a label: its figure has one."""
     for colour, name in _VARIABLES.items():
         svg = svg.replace(f'"{colour}"', f'"var({name})"')
     svg = re.sub(r' (?:role|aria-[a-z]+|xmlns:xlink|class)="[^"]*"', "", svg)

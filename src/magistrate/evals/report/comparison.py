@@ -33,7 +33,7 @@ def as_markdown(found: Comparison, most: int = 50) -> str:
         if sample
     ]
     if samples:
-        only = "; compared is what is in both" if found.sample_a != found.sample_b else ""
+        only = "; only cases in both are compared" if found.sample_a != found.sample_b else ""
         lines.append(f"Samples: {'; '.join(samples)}{only}.")
     for what, counts in (("Left out", found.left_out), ("In the flips only", found.aside)):
         if any(counts.values()):
@@ -123,5 +123,5 @@ def _row(cells: Iterable[str]) -> str:
 
 
 def _cell(text: str) -> str:
-    """A name that comes from outside, unable to end its cell or its code."""
+    """Return a name that comes from outside, unable to end its cell or its code."""
     return text.replace("`", "'").replace("|", "/").replace("\n", " ").replace("\r", " ")

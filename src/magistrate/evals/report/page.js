@@ -236,7 +236,7 @@
     }))];
   }
 
-  /** What stands in an opened case. `open`: its own text, too, where that is sensitive. */
+  /** The content of an opened case. `open`: its own text, too, where that is sensitive. */
   function fill(body, one, open) {
     body.replaceChildren(facts(one), verdicts(one, open));
     if (open) {
@@ -248,7 +248,7 @@
         body.querySelector("h3[tabindex]").focus();
       });
       body.append(el("div", {class: "sensitive"}, el("p", {},
-        "This case is about a matter nobody should come upon by chance. Its text, and what the "
+        "This case is about a matter that should not be shown by chance. Its text, and what the "
         + "judge quoted from it, is shown only when you ask for it."), button));
     }
     body.append(...rules(one));

@@ -1,80 +1,26 @@
 """The tables of a report: every number in it, as text in cells. Pure.
 
-With two runs a column stands twice, marked A and B; with one it is not marked.
+With two runs each column is repeated, marked A and B; with one it is not marked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
-from urllib.parse import urlencode
 
 from magistrate.evals.metrics.curves import DETECTED_FROM, Group, RecallAt, Scores
-from magistrate.evals.metrics.metrics import MIN_NAMED, Metrics
+from magistrate.evals.metrics.measures import MIN_NAMED, Metrics
 from magistrate.evals.metrics.statistics import Rate
+from magistrate.evals.report.cells import LETTERS, Cell, Table, across, n, num, per_run, row
 from magistrate.evals.report.words import NONE, estimate, share
-from magistrate.evals.results import Run
+from magistrate.evals.run_folder import Run
 from magistrate.verdicts import GRADES
-
-LETTERS = ("A", "B")
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """What stands in a cell; `href` is a place in the page; `number` aligns it as one."""
-
-    text: str
-    href: str | None = None
-    number: bool = False
-    strong: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A table; the first cell of each row is its heading. `note` explains it below."""
-
-    caption: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    note: str = ""
-
-
-def row(*cells: Cell | str) -> tuple[Cell, ...]:
-    """A row: plain text where no cell is given."""
-    return tuple(Cell(cell) if isinstance(cell, str) else cell for cell in cells)
-
-
-def n(value: int, **filters: str) -> Cell:
-    """A count; with filters, a link to the cases that were counted, if there are any."""
-    return Cell(f"{value:,}", cases(**filters) if filters and value else None, number=True)
-
-
-def num(text: str) -> Cell:
-    return Cell(text, number=True)
-
-
-def cases(**filters: str) -> str:
-    """The address, in the page, of the cases that filters leave."""
-    return "#" + urlencode(filters)
-
-
-def per_run(name: str, runs: Sequence[object]) -> list[str]:
-    """A column's heading, once for each run."""
-    return [name] if len(runs) == 1 else [f"{name}, {LETTERS[at]}" for at in range(len(runs))]
-
-
-def across(items: Sequence[T], *makers: Callable[[T], str]) -> list[Cell]:
-    """Cells of each maker for each run."""
-    return [num(make(item)) for make in makers for item in items]
-
 
 # --- what was measured ----------------------------------------------------------------------------
 
 
 def measured(runs: Sequence[Run], metrics: Sequence[Metrics]) -> Table:
-    """Of whom, when, under what, with which hashes."""
+    """Return which run of which judge was measured, when, and every hash."""
     lines: list[tuple[str, Callable[[Run, Metrics], str]]] = [
         ("Run", lambda run, _: run.name),
         ("Begun", lambda run, _: _said(run.manifest.get("started"))),
@@ -182,7 +128,7 @@ _COLUMNS = (
 
 
 def _sizes(mine: Sequence[Group | None]) -> str:
-    """`24 / 750`, once where the runs agree."""
+    """Return `24 / 750`, once where the runs agree."""
     told = [f"{group.violating:,} / {group.benign:,}" if group else NONE for group in mine]
     if len(set(told)) == 1:
         return told[0]
@@ -194,7 +140,7 @@ def _of(tell: Callable[[Scores], str]) -> Callable[[Group | None], str]:
 
 
 def clauses(found: Sequence[Metrics], titles: Mapping[str, str]) -> Table:
-    """The clauses with enough cases, and how many have too few."""
+    """Return the clauses with enough cases, and how many have too few."""
     few = max(len(metrics.too_few) for metrics in found)
     note = f"{few:,} more have fewer than {MIN_NAMED} cases that name them." if few else ""
     by_clause = [metrics.clauses for metrics in found]
@@ -202,7 +148,7 @@ def clauses(found: Sequence[Metrics], titles: Mapping[str, str]) -> Table:
 
 
 def contested(found: Sequence[Metrics]) -> Table:
-    """The cases on whose label reviewers disagree; no row where there are none."""
+    """Return the cases on whose label reviewers disagree; no row where there are none."""
     groups_found = [[each.contested] if each.contested.n else [] for each in found]
     return groups(
         "Contested cases, as they are labelled", found, groups_found, filter_as="contested"
@@ -210,7 +156,7 @@ def contested(found: Sequence[Metrics]) -> Table:
 
 
 def thresholds(name: str, found: Sequence[Group | None]) -> Table:
-    """What acting from each grade on would catch and flag, from the points of the curves."""
+    """Return what acting from each grade on would catch and flag, from the points of the curves."""
     rows = [
         row(
             f"{grade}{' (as measured)' if grade == DETECTED_FROM else ''}",
@@ -233,7 +179,7 @@ def thresholds(name: str, found: Sequence[Group | None]) -> Table:
 
 @dataclass(frozen=True, slots=True)
 class At:
-    """What flagging from one grade on comes to."""
+    """What flagging from one grade on leads to."""
 
     caught: Rate
     flagged: Rate
@@ -241,7 +187,7 @@ class At:
 
 
 def points(group: Group | None, grade: str) -> At:
-    """What flagging from a grade on comes to in a group, by its calibration."""
+    """Return what flagging from a grade on leads to in a group, by its calibration."""
     bad = ok = caught = flagged = 0
     for line in group.calibration if group else ():
         bad, ok = bad + line.violating.hits, ok + line.violating.of - line.violating.hits
@@ -254,7 +200,7 @@ def points(group: Group | None, grade: str) -> At:
 
 
 def areas(found: Sequence[Group | None]) -> str:
-    """The areas under the curves of a group, in one line."""
+    """Return the areas under the curves of a group, in one line."""
     told: list[str] = []
     for at, group in enumerate(found):
         if group and group.answered.roc and group.answered.pr:
@@ -283,7 +229,7 @@ def calibration(found: Sequence[Metrics]) -> Table:
 
 
 def limits(found: Sequence[Metrics]) -> Table:
-    """The best recall at each limit of the false alarm rate, or why there is no number."""
+    """Return the best recall at each limit of the false alarm rate, or why there is no number."""
     pairs = [metrics.overall.answered.recall_at for metrics in found]
     rows = [
         row(

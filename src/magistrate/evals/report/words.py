@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from magistrate.evals.metrics.compare import Comparison
 from magistrate.evals.metrics.curves import Group
-from magistrate.evals.metrics.metrics import Metrics
+from magistrate.evals.metrics.measures import Metrics
 from magistrate.evals.metrics.paired import Compared
 from magistrate.evals.metrics.statistics import ALPHA, Estimate, Interval, Rate, needed
-from magistrate.evals.results import Run
+from magistrate.evals.run_folder import Run
 from magistrate.policy import Policy
 
 NONE = "–"  # where there is nothing to take a share of
@@ -33,7 +33,7 @@ class Sentence:
 
 
 def interval(rate: Rate) -> Interval | None:
-    """The one interval of a rate that the report shows."""
+    """Return the one interval of a rate that the report shows."""
     found = [each for each in (rate.wilson, rate.clustered) if each is not None]
     if not found:
         return None
@@ -41,7 +41,7 @@ def interval(rate: Rate) -> Interval | None:
 
 
 def percent(value: float | None) -> str:
-    """A share with one decimal, never rounded to 0 or 100 where it is neither."""
+    """Return a share with one decimal, never rounded to 0 or 100 where it is neither."""
     if value is None:
         return NONE
     if 0 < value < 0.0005:
@@ -56,13 +56,13 @@ def bare(value: float | None) -> str:
 
 
 def share(rate: Rate) -> str:
-    """`87.0% (79.1–92.4)`."""
+    """Return `87.0% (79.1–92.4)`."""
     ends = interval(rate)
     return percent(rate.value) + (f" ({bare(ends.low)}–{bare(ends.high)})" if ends else "")
 
 
 def estimate(found: Estimate) -> str:
-    """A number between 0 and 1 that is no plain share, as a percentage with its interval.
+    """Return a number between 0 and 1 that is no plain share, as a percentage with its interval.
 
     Without it where resampling only ever gave one value: that is too little to resample, and no
     certainty.
@@ -74,7 +74,7 @@ def estimate(found: Estimate) -> str:
 
 
 def difference(found: Estimate) -> str:
-    """`+4.0 points (−1.2 to +9.1)`."""
+    """Return `+4.0 points (−1.2 to +9.1)`."""
     if found.value is None:
         return NONE
     ends = found.interval
@@ -92,7 +92,7 @@ def p_value(p: float) -> str:
 
 
 def out_of(rate: Rate, whole: int) -> str:
-    """`about 87 (79–92)`: how many of `whole` the rate comes to."""
+    """Return `about 87 (79–92)`: how many of `whole` the rate means."""
     if rate.value is None:
         return NONE
     ends = interval(rate)
@@ -105,7 +105,7 @@ def out_of(rate: Rate, whole: int) -> str:
 
 
 def _count(value: float, whole: int) -> str:
-    """A share of `whole`, whole from 1 on; never rounded to none or to all where it is neither."""
+    """Return a share of `whole`, an integer from 1 on; never rounded to none or to all."""
     found = value * whole
     if found < 1 or whole - found < 0.5:
         told = f"{found:.1f}".removesuffix(".0")
@@ -118,7 +118,7 @@ def _count(value: float, whole: int) -> str:
 
 
 def counted(n: int, one: str) -> str:
-    """`1 case`, `1,200 cases`."""
+    """Return `1 case`, `1,200 cases`."""
     return f"{n:,} {one}{'' if n == 1 else 's'}"
 
 
@@ -129,7 +129,7 @@ def seconds(ms: float | None) -> str:
 
 
 def dollars(usd: float | None) -> str:
-    """Dollars; a price nobody knows is not zero."""
+    """Dollars; an unknown price is not zero."""
     if usd is None:
         return "price not known"
     return f"${usd:,.2f}" if usd >= 0.1 or usd == 0 else f"${usd:.4f}"
@@ -140,9 +140,9 @@ def section_titles(policy: Policy) -> Mapping[str, str]:
 
 
 def overview(run: Run, metrics: Metrics) -> Iterator[Sentence]:
-    """What a run shows, the most important first, and what limits it."""
+    """Yield what a run shows, the most important first, and what limits it."""
     yield from _limits(run, metrics)
-    scores, conduct, judged = metrics.overall.answered, metrics.conduct, metrics.judgments
+    scores, actions, judged = metrics.overall.answered, metrics.action_metrics, metrics.judgments
     if scores.recall.of:
         yield Sentence(f"Of 100 violating cases, it caught {out_of(scores.recall, 100)}.")
     else:
@@ -151,11 +151,11 @@ def overview(run: Run, metrics: Metrics) -> Iterator[Sentence]:
         yield Sentence(f"Of 1,000 harmless cases, it flagged {out_of(scores.fpr, 1000)}.")
     else:
         yield Sentence("No harmless case was measured.", warning=True)
-    if conduct.over_blocked.answered.of:
-        stopped = out_of(conduct.over_blocked.answered, 1000)
+    if actions.over_blocked.answered.of:
+        stopped = out_of(actions.over_blocked.answered, 1000)
         yield Sentence(f"Of 1,000 cases that should have gone through, it stopped {stopped}.")
     if judged.failed.hits:
-        failed, both = out_of(judged.failed, 1000), conduct.over_blocked.enforced
+        failed, both = out_of(judged.failed, 1000), actions.over_blocked.enforced
         also = f"; with them, it stopped {out_of(both, 1000)} of 1,000" if both.of else ""
         yield Sentence(
             f"Of 1,000 judgments, it could not make {failed}. Those count as stopped{also}."
@@ -184,7 +184,7 @@ def overview(run: Run, metrics: Metrics) -> Iterator[Sentence]:
 
 
 def weakest(metrics: Metrics) -> tuple[Group, ...]:
-    """The sections that least was caught of, if anything was missed; those with few cases not."""
+    """Return the sections with the lowest recall, if anything was missed; not small ones."""
     known = [
         group
         for group in metrics.sections
@@ -213,7 +213,7 @@ def _limits(run: Run, metrics: Metrics) -> Iterator[Sentence]:
         part = "All" if splits == {"dev"} else "Some"
         yield Sentence(
             f"{part} of these cases are in the split dev, on which prompts and thresholds are "
-            "tuned; only the split test shows how the judge does on what nobody tuned it for.",
+            "tuned; only the split test shows how the judge does on cases it was not tuned for.",
             warning=True,
         )
     scores = metrics.overall.answered
@@ -236,7 +236,7 @@ def _limits(run: Run, metrics: Metrics) -> Iterator[Sentence]:
 
 
 def changes(found: Comparison) -> Iterator[Sentence]:
-    """What changed from run A to run B, in words."""
+    """Yield what changed from run A to run B, in words."""
     if not found.same_policy:
         yield Sentence(
             "The runs were judged under different policies. What changed is the policy and the "

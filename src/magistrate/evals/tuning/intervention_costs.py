@@ -1,4 +1,4 @@
-"""What thresholds come to on judged cases: which of them are acted on, how often, at what cost.
+"""What thresholds do on judged cases: which of them are acted on, how often, at what cost.
 
 Pure. Contested cases, and judgments without a verdict, take no part.
 """
@@ -14,13 +14,13 @@ from magistrate.core.offline import OfflineDecision
 from magistrate.evals.cases import Case
 from magistrate.evals.labels import for_case
 from magistrate.evals.metrics.statistics import Estimate, Interval, Rate
-from magistrate.evals.results import Run
+from magistrate.evals.run_folder import Run
 from magistrate.settings import Settings
 from magistrate.verdicts import Finding, JudgeInfo, Stage, Usage, Verdict
 
 _STOPS = frozenset({"hold", "block"})
 _ACTS = frozenset({"warn", "hold", "block"})
-_NOBODY = JudgeInfo("recorded")
+_RECORDED = JudgeInfo("recorded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +55,12 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What rows come to on some cases.
+    """What rows do on some cases.
 
     `recall`: of the violating cases, how many are stopped; `fpr`: of the benign ones. Under a
     budget it is how many meet with an intervention. `interventions` and `usd` are those of 1,000
     judgments at the budget's prevalence; None without a budget, or where the price is not known.
-    `aside`: of the benign cases that stand for no traffic, how many meet with an intervention.
+    `aside`: of the benign cases that represent no traffic, how many have an intervention.
     """
 
     recall: Rate
@@ -82,7 +82,7 @@ class Judged:
 
 
 def judged_of(run: Run, limit: float | Budget) -> list[Judged]:
-    """The cases that count, each with its first verdict."""
+    """Return the cases that count, each with its first verdict."""
     cases = {case.id: case for case in run.cases if case.contested is None}
     found: list[Judged] = []
     for result in run.results:
@@ -97,10 +97,10 @@ def judged_of(run: Run, limit: float | Budget) -> list[Judged]:
 
 
 def _held_anyhow(settings: Settings, case: Case, verdict: Verdict) -> bool:
-    """Whether something is done about a case for another reason than its findings.
+    """Return whether something is done about a case for another reason than its findings.
 
-    That is an answer in a high-risk domain, or what nobody can read. It is a false alarm of no
-    threshold, so it counts under a budget alone.
+    That is an answer in a high-risk domain, or content that cannot be read. It is a false alarm of
+    no threshold, so it counts under a budget alone.
     """
     own = for_case(settings, case)
     offline = OfflineDecision.of(own, case.stage, case.request, case.answer)
@@ -109,7 +109,7 @@ def _held_anyhow(settings: Settings, case: Case, verdict: Verdict) -> bool:
 
 
 def ordinary(judged: Judged) -> bool:
-    """Whether a case is one of ordinary traffic."""
+    """Return whether a case is one of ordinary traffic."""
     return "ordinary" in judged.case.slices
 
 
@@ -124,12 +124,12 @@ class Acting:
     def __call__(self, stage: Stage, found: Finding) -> bool:
         key = (stage, found.clause, found.grade, found.severity)
         if key not in self._known:
-            decided = decide(self._settings, stage, [Verdict(_NOBODY, (found,))])
+            decided = decide(self._settings, stage, [Verdict(_RECORDED, (found,))])
             self._known[key] = (decided.shadowed or decided.action) in self._counted
         return self._known[key]
 
     def on(self, judged: Iterable[Judged], clauses: frozenset[str] | None = None) -> frozenset[str]:
-        """The cases acted on because of findings of these clauses; None: because of anything."""
+        """Return the cases acted on because of findings of these clauses; None: of any cause."""
         return frozenset(
             each.case.id
             for each in judged
@@ -148,7 +148,7 @@ def effect(
     limit: float | Budget,
     aside: Sequence[Judged] = (),
 ) -> Effect:
-    """What these settings come to on these cases, and on those that stand for no traffic."""
+    """Return what these settings do on these cases, and on those that represent no traffic."""
     acting = Acting(settings, limit)
     acted = acting.on(judged)
     bad = [each.case.id for each in judged if not each.case.benign]
@@ -173,7 +173,7 @@ def effect(
 
 
 def _mixed(recall: Rate, fpr: Rate, prevalence: float) -> Estimate:
-    """Of 1,000 judgments, how many meet with an intervention.
+    """Return how many of 1,000 judgments have an intervention.
 
     The interval is built from Wilson's of the two rates (MOVER: Zou and Donner 2008).
     """
@@ -189,7 +189,7 @@ def _mixed(recall: Rate, fpr: Rate, prevalence: float) -> Estimate:
 
 
 def judging_usd(judged: Iterable[Judged], prevalence: float) -> float | None:
-    """What 1,000 judgments cost at this prevalence; None where a price is not known."""
+    """Return what 1,000 judgments cost at this prevalence; None where a price is not known."""
     costs: dict[bool, list[float]] = {True: [], False: []}
     for each in judged:
         cost = each.usage.cost_usd if each.usage.judge_calls else 0.0

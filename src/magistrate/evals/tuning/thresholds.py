@@ -38,7 +38,7 @@ class Weights:
     limit: Fraction
 
     def cost(self, acted: frozenset[str]) -> Fraction:
-        """What acting on these cases adds up to."""
+        """Return the sum of acting on these cases."""
         return self.a_violating * len(acted & self.violating) + self.a_benign * len(
             acted & self.benign
         )
@@ -57,7 +57,7 @@ def choose(
     always: frozenset[str],
     weights: Weights,
 ) -> dict[str, Named]:
-    """The option for each section: of those within the limit the ones that catch most.
+    """Return the option for each section: of those within the limit the ones that catch most.
 
     Among equals those that cost least, and then those that choose the first option most often.
     `always` is acted on whatever is chosen. Raises `OverLimit` if no choice is within the limit.
@@ -113,12 +113,12 @@ class _Search:
         self.most = self._at_once + sum(n for (_, bad), n in self._kinds if bad)
 
     def outcome(self, chosen: Mapping[str, int]) -> tuple[int, Fraction]:
-        """How many violating cases a choice catches, and what it costs."""
+        """Return how many violating cases a choice catches, and what it costs."""
         acted = self._always.union(*(self._options[s][i].acts_on for s, i in chosen.items()))
         return len(acted & self._weights.violating), self._weights.cost(acted)
 
     def cheapest(self, caught: int) -> dict[str, int] | None:
-        """The options, by section, that cost least and catch at least so many violating cases.
+        """Return the cheapest options, by section, that catch at least so many violating cases.
 
         None: no options catch so many.
         """

@@ -24,7 +24,7 @@ from itertools import product
 from typing import NoReturn
 
 from magistrate.evals.metrics.statistics import needed
-from magistrate.evals.results import Run, wrong
+from magistrate.evals.run_folder import Run, wrong
 from magistrate.evals.tuning.intervention_costs import (
     Acting,
     Budget,
@@ -50,11 +50,11 @@ Row = tuple[Threshold, Severity]
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """The chosen rows by section, and what they do beside what the run's settings did.
+    """The chosen rows by section, and what they do, compared with the run's settings.
 
     `rows` are those that differ from the ones in force; `actions` the same as they belong into the
     settings, with the actions they already had. `untouched`: sections with findings, but nothing to
-    choose a row by. `benign`: which cases stand for benign traffic. `supported`: whether the test
+    choose a row by. `benign`: which cases represent benign traffic. `supported`: whether the test
     cases are enough to show that the limit is kept; for a share of benign cases, `needs` of them.
     """
 
@@ -90,7 +90,7 @@ def tune(run: Run, limit: float | Budget) -> Tuned:
     judged = judged_of(run, limit)
     benign, aside = "benign", list[Judged]()
     if isinstance(limit, Budget) and any(ordinary(e) for e in judged if e.case.split == "dev"):
-        # Near misses are hard on purpose; of traffic they are a share that nobody knows.
+        # Near misses are hard on purpose; their share of traffic is unknown.
         benign = "ordinary"
         aside = [each for each in judged if each.case.benign and not ordinary(each)]
         judged = [each for each in judged if not each.case.benign or ordinary(each)]
@@ -129,7 +129,7 @@ def tune(run: Run, limit: float | Budget) -> Tuned:
 
 
 def under(settings: Settings, rows: dict[str, Row]) -> Settings:
-    """The settings with these rows; a clause's own row still goes before its section's."""
+    """Return the settings with these rows; a clause's own row still goes before its section's."""
     actions = dict(settings.actions)
     for section, (grade, severity) in rows.items():
         row = actions.get(section, ActionRow())
@@ -147,10 +147,10 @@ def _of(split: str, judged: Sequence[Judged]) -> list[Judged]:
 def _options(
     settings: Settings, dev: Sequence[Judged], limit: float | Budget
 ) -> tuple[dict[str, list[Option[Row | None]]], tuple[str, ...], frozenset[str]]:
-    """What each section can be made to act on; those untouched; what is acted on in any case.
+    """Return each section's options, the untouched sections, and what is acted on anyway.
 
-    Rows that do the same are one option. It stands for the row in force where that is among them,
-    else for the strictest.
+    Rows that do the same are one option. It represents the row in force where that is among them,
+    else the strictest.
     """
     bad = {each.case.id for each in dev if not each.case.benign}
     always = frozenset(each.case.id for each in dev if each.fixed)
@@ -175,7 +175,7 @@ def _options(
 
 
 def _weights(dev: Sequence[Judged], limit: float | Budget, run: Run) -> Weights:
-    """What acting on a violating and on a benign case adds to what is limited; exact."""
+    """Return what acting on a violating and on a benign case adds to what is limited; exact."""
     bad = frozenset(each.case.id for each in dev if not each.case.benign)
     good = frozenset(each.case.id for each in dev if each.case.benign)
     if not isinstance(limit, Budget):
@@ -200,7 +200,7 @@ def _weights(dev: Sequence[Judged], limit: float | Budget, run: Run) -> Weights:
 
 
 def _refuse(run: Run, limit: float | Budget, least: Fraction) -> NoReturn:
-    """Raises `SettingsError` about a limit below the least that any rows come to."""
+    """Raise `SettingsError` for a limit below the least that any rows reach."""
     why = "floors and sections that nothing can be chosen for do that"
     if not isinstance(limit, Budget):
         said = f"under any rows {float(least):.2%} of benign dev cases are stopped"
@@ -213,7 +213,7 @@ def _refuse(run: Run, limit: float | Budget, least: Fraction) -> NoReturn:
         else:
             assert limit.usd_each is not None
             usd = 1000 * least * Fraction(str(limit.usd_each))
-            said = f"under any rows interventions cost ${float(usd):,.2f} in 1,000, beside judging"
+            said = f"under any rows interventions cost ${float(usd):,.2f} in 1,000, plus judging"
             smallest = f"${_up(usd, 100):,.2f} and what judging costs"
     wrong(run.folder, f"{said}: {why}; the smallest limit that can be kept is {smallest}")
 

@@ -9,17 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from magistrate.config.diagnostics import Problem, SettingsError, listed, nearest
-from magistrate.evals.gates.rules import (
-    RATES,
-    LostRule,
-    NewRule,
-    RateRule,
-    Rule,
-    SignificanceRule,
-)
+from magistrate.evals.gates.rules import RATES, LostRule, NewRule, RateRule, Rule, SignificanceRule
 from magistrate.evals.metrics.compare import Comparison
 from magistrate.evals.metrics.curves import Scores
-from magistrate.evals.metrics.metrics import MIN_NAMED, Metrics
+from magistrate.evals.metrics.measures import MIN_NAMED, Metrics
 from magistrate.evals.metrics.paired import Compared, Paired
 from magistrate.evals.metrics.statistics import ALPHA, Estimate, Rate, needed, needed_discordant
 
@@ -36,7 +29,7 @@ class Gate:
 def check(
     rules: Iterable[Rule], metrics: Metrics, comparison: Comparison | None = None
 ) -> tuple[Gate, ...]:
-    """Every rule, in order: did the run pass it?
+    """Return the gate of every rule, in order.
 
     `comparison` is that of the run with its baseline. Raises `SettingsError` for rules about what
     the run does not have: another section, clause, slice, or a baseline.
@@ -71,7 +64,7 @@ def _check(rule: Rule, metrics: Metrics, comparison: Comparison | None) -> tuple
 
 
 def _unseen(comparison: Comparison) -> str:
-    """What a comparison does not speak about; a run could pass by leaving out what it fails."""
+    """Return what was not compared: a run could pass by leaving out the cases it fails."""
     counts = comparison.left_out | comparison.aside
     some = [f"{count:,} {why}" for why, count in counts.items() if count]
     return f" (not compared: {', '.join(some)})" if some else ""
@@ -108,7 +101,7 @@ def _rate(rule: RateRule, metrics: Metrics) -> tuple[bool, str]:
 
 
 def _found(rule: RateRule, metrics: Metrics, scores: Scores) -> Rate | Estimate:
-    """The number a rule is about."""
+    """Return the number a rule is about."""
     way = "enforced" if rule.enforced else "answered"
     match rule.rate:
         case "flip_rate":
@@ -116,7 +109,7 @@ def _found(rule: RateRule, metrics: Metrics, scores: Scores) -> Rate | Estimate:
         case "failures":
             return metrics.judgments.failed
         case "over_blocked" | "ordinary":
-            return getattr(getattr(metrics.conduct, rule.rate), way)
+            return getattr(getattr(metrics.action_metrics, rule.rate), way)
         case _:
             return getattr(scores, rule.rate)
 
@@ -133,8 +126,8 @@ def _new(rule: NewRule, comparison: Comparison) -> tuple[bool, str]:
     if rule.floor:
         missed = [flip.case for flip in comparison.flips if flip.floor_missed]
         if not comparison.floors:
-            return False, "no case that stands on a floor was compared"
-        of = f"of {comparison.floors:,} cases that stand on a floor"
+            return False, "no case at or above a floor was compared"
+        of = f"of {comparison.floors:,} cases at or above a floor"
         return not missed, f"{len(missed):,} newly missed {of}{_named(missed)}"
     row = comparison.overall if rule.section is None else _section(rule.section, comparison)
     counts = row.recall if rule.misses else row.false_positives

@@ -1,7 +1,7 @@
 """What a run shows: `measure(run)`.
 
 Which case counts in which group, and how often what happened. The numbers of one group are in
-`curves`, what was done to people in `conduct`. Pure.
+`curves`, what was done to people in `action_metrics`. Pure.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from dataclasses import asdict, dataclass
 
 from magistrate.evals.cases import Case, Label, Split
 from magistrate.evals.metrics.action_metrics import (
-    Conduct,
+    ActionMetrics,
     Cost,
     Flips,
     Judged,
     Judgments,
     Latency,
-    conduct,
+    action_metrics,
     cost,
     flips,
     judgments,
@@ -26,7 +26,7 @@ from magistrate.evals.metrics.action_metrics import (
     level_of,
 )
 from magistrate.evals.metrics.curves import RULE, Group, Kind, Tally, group
-from magistrate.evals.results import RESULTS, Run, wrong
+from magistrate.evals.run_folder import RESULTS, Run, wrong
 from magistrate.policy import Policy
 from magistrate.verdicts import STAGES
 from magistrate.wire.messages import JSON
@@ -40,13 +40,13 @@ class Metrics:
 
     `overall` asks of each case whether it violates anything, and whether the judge detected
     anything. A section or a clause asks about itself alone: a benign case of ours counts
-    everywhere, any other only where its labels say something. A case of which nobody knows whether
-    it violates anything counts nowhere else. Groups and `conduct` are about the first repeat and
-    leave contested cases out, which are in `contested`; `flips`, which also leaves them out, is
-    about all repeats; `judgments`, `latency` and `cost` are about all judgments. `split` None: of
-    both splits. `cases` of them, of which `judged` have a first judgment, contested ones among
-    them. `too_few`: clauses that fewer than `MIN_NAMED` cases name, and how many do; they have no
-    group.
+    everywhere, any other only where its labels say something. A case of which it is unknown
+    whether it violates anything counts nowhere else. Groups and `action_metrics` are about the
+    first repeat and leave contested cases out, which are in `contested`; `flips`, which also leaves
+    them out, is about all repeats; `judgments`, `latency` and `cost` are about all judgments.
+    `split` None: of both splits. `cases` of them, of which `judged` have a first judgment,
+    contested ones among them. `too_few`: clauses that fewer than `MIN_NAMED` cases name, and how
+    many do; they have no group.
     """
 
     run: str
@@ -66,7 +66,7 @@ class Metrics:
     clauses: tuple[Group, ...]
     too_few: dict[str, int]
     contested: Group
-    conduct: Conduct
+    action_metrics: ActionMetrics
     flips: Flips
     judgments: Judgments
     latency: Latency
@@ -86,7 +86,9 @@ class Metrics:
         )
 
     def as_json(self) -> JSON:
-        return asdict(self)
+        """Return all numbers as JSON; `action_metrics` is written as `conduct`, its first name."""
+        renamed = {"action_metrics": "conduct"}
+        return {renamed.get(name, name): value for name, value in asdict(self).items()}
 
 
 def measure(
@@ -97,7 +99,7 @@ def measure(
     seed: int = 0,
     split: Split | None = None,
 ) -> Metrics:
-    """All numbers of a run, or of one split of it.
+    """Return all numbers of a run, or of one split of it.
 
     `prevalence`: the share of violating traffic at which the worth of an alarm is wanted, between
     0 and 1. `draws` of every bootstrap. The same run and arguments give the same numbers, in
@@ -135,7 +137,7 @@ def measure(
         clauses=groups("clause", [name for name in policy.clauses if name not in too_few]),
         too_few=too_few,
         contested=groups("contested", ["contested"])[0],
-        conduct=conduct([one for one in settled if one[0].violates is not None]),
+        action_metrics=action_metrics([one for one in settled if one[0].violates is not None]),
         flips=flips(result for case, result in judged if case.contested is None),
         judgments=judgments(every),
         latency=latency(every),
@@ -144,7 +146,7 @@ def measure(
 
 
 def judgments_of(run: Run, split: Split | None) -> list[Judged]:
-    """Every result of a run, or of one split of it, with its case.
+    """Return every result of a run, or of one split of it, with its case.
 
     Raises `SettingsError` for a result of a case that the run does not have.
     """
@@ -157,7 +159,7 @@ def judgments_of(run: Run, split: Split | None) -> list[Judged]:
 
 
 def label_of(case: Case, clauses: Collection[str]) -> Label | None:
-    """What is known about these clauses together: ok only where all of them are."""
+    """Return what is known about these clauses together: ok only where all of them are."""
     known = {case.label(clause) for clause in clauses}
     return "violated" if "violated" in known else "ok" if known == {"ok"} else None
 
@@ -165,7 +167,7 @@ def label_of(case: Case, clauses: Collection[str]) -> Label | None:
 def _tallies(
     judged: Sequence[Judged], policy: Policy
 ) -> tuple[defaultdict[tuple[Kind, str], Tally], dict[str, int]]:
-    """Which case counts where; and the clauses that too few cases name."""
+    """Return which case counts where; and the clauses that too few cases name."""
     settled = [case for case, _ in judged if case.contested is None]
     named = Counter(clause for case in settled for clause in case.labels)
     too_few = {clause: named[clause] for clause in policy.clauses if named[clause] < MIN_NAMED}
@@ -198,7 +200,7 @@ def _tallies(
 
 
 def _places(case: Case) -> Iterator[tuple[Kind, str]]:
-    """The groups in which a case is asked about as a whole."""
+    """Yield the groups in which a case is asked about as a whole."""
     if case.contested is not None:
         yield "contested", "contested"
         return
