@@ -10,7 +10,7 @@ from typing import Any
 import anthropic
 import httpx2
 from ledger import prose
-from load_world import OPTIONS, TOKENS, Instant, Upstream, asking, chunks
+from load_world import OPTIONS, SETTINGS, TOKENS, Instant, Upstream, asking, chunks
 
 from magistrate import Moderation
 
@@ -30,7 +30,7 @@ class Client:
         middleware: list[Any] = []
         if variant != "plain":
             judge = self.instant if variant == "instant" else None
-            middleware = [Moderation({"version": 1}, judge=judge)]
+            middleware = [Moderation(SETTINGS, judge=judge)]
             self._stack.callback(middleware[0].close)
         options = {**OPTIONS, "middleware": middleware}
         self._runner: asyncio.Runner | None = None

@@ -14,7 +14,7 @@ from typing import Any
 import anthropic
 import httpx2
 from load_timing import Row, alternating
-from load_world import OPTIONS, SLOW, SLOW_S, Instant, Upstream, asking
+from load_world import OPTIONS, SETTINGS, SLOW, SLOW_S, Instant, Upstream, asking
 
 from magistrate import Moderation
 from magistrate.storage import memory as record
@@ -42,7 +42,7 @@ def crowd(stack: ExitStack, variant: str = "instant") -> Any:
     http = httpx2.AsyncClient(transport=Upstream(turns=True))
     if variant == "plain":
         return anthropic.AsyncAnthropic(http_client=http, **OPTIONS)
-    moderation = Moderation({"version": 1}, judge=Instant())
+    moderation = Moderation(SETTINGS, judge=Instant())
     stack.callback(moderation.close)
     return anthropic.AsyncAnthropic(http_client=http, middleware=[moderation], **OPTIONS)
 

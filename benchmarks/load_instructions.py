@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 
-from load_clients import VARIANTS, Client, all_variants
+from load_clients import VARIANTS, Client
 from load_timing import Row
 from load_world import chunks
 
@@ -76,9 +76,6 @@ def _counts(command: list[str]) -> list[int]:
 
 
 def main(jobs: list[str]) -> None:
-    if len(jobs) > 1:  # callgrind has then translated most of the code, and children begin with it
-        with all_variants("sync"):
-            pass
     for job in jobs:
         child = os.fork()
         if not child:

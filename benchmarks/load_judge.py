@@ -12,7 +12,7 @@ from contextlib import closing
 from load_calls import LENGTHS, STREAM, TURNS
 from load_clients import Client
 from load_timing import Row, alternating
-from load_world import VERDICT, every_window
+from load_world import SETTINGS, VERDICT, every_window
 
 from magistrate.judging import ClaudeJudge
 from magistrate.judging.base import ModelReply
@@ -21,7 +21,7 @@ from magistrate.verdicts import Verdict
 from magistrate.wire.content import Subject
 from magistrate.wire.messages import JSON
 
-_SETTINGS = Settings.load({"version": 1})
+_SETTINGS = Settings.load(SETTINGS)
 _PATIENCE_S = 3_600.0
 
 

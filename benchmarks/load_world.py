@@ -22,6 +22,8 @@ from magistrate.verdicts import JudgeInfo, Outcome, Usage, Verdict
 from magistrate.wire.content import Subject
 
 MODEL = "claude-haiku-5-5"
+# A deadline that no busy machine overruns.
+SETTINGS: dict[str, Any] = {"version": 1, "judge": {"deadline_s": 600}}
 OPTIONS: dict[str, Any] = {"api_key": "k", "max_retries": 0}
 SLOW_S = 1.0
 SLOW = "slow question"

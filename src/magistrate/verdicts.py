@@ -15,8 +15,8 @@ Stage = Literal["input", "output"]
 Grade = Literal["none", "unlikely", "possible", "likely", "certain"]
 Severity = Literal["low", "medium", "high", "critical"]
 Action = Literal["allow", "warn", "hold", "block"]  # what settings can ask for
-# What a decision can be. `unavailable`: nobody decided, so nothing was given out. A block says
-# more: it is a verdict, or a rule about what could not be read.
+# What a decision can be. `unavailable`: nobody decided, so nothing more was given out. A block
+# says more: it is a verdict, or a rule about what could not be read.
 DecisionAction = Literal["allow", "warn", "hold", "unavailable", "block"]
 AnswerKind = Literal["general", "advice", "recommendation", "decision", "publication"]
 Waits = Literal["never", "within_deadline", "unknown"]

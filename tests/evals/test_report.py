@@ -241,7 +241,7 @@ def test_the_confusion_of_actions_is_that_of_the_metrics():
     assert found["expected: allow"]["block"] == "1"
     assert found["expected: block"]["allow"] == "1"
     assert found["expected: block"]["block"] == "2"
-    assert found["expected: block"]["failed"] == "1"
+    assert found["expected: block"]["unavailable"] == "1"
 
 
 def test_a_claim_the_sample_cannot_support_is_refused_in_words():
@@ -255,7 +255,7 @@ def test_flipped_cases_are_listed_the_lost_ones_first():
     assert [line[0].text for line in table.rows] == ["scam-1", "spam-1", "lobby-1"]
     assert [line[1].text for line in table.rows] == ["lost", "won", "won"]
     assert table.rows[0][0].href == "#case=scam-1"
-    assert texts(table)["lobby-1"]["A"] == "failed, failed"
+    assert texts(table)["lobby-1"]["A"] == "failed, unavailable"
     assert texts(compared(found, {}))["All"]["Caught only by A / B"] == "1 / 1"
 
 

@@ -13,7 +13,7 @@ import pytest
 from edges import CLAUSE, asking, edge
 from magistrate import Moderation
 from magistrate.storage.memory import SingleFlight
-from magistrate.testing import ScriptedJudge, Simulator, text
+from magistrate.testing import ScriptedJudge, Simulator, delayed, text
 from magistrate.verdicts import JudgeInfo, Outcome, Unavailable, Usage, Verdict
 from magistrate.wire.content import Subject
 
@@ -271,3 +271,19 @@ def test_who_leads_after_another_asks_in_a_context_of_its_own() -> None:
 
         at.run(ask_all())
     assert seen[:2] == ["first", "second"]
+
+
+def test_an_answer_in_time_is_not_followed_by_its_absence() -> None:
+    """The clock of a question that was joined runs on while upstream takes longer than that."""
+    judge = ScriptedJudge(delay_s=0.1)
+    settings = {"version": 1, "input_check": "before", "judge": {"deadline_s": 0.3}}
+    sim = Simulator(default=delayed(text("Hello."), 1.0))
+    with edge("async", sim, moderation=Moderation(settings, judge=judge)) as at:
+
+        async def ask_twice() -> list[str]:
+            asked = (at.client.messages.create(**asking("the same")) for _ in range(2))
+            async with asyncio.timeout(30):
+                return [message.content[0].text for message in await asyncio.gather(*asked)]
+
+        assert at.run(ask_twice()) == ["Hello."] * 2
+    assert len([subject for subject in judge.subjects if subject.stage == "input"]) == 1

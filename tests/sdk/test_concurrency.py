@@ -469,9 +469,10 @@ def test_a_cancelled_task_cancels_everything(streamed: bool, settings: dict[str,
     assert len(sim.api_requests) == int(sent)
 
 
-def test_a_cancelled_reader_cancels_everything() -> None:
+@pytest.mark.parametrize("settings", [{}, {"input_check": "before"}])
+def test_a_cancelled_reader_cancels_everything(settings: dict[str, Any]) -> None:
     sim = Simulator(text(LONG), profile=LatencyProfile(per_event_s=0.02))
-    with nothing_left(), edge("async", sim) as at:
+    with nothing_left(), edge("async", sim, settings=settings) as at:
 
         async def ask() -> None:
             async def read() -> None:
@@ -519,7 +520,8 @@ def test_a_call_that_nobody_waited_for_is_not_on_record_as_allowed() -> None:
 
 
 @both
-def test_an_interrupt_within_a_call_ends_it(flavour: str) -> None:
+@pytest.mark.parametrize("settings", [{}, {"input_check": "before"}])
+def test_an_interrupt_within_a_call_ends_it(settings: dict[str, Any], flavour: str) -> None:
     """Ctrl-C on the caller's thread, or a cancellation from further in: no hang, and a record."""
     interrupt = KeyboardInterrupt if flavour == "sync" else asyncio.CancelledError
 
@@ -535,21 +537,24 @@ def test_an_interrupt_within_a_call_ends_it(flavour: str) -> None:
 
     sim = Simulator(text("hello"))
     middleware = [inner if flavour == "sync" else inner_async]
-    with nothing_left(), edge(flavour, sim, middleware=middleware) as at:
+    with nothing_left(), edge(flavour, sim, settings=settings, middleware=middleware) as at:
         with pytest.raises(interrupt):
             at.run(at.client.messages.create(**asking("hi")))
         assert at.decision().upstream == "cancelled"
 
 
+@pytest.mark.parametrize("settings", [{}, {"input_check": "before"}])
 @pytest.mark.parametrize("surface", ["create", "stream"])
-def test_a_judge_cancelled_from_within_is_a_missing_verdict(surface: str) -> None:
+def test_a_judge_cancelled_from_within_is_a_missing_verdict(
+    surface: str, settings: dict[str, Any]
+) -> None:
     async def inner(request: Any, call_next: Any) -> Any:
         if parse_prompt(request.json) is not None:
             raise asyncio.CancelledError
         return await call_next(request)
 
     sim = Simulator(text("hello"))
-    with nothing_left(), edge("async", sim, middleware=[inner]) as at:
+    with nothing_left(), edge("async", sim, settings=settings, middleware=[inner]) as at:
         got = at.ask(surface, asking("hi"))
         assert type(got.error) is ModerationUnavailable
         assert "hello" not in got.seen

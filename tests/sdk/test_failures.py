@@ -589,6 +589,55 @@ def test_a_judge_that_ignores_its_deadline_is_given_up(flavour: str) -> None:
         check_unavailable(at, got, "input", "timeout")
 
 
+_SERVED = httpx2.Response(
+    529, json={"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}
+)
+_SERVED.request = _REQUEST
+RAISED: dict[str, tuple[Exception, str]] = {
+    "no connection": (anthropic.APIConnectionError(request=_REQUEST), "error"),
+    "the SDK's timeout": (anthropic.APITimeoutError(request=_REQUEST), "timeout"),
+    "a status": (anthropic.APIStatusError("busy", response=_SERVED, body=None), "overloaded"),
+    "the HTTP client's timeout": (httpx2.ReadTimeout("late", request=_REQUEST), "timeout"),
+    "half an answer": (httpx2.ReadError("gone", request=_REQUEST), "error"),
+    "a bug": (KeyError(SECRET), "error"),
+}
+
+
+@both
+@pytest.mark.parametrize("stage", ["input", "output"])
+@pytest.mark.parametrize("name", RAISED)
+def test_what_is_raised_for_a_judges_call_is_the_reason(
+    name: str, stage: str, flavour: str
+) -> None:
+    """By a middleware further in, or by the HTTP client while the answer is read."""
+    error, reason = RAISED[name]
+
+    def fails(request: Any) -> bool:
+        prompt = parse_prompt(request.json)
+        return prompt is not None and prompt.stage == stage
+
+    def inner(request: Any, call_next: Any) -> Any:
+        if fails(request):
+            raise error
+        return call_next(request)
+
+    async def inner_async(request: Any, call_next: Any) -> Any:
+        if fails(request):
+            raise error
+        return await call_next(request)
+
+    sim = Simulator(text(SECRET))
+    middleware = [inner if flavour == "sync" else inner_async]
+    with edge(flavour, sim, settings=QUICK, middleware=middleware) as at:
+        got = at.ask("create", asking("hi"))
+        if name == "a bug":
+            assert got.error is error, "the application's own request would fail in the same way"
+        else:
+            assert type(got.error) is ModerationUnavailable
+        failures = {(f.stage, f.reason) for f in at.decision().judge_failures}
+        assert failures == {(stage, reason)}
+
+
 # --- retries of the judge -------------------------------------------------------------------------
 
 

@@ -553,9 +553,12 @@ def test_a_judgment_that_waits_for_a_thread_ends_with_its_exchange() -> None:
         received = response.iter_bytes()
         assert b"message_start" in next(received)
         for _ in range(edge.settings.judge.concurrency):
-            edge.moderation.pool.submit(busy.wait, 5)
+            edge.moderation.pool.submit(lambda: busy.wait(5))
         assert b"ping" in next(received)
     busy.set()
-    edge.moderation.pool.shutdown()
+    edge.moderation.pool.close()
+    for thread in threading.enumerate():
+        if thread.name.startswith("magistrate-judge"):
+            thread.join()
     edge.sync_client.close()
     assert example.asked == 1, "only the question was judged"

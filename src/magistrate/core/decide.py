@@ -78,7 +78,7 @@ class Decision:
     """The whole record of one exchange: audit event, review item and eval result are this shape.
 
     `action` is `unavailable` where nobody decided: no judge answered, or none was waited for, and
-    nothing was given out; or an answer to be held could not be stored. A caller who waits gets
+    nothing more was given out; or an answer to be held could not be stored. A caller who waits gets
     `ModerationUnavailable`. `latency_ms` is the time from the request to the decision; `upstream`
     says how far the model call got. `disclosure` is None where none is owed. `domains`: what a
     reviewer of a held answer must be qualified in. `shadow` is the action that shadow mode

@@ -150,8 +150,8 @@ class Result:
 def _unexplained(outcome: Outcome, decision: JSON) -> bool:
     """Whether only a missing judge can be why this is a block: runs made before there was a word
     for that said so."""
-    found = outcome.findings or decision["uninspected"]
-    return decision["action"] == "block" and isinstance(outcome, Unavailable) and not found
+    missing = isinstance(outcome, Unavailable) and decision["action"] == "block"
+    return missing and not outcome.findings and not decision.get("uninspected")
 
 
 # Whoever writes these files by hand makes the mistakes that people make.

@@ -1,8 +1,8 @@
 """The audit: one structured event per decision, and every field it may have.
 
-An event is INFO where the decision allows, ERROR where it is `unavailable`, since then something
-has to be repaired, and else WARNING. So are all of shadow mode, and a request that its caller left
-before the verdict: that is no outage.
+An event is an ERROR where the action is `unavailable`, since something has to be repaired; INFO
+where it is `allow`, outside of shadow mode; and else a WARNING. So is a request whose caller left
+before the verdict: its action is `unavailable` too, but it is no outage.
 
 The logger wraps `logging.getLogger("magistrate")`, which has only a `NullHandler`: an application
 that configured no logging finds nothing of ours on its streams. Content is written only where
@@ -81,9 +81,7 @@ def _without_quotes(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 def write(decision: Decision, settings: Settings) -> None:
     """Write the event for one decision. Never raises for what a handler does with it."""
     mode = {"release": "shadow"} if settings.release == "shadow" else {}
-    level = _level(decision)
-    if mode:
-        level = max(level, logging.WARNING)
+    level = _level(decision, shadow=bool(mode))
     if not _stdlib.isEnabledFor(level):
         return  # nobody listens, so there is no need to say it
     record = decision.as_json(evidence=_may_quote(decision, settings))
@@ -91,12 +89,11 @@ def write(decision: Decision, settings: Settings) -> None:
         _log.log(level, "decision", **record, **mode)
 
 
-def _level(decision: Decision) -> int:
-    if decision.action == "allow":
-        return logging.INFO
+def _level(decision: Decision, *, shadow: bool) -> int:
     left = any(failure.detail == NOT_AWAITED for failure in decision.judge_failures)
-    outage = decision.action == "unavailable" and not left
-    return logging.ERROR if outage else logging.WARNING
+    if decision.action == "unavailable" and not left:
+        return logging.ERROR
+    return logging.INFO if decision.action == "allow" and not shadow else logging.WARNING
 
 
 def warn(message: str, **fields: object) -> None:

@@ -161,19 +161,20 @@ class AsyncDriver:
 
     async def _next(self, read: bool) -> FlowEvent:
         """Whichever comes first."""
-        upstream, waiting = self._upstream, self._judging.waiting
-        if self._pump is None and upstream.pending and self._mailbox.empty():
-            if waiting or upstream.pieces:
-                self._pump = asyncio.create_task(upstream.run())
-            elif read:
-                return await upstream.next()
+        upstream, waiting, mailbox = self._upstream, self._judging.waiting, self._mailbox
         if read:
             upstream.go_on()
             if self._aside:
                 return self._given(self._aside.popleft())
         while True:
-            box = self._mailbox
-            event = await box.get() if box.empty() else box.get_nowait()
+            if not mailbox.empty():
+                event = mailbox.get_nowait()
+            else:
+                if self._pump is None and upstream.pending:
+                    if not waiting and not upstream.pieces:
+                        return await upstream.next()
+                    self._pump = asyncio.create_task(upstream.run())
+                event = await mailbox.get()
             if isinstance(event, JudgeResult):
                 if event.ticket in waiting:
                     waiting.discard(event.ticket)

@@ -64,7 +64,7 @@ class HeldForReview(ModerationError):
 
 
 class ModerationUnavailable(ModerationError):
-    """No judge was available, so nothing was released. This is not a verdict.
+    """No judge was available, so nothing more was released. This is not a verdict.
 
     Also raised where an answer to be held could not be stored. `decision.action` is `unavailable`.
     """
