@@ -369,10 +369,11 @@ def test_ci_runs_the_readme_commands_as_they_stand() -> None:
         assert command in ci
 
 
-def test_the_readme_s_examples_for_tests_and_streams_run_as_they_stand(
+def test_the_documented_examples_for_tests_and_streams_run_as_they_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)
+    using = (ROOT / "docs" / "using.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```$", using, re.M | re.S)
     (simulated,) = [block for block in blocks if "magistrate.testing" in block]
     (streamed,) = [block for block in blocks if "messages.stream" in block]
     monkeypatch.chdir(tmp_path)
@@ -386,9 +387,9 @@ def test_the_readme_s_examples_for_tests_and_streams_run_as_they_stand(
     names["client"].moderation.close()
 
 
-def test_the_readme_names_every_key_of_the_app() -> None:
-    readme = (ROOT / "README.md").read_text()
-    table = readme[readme.index("under `app`:") : readme.index("**Floors**")]
+def test_the_documentation_names_every_key_of_the_app() -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text()
+    table = page[page.index("under `app`:") : page.index("## Floors")]
     assert [key for key in AppProfile.model_fields if f"`{key}`" not in table] == []
 
 
