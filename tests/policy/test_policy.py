@@ -164,7 +164,7 @@ SECTION = HEAD + "sections:\n  - id: s\n    title: S\n    clauses:\n      - {" +
     [
         ("id: p\ntitle: P\nsections: []", "id: p", "version", "this key is missing"),
         (SECTION.replace("'1'", "1"), "1\ntitle", "version", "found 1; allowed: text"),
-        (SECTION.replace("id: p", "id: P!"), "P!", "id", "small letters, digits and hyphens"),
+        (SECTION.replace("id: p", "id: P!"), "P!", "id", "lowercase letters, digits and hyphens"),
         (HEAD, "id: p", "sections", "at least one section"),
         (HEAD + "include: other@1", "other@1", "include", f"allowed: {DEFAULT_POLICY}"),
         (SECTION.replace("s.a", "other.a"), "other.a", "sections[0].clauses[0].id", "called s.a"),

@@ -89,7 +89,7 @@ def test_the_variable_goes_before_the_file_in_the_directory(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("source", [None, "none.yaml", Path("none.yaml")])
 def test_a_named_file_that_is_missing_is_an_error(tmp_path: Path, source: Any) -> None:
-    with pytest.raises(SettingsError, match=r"none\.yaml: there is no such file"):
+    with pytest.raises(SettingsError, match=r"none\.yaml: this file does not exist"):
         Settings.load(source, environ={"MAGISTRATE_CONFIG": "none.yaml"}, cwd=tmp_path)
 
 
@@ -413,7 +413,7 @@ WRONG_VALUES = [
         "judge: {deadline_s: 601}",
         "601",
         "judge.deadline_s",
-        "found 601; allowed: a number not above",
+        "found 601; allowed: a number of at most",
     ),
     (
         "judge: {deadline_s: 012}",
@@ -425,8 +425,8 @@ WRONG_VALUES = [
     ("judge: {deadline_s: true}", "true", "judge.deadline_s", "found true; allowed: a number"),
     ("judge: {max_tokens: 4_096}", "4_096", "judge.max_tokens", "found 4_096; allowed: a whole"),
     ("judge: {max_tokens: 300.0}", "300.0", "judge.max_tokens", "found 300.0; allowed: a whole"),
-    ("judge: {max_tokens: 100}", "100", "judge.max_tokens", "not below 256"),
-    ("judge: {concurrency: 0}", "0", "judge.concurrency", "not below 1"),
+    ("judge: {max_tokens: 100}", "100", "judge.max_tokens", "at least 256"),
+    ("judge: {concurrency: 0}", "0", "judge.concurrency", "at least 1"),
     ("judge: {effort: lo}", "lo", "judge.effort", "low, medium, high; did you mean 'low'?"),
     ("judge: {on_failure: warn}", "warn", "judge.on_failure", "the word block, or a mapping"),
     ("judge: {on_failure: {input: hold}}", "hold", "judge.on_failure.input", "allow, warn, block"),
@@ -496,16 +496,16 @@ WRONG_VALUES = [
     ('review: {store: "postgresql://h/db"}', '"post', "review.store", "sqlite:///"),
     ("review: {reviewers: []}", "[]", "review.reviewers", "at least 1 in the list"),
     ("review: {reviewers: [{name: lee}]}", "{name", "review.reviewers[0].qualified_in", "missing"),
-    ("review: {retain_days: 0}", "0", "review.retain_days", "not below 1"),
+    ("review: {retain_days: 0}", "0", "review.retain_days", "at least 1"),
     ("review:", "review", "review", "found nothing"),
     ("policy: nonsense@1", "nonsense", "policy", "allowed: anthropic-usage-policy@2024-06-06"),
     ("policy: anthropic-usage-policy", "anth", "policy", "'anthropic-usage-policy@2024-06-06'?"),
-    ("policy: none.yaml", "none", "policy", "none.yaml: there is no such file"),
+    ("policy: none.yaml", "none", "policy", "none.yaml: this file does not exist"),
     ("policy: [a]", "[a]", "policy", "found a list; allowed: a policy's reference"),
     ("policy:", "policy", "policy", "found nothing; allowed: a policy's reference"),
     ("%YAML 1.1\n---\non_block: no", "%", "", "directive"),
     ("on_block: [", "", "", "not valid YAML"),
-    ("on_block: !x refuse", "!x", "on_block", "tags are not used"),
+    ("on_block: !x refuse", "!x", "on_block", "tags are not allowed"),
 ]
 
 MISFITS = [
@@ -762,7 +762,7 @@ def test_what_is_left_out_because_it_is_wrong_is_not_reported_as_missing(tmp_pat
         ({3: 4}, "found the key 3; keys must be text"),
         (
             {"app": PLAIN_APP | {"name": "\ud800"}},
-            "app.name: found '\\ud800'; allowed: text that is whole Unicode",
+            "app.name: found '\\ud800'; allowed: text that is valid Unicode",
         ),
     ],
 )
