@@ -33,7 +33,7 @@ from magistrate.judging.prompt import parse_prompt
 from magistrate.settings import Settings
 from magistrate.testing import JudgeScript, Simulator, finds, when_judging
 from magistrate.verdicts import JudgeInfo, Outcome, Unavailable, Usage, Verdict
-from magistrate.wire.content import Subject
+from magistrate.wire.parts import Subject
 
 JSON = dict[str, Any]
 ROOT = Path(__file__).parents[2]

@@ -76,8 +76,8 @@ from magistrate.settings import (
     Settings,
 )
 from magistrate.verdicts import Stage
-from magistrate.wire.content import Subject
 from magistrate.wire.digests import Digests
+from magistrate.wire.parts import Subject
 from magistrate.wire.sse import Decoder, MessageBuilder
 
 EXAMPLES = 300

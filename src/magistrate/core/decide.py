@@ -31,8 +31,8 @@ from magistrate.verdicts import (
     Verdict,
     at_least,
 )
-from magistrate.wire.content import Uninspected
 from magistrate.wire.messages import JSON
+from magistrate.wire.parts import Uninspected
 
 Upstream = Literal["not_sent", "completed", "cancelled", "streamed"]
 Disclosed = Literal["added", "present", "owed"]

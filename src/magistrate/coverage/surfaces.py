@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from magistrate.coverage.sdk_source import Call, Types, calls
-from magistrate.wire.content import Part, Uninspected, read_answer, read_request
+from magistrate.wire.content import read_answer, read_request
 from magistrate.wire.messages import JSON, is_array, is_object
+from magistrate.wire.parts import Part, Uninspected
 from magistrate.wire.routes import SURFACES, route, unjudged_surface
 from magistrate.wire.sse import MessageBuilder, event
 

@@ -31,9 +31,9 @@ from magistrate.core.flow import decline_thread, moderate
 from magistrate.observe import audit
 from magistrate.sdk.errors import Blocked, HeldForReview, ModerationError, ModerationUnavailable
 from magistrate.verdicts import JudgeInfo, Outcome, Unavailable, Verdict, broken
-from magistrate.wire.content import Subject, Uninspected
 from magistrate.wire.digests import GrowingDigest
 from magistrate.wire.messages import JSON, is_object, turns
+from magistrate.wire.parts import Subject, Uninspected
 from magistrate.wire.routes import batch_id
 
 if TYPE_CHECKING:

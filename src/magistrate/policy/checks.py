@@ -74,7 +74,9 @@ def violations(policy: PolicyFile, included: Policy | None) -> Iterator[Constrai
     for category, id in policy.refusals.items():
         at = ("refusals", category)
         if id not in known:
-            yield ConstraintViolation(at, f"'{id}' is not a clause of this policy{nearest(id, known)}")
+            yield ConstraintViolation(
+                at, f"'{id}' is not a clause of this policy{nearest(id, known)}"
+            )
         elif known[id].evidence != "conversation":
             yield ConstraintViolation(
                 at, f"'{id}' is never blocked, since text cannot prove it; choose another"

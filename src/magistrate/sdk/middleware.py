@@ -37,9 +37,9 @@ from magistrate.sdk.threads import JudgeThreads
 from magistrate.settings import Settings
 from magistrate.storage.memory import Record
 from magistrate.verdicts import JudgeInfo, Usage
-from magistrate.wire.content import Reason
 from magistrate.wire.digests import Digests, sha256
 from magistrate.wire.messages import JSON, is_object
+from magistrate.wire.parts import Reason
 from magistrate.wire.routes import SURFACES, route, unjudged_surface
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from magistrate.judging.base import AskModel, ModelReply
 from magistrate.judging.connection import failed
 from magistrate.sdk.responses import EVENT_STREAMS
 from magistrate.verdicts import Outcome, broken
-from magistrate.wire.content import Subject
 from magistrate.wire.messages import JSON, is_object
+from magistrate.wire.parts import Subject
 
 if TYPE_CHECKING:
     from magistrate.engine.session import Case

@@ -57,7 +57,9 @@ def _store_url(value: str) -> str:
     return value
 
 
-Threshold = Literal["unlikely", "possible", "likely", "certain"]  # "none" is the grade of clean text
+Threshold = Literal[
+    "unlikely", "possible", "likely", "certain"
+]  # "none" is the grade of clean text
 Written = BeforeValidator(_written)
 _Warned = Annotated[Literal["allow", "warn", "block"], BeforeValidator(_at_most_warn)]
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeAlias
 from magistrate.testing import replies
 from magistrate.testing.replies import JSON, Reply, checked, delayed, structured, text
 from magistrate.verdicts import AnswerKind, Grade, Severity, Stage
-from magistrate.wire.content import Part
+from magistrate.wire.parts import Part
 
 QUOTE = 60  # characters quoted where a rule names no words
 

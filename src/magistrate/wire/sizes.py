@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from magistrate.core.windows import tokens
-from magistrate.wire.content import Part
+from magistrate.wire.parts import Part
 
 _MEDIA_TOKENS = 3_000  # about what an image or a page costs, whatever its bytes
 _LINE_TOKENS = 40  # path, role and kind of a part
