@@ -387,7 +387,7 @@ WRONG_VALUES = [
     ("history: none", "none", "history", "allowed: redact, send"),
     ("input_check: after", "after", "input_check", "allowed: concurrent, before"),
     ("digest_key_env: 1KEY", "1KEY", "digest_key_env", "name of an environment variable"),
-    ("app:", "app", "app", "found nothing; allowed: something after the key"),
+    ("app:", "app", "app", "found nothing; allowed: a value for this key"),
     (
         "app: {}",
         "app",
@@ -474,7 +474,7 @@ WRONG_VALUES = [
     ("disclosure: {chat: null}", "null", "disclosure.chat", "found nothing; allowed: text"),
     ("streaming: {release: windows}", "windows", "streaming.release", "did you mean 'window'?"),
     ("audit: {content: some}", "some", "audit.content", "allowed: none, flagged, all"),
-    ("on_uninspected: {media: allow}", "allow", "on_uninspected.media", "never passes in silence"),
+    ("on_uninspected: {media: allow}", "allow", "on_uninspected.media", "never passes without a warning"),
     ("on_uninspected: {encrypted: hold}", "hold", "on_uninspected.encrypted", "allow, warn, block"),
     (
         "on_uninspected: {video: block}",
@@ -522,7 +522,7 @@ MISFITS = [
         "actions: {sexual_content: {output: hold}}",
         "hold",
         "actions.sexual_content.output",
-        "answers can be held (sexual_content), but there is no `review:`",
+        "answers can be held (sexual_content), but `review:` is missing",
     ),
     (
         STORE + "actions: {sexual_content: {output: hold}}",
@@ -562,7 +562,7 @@ MISFITS = [
         "{name: lee, qualified_in: [finance]}]}",
         "lee, qualified_in: [finance]",
         "review.reviewers[1].name",
-        "found 'lee' a second time",
+        "duplicate reviewer 'lee'",
     ),
     (
         APP + STORE + "streaming: {release: window}",
@@ -659,7 +659,7 @@ def test_a_policy_that_leaves_out_floors_is_refused_and_told_how_to_include_them
         load_text(tmp_path, "version: 1\npolicy: p.yaml")
     (problem,) = caught.value.problems
     assert (problem.line, problem.column, problem.path) == (2, 9, "policy")
-    assert "child_safety.csam is left out" in problem.message
+    assert "child_safety.csam is missing" in problem.message
     assert "and 10 more" in problem.message
     assert "`include: anthropic-usage-policy@2024-06-06`" in problem.message
 
@@ -753,7 +753,7 @@ def test_what_is_left_out_because_it_is_wrong_is_not_reported_as_missing(tmp_pat
         ),
         (
             {"app": None},
-            "app: found nothing; allowed: something after the key, or no such key at all",
+            "app: found nothing; allowed: a value for this key; to use its default, remove the key",
         ),
         ({"policy": 3}, "policy: found 3; allowed: a policy's reference or the path of a file"),
         ({"judge": {"deadline_s": float("nan")}}, "judge.deadline_s: found nan; allowed: a number"),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from magistrate.wire.messages import JSON, blocks, is_array, is_object
 from magistrate.wire.parts import Extract, Kind, Part, Role, Uninspected
 
-# Results that arrive complete and were written by nobody in the conversation.
+# Results that arrive complete and were not written in the conversation.
 _THIRD_PARTY_BLOCKS = frozenset(
     {
         "advisor_tool_result",
@@ -30,10 +30,10 @@ _THIRD_PARTY_BLOCKS = frozenset(
         "web_search_tool_result",
     }
 )
-# Those that have no `content`: the whole block is what was written.
+# Those without `content`: the whole block is content.
 _WHOLE_BLOCKS = frozenset({"browser_state", "fallback", "mcp_tool_listing"})
-# The field of a result that only the provider can read, by the type of the object it stands in. Not
-# by its name alone: a server chooses the names in the schemas of its tools.
+# The field of a result that only the provider can read, by the type of the object that has it. The
+# name alone is not enough: a server chooses the names in the schemas of its tools.
 _OPAQUE_FIELDS = {
     "advisor_redacted_result": "encrypted_content",
     "encrypted_code_execution_result": "encrypted_stdout",
@@ -110,8 +110,8 @@ def _media(block: JSON, path: str, role: Role) -> Extract:
     source = block.get("source")
     kind = source.get("type") if is_object(source) else None
     if is_object(source) and kind == "base64" and _whole_unicode(source):
-        # Bytes in the request are the bytes the model gets. What a URL serves to a judge may not
-        # be what it serves to the model, so a URL is not something a judge can vouch for.
+        # The model receives exactly the bytes in the request. A URL may serve a judge something
+        # else than the model, so its content cannot be judged.
         labels = _labels(source, media_type="media_type")
         attachment = {key: block[key] for key in ("type", "source")}
         yield Part(path, role, "media", "", labels=labels, attachment=attachment)
@@ -120,8 +120,10 @@ def _media(block: JSON, path: str, role: Role) -> Extract:
 
 
 def _whole_unicode(value: object) -> bool:
-    """Whether all text in a JSON value can be sent. Half a character would fail the judge's call,
-    and look like an outage."""
+    """Return whether all text in a JSON value is valid Unicode.
+
+    A lone surrogate would make the judge's call fail and look like an outage.
+    """
     if isinstance(value, str):
         return value.isascii() or not any("\ud800" <= char <= "\udfff" for char in value)
     if is_object(value):

@@ -11,7 +11,7 @@ from magistrate.wire.blocks import dump, read_block, read_content
 from magistrate.wire.messages import JSON, blocks, is_array, is_object, turns
 from magistrate.wire.parts import Extract, Part, Role, Uninspected, as_context, piece
 
-# Fields of a request that say how to answer, not what about. Any other field is read as content.
+# Fields of a request that configure the answer. Any other field is read as content.
 _SETTINGS_FIELDS = frozenset(
     {
         "betas",
@@ -46,7 +46,7 @@ _SETTINGS_FIELDS = frozenset(
 
 
 def read_request(body: JSON) -> dict[str, list[Part | Uninspected]]:
-    """The content of a request by place: `system`, `definitions`, then one key per turn index."""
+    """Return a request's content by place: `system`, `definitions`, then one key per turn index."""
     found: dict[str, list[Part | Uninspected]] = {
         "system": list(read_content(body.get("system"), "system", "system")),
         "definitions": list(_definitions(body)),
@@ -64,18 +64,18 @@ def read_request(body: JSON) -> dict[str, list[Part | Uninspected]]:
     return found
 
 
-Windows = dict[int, tuple[int, ...]]  # by block: after how many characters windows ended
+Windows = dict[int, tuple[int, ...]]  # by block index: the character offsets where windows ended
 
 
 class Pieces:
-    """Context of one answer, kept from window to window, so that it is cut and hashed once."""
+    """The context of one answer, kept between windows so that it is cut and hashed only once."""
 
     def __init__(self) -> None:
         self._texts: dict[str, tuple[tuple[int, ...], list[Part]]] = {}  # by path: ends, pieces
         self._others: dict[str, Part] = {}
 
     def of_text(self, whole: Part, ends: tuple[int, ...]) -> list[Part]:
-        """A text that grows, in pieces that end where windows did."""
+        """Cut a growing text into pieces that end where its windows ended."""
         known, pieces = self._texts.get(whole.path, ((), []))
         if ends[: len(known)] != known:
             known, pieces = (), []
@@ -86,7 +86,7 @@ class Pieces:
         return pieces
 
     def of_other(self, part: Part) -> tuple[Part, bool]:
-        """Any other part as context, and whether it was read before just so."""
+        """Return any other part as context, and whether an equal part was read before."""
         context = as_context(part)
         known = self._others.setdefault(part.path, context)
         if known is not context and known == context:
@@ -98,11 +98,11 @@ class Pieces:
 def read_answer(
     message: JSON, judged: Windows | None = None, pieces: Pieces | None = None
 ) -> list[Part | Uninspected]:
-    """The content of an answer.
+    """Return the content of an answer.
 
-    `heard` says where the windows of earlier verdicts ended in each block: that much is context, in
-    the same pieces as it was judged in, so that prompts begin alike; the rest is judged. `pieces`
-    keeps the context for the next time.
+    `judged`: where the windows of earlier verdicts ended in each block. The text before is context,
+    in the pieces in which it was judged, so that prompts begin alike; the rest is to be judged.
+    `pieces` keeps the context for the next call.
     """
     found: list[Part | Uninspected] = []
     kept = pieces or Pieces()
@@ -113,7 +113,7 @@ def read_answer(
                 found.append(item)
             elif item.kind not in ("text", "thinking"):
                 context, again = kept.of_other(item)
-                # Citations can still grow after their text was heard.
+                # Citations can still grow after their text was judged.
                 new = not again if item.path.endswith(".citations") else before is None
                 found.append(item if new else context)
             elif before is None:
@@ -126,7 +126,7 @@ def read_answer(
 
 
 def judged_so_far(message: JSON, judged: Windows) -> Windows:
-    """What `read_answer` takes the next time, when all of this message has been judged."""
+    """Return the `judged` argument for the next `read_answer`, once this message is judged."""
     now: Windows = {}
     for index, block in enumerate(blocks(message.get("content"))):
         if is_object(block):

@@ -17,10 +17,10 @@ from magistrate.wire.messages import JSON
 
 Role = Literal["system", "user", "assistant", "app"]
 Kind = Literal[
-    "text",  # written by the role it stands under
+    "text",  # written by the part's role
     "thinking",
     "tool_use",  # a call: its arguments as JSON, its name among the labels
-    "third_party",  # tool results, fetched pages, documents: nobody in the conversation wrote it
+    "third_party",  # tool results, fetched pages, documents: not written in the conversation
     "media",  # an image or document that a judge must look at; `attachment` holds the block
     "definition",  # tool definitions, answer schemas and other fields of the request
 ]
@@ -29,12 +29,12 @@ Reason = Literal[
 ]
 
 
-# Weak references: what a judge has prepared of an exchange it keeps for as long as its first part.
+# Weak references: a judge keeps what it prepared of an exchange as long as its first part exists.
 @value(weakref_slot=True)
 class Part:
-    """One piece of content: where it stands, whose it is, and its text.
+    """One piece of content: its path, role, kind and text.
 
-    `labels` are names that came with it (tool name, document title, media type, ids): attackers can
+    `labels`: names that came with it (tool name, document title, media type, ids). Attackers can
     write there too, so the judge sees them.
     """
 
@@ -47,7 +47,7 @@ class Part:
     attachment: JSON | None = None
 
     def as_json(self) -> list[Any]:
-        """Everything about it, as JSON."""
+        """Return all fields, as JSON."""
         return [
             self.path,
             self.role,
@@ -69,15 +69,15 @@ class Uninspected:
 
 @value
 class Subject:
-    """One question to a judge. `final` is False for a window of an answer still being written."""
+    """One question to a judge. `final`: False for a window of an answer that is not complete."""
 
     stage: Stage
     parts: tuple[Part, ...]
     final: bool = True
 
     def digest(self, growing: GrowingDigest) -> str:
-        """What the question is recognised by: everything about it."""
-        # The context that one window of an answer begins with, the next one begins with too.
+        """Return the digest of all fields, which identifies the question."""
+        # Each window of an answer begins with the context of the window before.
         context = next((at for at, part in enumerate(self.parts) if part.judged), len(self.parts))
         return growing.of(self.parts, context, [self.stage, self.final])
 
@@ -86,7 +86,7 @@ Extract = Iterator[Part | Uninspected]
 
 
 def as_context(part: Part) -> Part:
-    """The same part, as something the judge reads but does not judge."""
+    """Return the part as context: the judge reads it but does not judge it."""
     return piece(part, part.text, judged=False) if part.judged else part
 
 
