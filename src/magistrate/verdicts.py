@@ -170,7 +170,7 @@ def no_answer(judge: JudgeInfo) -> Unavailable:
     return Unavailable("timeout", judge, "no answer within the deadline")
 
 
-NOT_AWAITED = "nobody waited for the verdict"
+NOT_AWAITED = "no caller waited for the verdict"
 
 
 def not_awaited(judge: JudgeInfo) -> Unavailable:

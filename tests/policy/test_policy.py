@@ -167,14 +167,14 @@ SECTION = HEAD + "sections:\n  - id: s\n    title: S\n    clauses:\n      - {" +
         (SECTION.replace("id: p", "id: P!"), "P!", "id", "lowercase letters, digits and hyphens"),
         (HEAD, "id: p", "sections", "at least one section"),
         (HEAD + "include: other@1", "other@1", "include", f"allowed: {DEFAULT_POLICY}"),
-        (SECTION.replace("s.a", "other.a"), "other.a", "sections[0].clauses[0].id", "called s.a"),
+        (SECTION.replace("s.a", "other.a"), "other.a", "sections[0].clauses[0].id", "must be s.a"),
         (SECTION.replace("s.a", "a"), "a, title", "sections[0].clauses[0].id", "section.name"),
-        (SECTION.replace("id: s\n", "id: default\n"), "default", "sections[0].id", "of its own"),
+        (SECTION.replace("id: s\n", "id: default\n"), "default", "sections[0].id", "reserved word"),
         (
             SECTION.replace("id: s\n", "id: integrity\n"),
             "integrity",
             "sections[0].id",
-            "of its own",
+            "reserved word",
         ),
         (
             SECTION.replace("low: x", "lo: x"),
@@ -213,7 +213,7 @@ SECTION = HEAD + "sections:\n  - id: s\n    title: S\n    clauses:\n      - {" +
             SECTION.replace("low: x}", "low: x}, action: warn"),
             "warn}",
             "sections[0].clauses[0].action",
-            "settings file",
+            "in the settings",
         ),
         (
             SECTION + "      - {" + CLAUSE + "}\n",

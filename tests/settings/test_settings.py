@@ -95,7 +95,7 @@ def test_a_named_file_that_is_missing_is_an_error(tmp_path: Path, source: Any) -
 
 def test_a_dangling_link_is_not_taken_for_no_file(tmp_path: Path) -> None:
     (tmp_path / "magistrate.yaml").symlink_to(tmp_path / "gone.yaml")
-    with pytest.raises(SettingsError, match="no such file"):
+    with pytest.raises(SettingsError, match="does not exist"):
         Settings.load(environ={}, cwd=tmp_path)
 
 
@@ -126,7 +126,9 @@ def test_loaded_settings_are_what_load_returns() -> None:
 
 def test_settings_made_by_hand_are_checked_too() -> None:
     by_hand = Settings(actions={"sexual_content": ActionRow(output="hold")})
-    with pytest.raises(SettingsError, match=r"actions\.sexual_content\.output: .* no `review:`"):
+    with pytest.raises(
+        SettingsError, match=r"actions\.sexual_content\.output: .* `review:` is missing"
+    ):
         Settings.load(by_hand)
 
 
@@ -404,7 +406,7 @@ WRONG_VALUES = [
     ("app: {serves_minors: 1}", "1", "app.serves_minors", "found 1; allowed: true or false"),
     ("app: {name: 7}", "7", "app.name", "found 7; allowed: text"),
     ("app: {name: ' '}", "' '", "app.name", "text that is not blank"),
-    ("app: {organisation: Police Force}", "Police", "app.organisation", "one word of small"),
+    ("app: {organisation: Police Force}", "Police", "app.organisation", "one word of lowercase"),
     ("app: {authorised: [ok, 3]}", "3", "app.authorised[1]", "found 3; allowed: text"),
     ("app: {authorised: ok}", "ok", "app.authorised", "allowed: a list, such as [ok]"),
     ("judge: {model: ''}", "''", "judge.model", "text that is not blank"),
@@ -430,7 +432,7 @@ WRONG_VALUES = [
     ("judge: {effort: lo}", "lo", "judge.effort", "low, medium, high; did you mean 'low'?"),
     ("judge: {on_failure: warn}", "warn", "judge.on_failure", "the word block, or a mapping"),
     ("judge: {on_failure: {input: hold}}", "hold", "judge.on_failure.input", "allow, warn, block"),
-    ("judge: {on_failure: {output: allow}}", "allow", "judge.on_failure.output", "never given out"),
+    ("judge: {on_failure: {output: allow}}", "allow", "judge.on_failure.output", "never delivered"),
     ("judge: {on_failure: {output: blok}}", "blok", "judge.on_failure.output", "mean 'block'?"),
     ("judge: {on_failure: {inpt: warn}}", "inpt", "judge.on_failure.inpt", "did you mean 'input'?"),
     ("judge: [1]", "[1]", "judge", "found a list; allowed: a mapping"),

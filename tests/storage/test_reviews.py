@@ -172,7 +172,7 @@ def test_what_is_not_json_is_refused_and_not_stored(
 
 def test_an_item_without_a_domain_is_refused(store: ReviewStore) -> None:
     unowned = HeldItem(app="acme", domains=(), request={}, message={}, decision={})
-    with pytest.raises(ReviewError, match="no domain"):
+    with pytest.raises(ReviewError, match="needs a domain"):
         store.hold(unowned)
 
 
@@ -314,7 +314,8 @@ UNLISTED = "is not listed as a reviewer; listed: dr.lee, kim, sam.both"
         (
             ("insurance", "legal"),
             LEE,
-            "'dr.lee' is not qualified in insurance, legal; may decide: none of the listed reviewers",
+            "'dr.lee' is not qualified in insurance, legal; "
+            "may decide: none of the listed reviewers",
         ),
     ],
 )
@@ -540,7 +541,7 @@ def test_files_beside_it_left_open_to_others_are_tightened(
 def test_anothers_file_that_is_open_to_others_is_refused(store: ReviewStore, path: Path) -> None:
     path.chmod(0o644)
     os.chown(path, 65534, 65534)
-    with pytest.raises(ReviewError, match="open to other users"):
+    with pytest.raises(ReviewError, match="open to others"):
         store.hold(item())
     assert mode_of(path) == 0o644
 

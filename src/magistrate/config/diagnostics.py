@@ -85,7 +85,7 @@ def listed(words: Iterable[str], limit: int = 40) -> str:
 
 
 def described(value: object) -> str:
-    """What was found, in a few words, for values that come from Python."""
+    """Describe a Python value in a few words, for messages."""
     match value:
         case None:
             return "nothing"
