@@ -49,11 +49,7 @@ class Digests:
         return mac.hexdigest()
 
     def prefixes(self, body: JSON) -> list[str]:
-        """Return one digest per turn: of the conversation up to and including that turn.
-
-        The chain starts with the system prompt, so the same turns under another system prompt are a
-        different conversation.
-        """
+        """Return one digest per turn: of the system prompt and all turns up to that one."""
         return self.chain(body)[1:]
 
     def chain(self, body: JSON) -> list[str]:
@@ -82,8 +78,7 @@ class AsJSON(Protocol):
 class GrowingDigest:
     """Digests of sequences that mostly begin like the one before, such as an answer's windows.
 
-    A shared beginning is hashed once. It is recognised by object identity, so that no values have
-    to be compared.
+    A shared beginning is hashed once. It is recognised by object identity, without comparing.
     """
 
     def __init__(self, digests: Digests, purpose: str) -> None:
