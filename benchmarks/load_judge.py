@@ -18,8 +18,8 @@ from magistrate.judging import ClaudeJudge
 from magistrate.judging.base import ModelReply
 from magistrate.settings import Settings
 from magistrate.verdicts import Verdict
-from magistrate.wire.content import Subject
 from magistrate.wire.messages import JSON
+from magistrate.wire.parts import Subject
 
 _SETTINGS = Settings.load(SETTINGS)
 _PATIENCE_S = 3_600.0

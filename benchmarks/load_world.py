@@ -19,7 +19,7 @@ from ledger import prose, user
 from magistrate.core import streaming, windows
 from magistrate.settings import Settings
 from magistrate.verdicts import JudgeInfo, Outcome, Usage, Verdict
-from magistrate.wire.content import Subject
+from magistrate.wire.parts import Subject
 
 MODEL = "claude-haiku-5-5"
 # A deadline that no busy machine overruns.

@@ -31,7 +31,7 @@ from magistrate.policy import Policy, builtin_policy
 from magistrate.settings import Settings
 from magistrate.testing import ScriptedJudge
 from magistrate.verdicts import GRADES, Verdict, at_least
-from magistrate.wire.content import Subject
+from magistrate.wire.parts import Subject
 
 ROOT = Path(__file__).resolve().parent.parent
 CARD = ROOT / "docs" / "local-judge.md"

@@ -36,7 +36,7 @@ from magistrate import Moderation
 from magistrate.core.decision import Decision
 from magistrate.settings import Settings
 from magistrate.verdicts import JudgeInfo, Outcome
-from magistrate.wire.content import Subject
+from magistrate.wire.parts import Subject
 
 # How long the judge takes: no time, a moment, or until upstream has sent its last byte.
 Delay: TypeAlias = Literal["none", "moment", "after upstream"]

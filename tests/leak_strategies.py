@@ -29,8 +29,8 @@ from magistrate.verdicts import (
     Unavailable,
     Verdict,
 )
-from magistrate.wire.content import Subject
 from magistrate.wire.messages import is_object
+from magistrate.wire.parts import Subject
 
 JSON = dict[str, Any]
 MARK = "XMARKEDX"

@@ -39,8 +39,8 @@ from magistrate.core.exchange import Exchange
 from magistrate.core.flow import moderate
 from magistrate.settings import Settings
 from magistrate.verdicts import JudgeInfo, Outcome
-from magistrate.wire.content import Subject
 from magistrate.wire.digests import Digests
+from magistrate.wire.parts import Subject
 
 JUDGE = JudgeInfo("declared")
 Body = dict[str, Any]

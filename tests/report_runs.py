@@ -80,7 +80,7 @@ def hostile() -> Run:
     results: list[Result] = []
     for number, text in enumerate(HOSTILE):
         id = f"hostile-{number}"
-        # What a person writes in a file is whole Unicode; a message may be anything.
+        # What a person writes in a file is valid Unicode; a message may be anything.
         whole = text.replace("\ud800", "").replace("\x00", "")
         about = case(
             id,

@@ -2,8 +2,8 @@
 
     from magistrate import Anthropic  # instead of: from anthropic import Anthropic
 
-Names are loaded when they are first used: `import magistrate` does not import the SDK, which takes
-seconds, until something asks for a client.
+Names are loaded on first use: `import magistrate` does not import the SDK, which takes seconds,
+until a client is needed.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Values: data classes that nobody changes after they are made.
+"""Values: data classes that are never changed after construction.
 
-A frozen data class sets each field through `object.__setattr__`, which doubles what making one
-costs, and a request makes dozens. So a value is frozen to type checkers, which read every line that
-could change one, and an ordinary class with slots at run time. For classes that are made for every
-request or event; all others are frozen data classes.
+A frozen data class sets each field through `object.__setattr__`, which doubles the cost of
+construction, and a request constructs dozens. So a value is frozen for type checkers, which see
+every assignment, and an ordinary class with slots at run time. Use it for classes constructed for
+every request or event; all others are frozen data classes.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def value(*, weakref_slot: bool) -> Callable[[type[T]], type[T]]: ...
 def value(
     cls: type[T] | None = None, *, weakref_slot: bool = False
 ) -> type[T] | Callable[[type[T]], type[T]]:
-    """Make a class of values: compared by its fields, and with their hash.
+    """Make a class a value: compared and hashed by its fields.
 
-    `weakref_slot`: whether there can be weak references to them.
+    `weakref_slot`: allow weak references to its instances.
     """
     made = dataclass(slots=True, unsafe_hash=True, weakref_slot=weakref_slot)
     return made if cls is None else made(cls)

@@ -1,7 +1,7 @@
-"""What a judge found: the vocabulary of grades, severities and actions, and the judge's answer.
+"""The shared vocabulary: stages, grades, severities, actions, and a judge's outcome.
 
-Pure data. A judge answers with a `Verdict`, or with `Unavailable` when it could not; there is no
-third way, and nothing here ever turns the second into the first.
+Pure data. A judge returns a `Verdict`, or `Unavailable` when it could not judge. There is no third
+outcome, and nothing here turns an `Unavailable` into a `Verdict`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from magistrate.values import value
 Stage = Literal["input", "output"]
 Grade = Literal["none", "unlikely", "possible", "likely", "certain"]
 Severity = Literal["low", "medium", "high", "critical"]
-Action = Literal["allow", "warn", "hold", "block"]  # what settings can ask for
-# What a decision can be. `unavailable`: nobody decided, so nothing more was given out. A block
-# says more: it is a verdict, or a rule about what could not be read.
+Action = Literal["allow", "warn", "hold", "block"]  # the actions that settings can choose
+# The actions of a decision. `unavailable`: no judge was available, so nothing was delivered.
+# `block`: a verdict, or the settings for content that could not be read.
 DecisionAction = Literal["allow", "warn", "hold", "unavailable", "block"]
 AnswerKind = Literal["general", "advice", "recommendation", "decision", "publication"]
 Waits = Literal["never", "within_deadline", "unknown"]
@@ -41,17 +41,17 @@ FAILURES: tuple[Failure, ...] = get_args(Failure)
 
 
 def at_least(value: str, threshold: str, scale: tuple[str, ...]) -> bool:
-    """Whether `value` stands at or above `threshold` on an ascending `scale`."""
+    """Return whether `value` is at or above `threshold` on an ascending `scale`."""
     return scale.index(value) >= scale.index(threshold)
 
 
 @value
 class JudgeInfo:
-    """Which judge spoke: its name, the model it used, and the hash of prompt and rubric.
+    """The judge that judged: its name, its model, and the hash of its prompt and rubric.
 
-    `waits` says how long the judge may keep its caller waiting: `never` (it computes, for
-    milliseconds on a short text), `within_deadline` (it answers by its deadline without being
-    stopped), or `unknown`. Verdicts do not depend on it, so it is no part of who judged.
+    `waits`: how long the judge may keep its caller waiting. `never`: it only computes, for
+    milliseconds on a short text. `within_deadline`: it returns by its deadline without being
+    stopped. Else `unknown`. Verdicts do not depend on it, so comparisons ignore it.
     """
 
     name: str
@@ -62,7 +62,7 @@ class JudgeInfo:
 
 @value
 class Usage:
-    """Tokens that judging took. `cost_usd` is None where the price is not known, never zero."""
+    """Calls and tokens used for judging. `cost_usd`: None if the price is unknown, never zero."""
 
     judge_calls: int = 0
     input_tokens: int = 0
@@ -90,10 +90,10 @@ class Usage:
 
 @value
 class Finding:
-    """One clause of the policy that the judge sees touched.
+    """One clause of the policy that the judge found content for.
 
-    `path` is where (`messages[2].content[0]`, `response.content[1]`); `evidence` a quote that
-    occurs there, or None; `reason` the judge's own words, where the settings ask for them.
+    `path`: where (`messages[2].content[0]`, `response.content[1]`). `evidence`: a quote that occurs
+    there, or None. `reason`: the judge's own words, if the settings ask for them.
     """
 
     clause: str
@@ -107,9 +107,9 @@ class Finding:
 
 @value
 class HighRiskAnswer:
-    """The judge's view of an answer in a high-risk domain of the policy.
+    """The judge's classification of an answer in a high-risk domain of the policy.
 
-    `individual`: the answer addresses, or decides about, one particular person.
+    `individual`: the answer addresses one particular person, or decides about one.
     """
 
     domain: str
@@ -119,11 +119,11 @@ class HighRiskAnswer:
 
 @value
 class Verdict:
-    """What a judge found in one subject.
+    """The result of judging one subject.
 
-    `dropped_quotes`: how many quotes did not occur where the judge said; the findings stay.
-    `refusals`: what judge models said when they refused to judge it, before one did or the policy
-    made a finding of it.
+    `dropped_quotes`: the number of quotes that do not occur where the judge said; their findings
+    are kept. `refusals`: the texts of judge models that refused to judge it, before another model
+    judged it or the policy turned the refusal into a finding.
     """
 
     judge: JudgeInfo
@@ -141,7 +141,7 @@ class Verdict:
 
 @value
 class Screened:
-    """What a first pass says: the groups of rules that a judgment must look at, maybe none."""
+    """The result of a first pass: the groups of rules to judge in full, possibly none."""
 
     judge: JudgeInfo
     suspected: tuple[str, ...] = ()
@@ -151,11 +151,11 @@ class Screened:
 
 @value
 class Unavailable:
-    """A judge that could not answer, and why. Never to be read as "safe".
+    """A judge that could not judge, and why. Never treat it as "safe".
 
-    `detail` is for operators; it never carries judged content. `floor`: a first pass suspected a
-    group of rules with floors before the judge was lost, so this never fails open. `findings` are
-    what other calls of the same judgment found: not the whole, but not to be lost either.
+    `detail` is for operators and never contains judged content. `floor`: a first pass suspected a
+    group of rules with floors before the judge failed, so this never fails open. `findings`: what
+    other calls of the same judgment found; incomplete, but kept.
     """
 
     reason: Failure
@@ -170,18 +170,18 @@ Outcome: TypeAlias = Verdict | Unavailable
 
 
 def no_answer(judge: JudgeInfo) -> Unavailable:
-    """What stands for a judge whose deadline has passed."""
+    """Return the outcome for a judge whose deadline has passed."""
     return Unavailable("timeout", judge, "no answer within the deadline")
 
 
-NOT_AWAITED = "nobody waited for the verdict"
+NOT_AWAITED = "no caller waited for the verdict"
 
 
 def not_awaited(judge: JudgeInfo) -> Unavailable:
-    """What stands for a judge whose verdict came too late for a request that had ended."""
+    """Return the outcome for a judge that was still judging when its request ended."""
     return Unavailable("error", judge, NOT_AWAITED)
 
 
 def broken(judge: JudgeInfo, what: str) -> Unavailable:
-    """What stands for a judge that raised. `what` names the error's type, never its text."""
+    """Return the outcome for a judge that raised. `what` names the error's type, not its text."""
     return Unavailable("error", judge, what)

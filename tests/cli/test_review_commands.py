@@ -345,7 +345,7 @@ def test_an_unknown_review_is_refused(command: tuple[str, ...]) -> None:
     verb, *options = command
     result = run(verb, "rev_unknown", *options)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "there is no review with this id\n"
+    assert result.stderr == "no review with this id exists\n"
 
 
 Broken = Callable[[Path], object]
@@ -364,7 +364,7 @@ UNUSABLE: dict[str, tuple[Broken, str]] = {
     ),
     "missing store": (
         lambda here: (here / "reviews.db").unlink(),
-        "reviews.db: there is no review store here",
+        "reviews.db: no review store exists here",
     ),
     "corrupt store": (
         lambda here: (here / "reviews.db").write_text("text " * 1000),

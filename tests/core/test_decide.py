@@ -39,8 +39,8 @@ from magistrate.verdicts import (
     Usage,
     Verdict,
 )
-from magistrate.wire.content import Reason, Uninspected
 from magistrate.wire.digests import Digests
+from magistrate.wire.parts import Reason, Uninspected
 
 JSON = dict[str, Any]
 HOUSE_RULES = Path(__file__).parents[1] / "data" / "house-rules.yaml"

@@ -34,8 +34,8 @@ from magistrate.verdicts import (
     Unavailable,
     Verdict,
 )
-from magistrate.wire.content import Subject
 from magistrate.wire.messages import PLACEHOLDER
+from magistrate.wire.parts import Subject
 from magistrate.wire.sse import Decoder, MessageBuilder, event
 from play import JUDGE, Played, World, play
 

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from magistrate.core.history import RequestHistory
-from magistrate.wire.content import Part, Subject, Uninspected
 from magistrate.wire.digests import Digests
 from magistrate.wire.messages import PLACEHOLDER
+from magistrate.wire.parts import Part, Subject, Uninspected
 from strategies import marked_requests
 
 JSON = dict[str, Any]

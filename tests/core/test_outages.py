@@ -31,7 +31,7 @@ from magistrate.verdicts import (
     Unavailable,
     Verdict,
 )
-from magistrate.wire.content import Subject
+from magistrate.wire.parts import Subject
 from play import World, play
 
 WHO = JudgeInfo("declared")

@@ -459,7 +459,7 @@ def test_it_prints_everything_for_programs() -> None:
         "http": "POST",
         "path": "/v1/messages",
         "treatment": "inspected",
-        "why": "The request is judged, and its answer before anyone sees it.",
+        "why": "The request is judged, and its answer is judged before it is delivered.",
     } in messages["calls"]
 
 

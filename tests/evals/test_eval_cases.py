@@ -162,7 +162,7 @@ WRONG: dict[str, tuple[JSON, str]] = {
     "a tag with spaces": ({"tags": ["lang de"]}, "a tag such as lang:de"),
     "an id with spaces": ({"id": "a b"}, "without spaces"),
     "a number as text": ({"note": 7}, "found 7"),
-    "half a character": ({"note": "\ud800"}, "whole Unicode"),
+    "half a character": ({"note": "\ud800"}, "valid Unicode"),
 }
 
 

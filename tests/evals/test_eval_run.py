@@ -37,7 +37,7 @@ from magistrate.judging.prompt import parse_prompt
 from magistrate.settings import Settings
 from magistrate.testing import JudgeScript, Simulator, finds, when_judging
 from magistrate.verdicts import JudgeInfo, Outcome, Unavailable, Usage, Verdict
-from magistrate.wire.content import Subject
+from magistrate.wire.parts import Subject
 
 JSON = dict[str, Any]
 ROOT = Path(__file__).parents[2]
@@ -743,7 +743,7 @@ def test_nothing_is_spent_on_a_suite_with_a_mistake_in_it(tmp_path: Path):
         (["run", "cases.jsonl"], "--out DIR"),
         (["run", "--out", "r"], "give case files"),
         (["run", "cases.jsonl", "--out", "r", "--retry-failed"], "goes with --resume"),
-        (["run", "nowhere.yaml", "--out", "r"], "there is no such file"),
+        (["run", "nowhere.yaml", "--out", "r"], "this file does not exist"),
         (["run", "cases.jsonl", "--out", "r"], "no credentials for the Claude API"),
         (["run", "cases.jsonl", "--replay", "x", "--out", "r"], "--replay takes cases"),
         (["run", "cases.jsonl", "--out", "r", "--judge", "local", "--via", "batches"], "local"),

@@ -28,8 +28,9 @@ from magistrate.judging.rubric import Rubric, has_third_party, make_rubric, make
 from magistrate.judging.templates import templates
 from magistrate.settings import Settings
 from magistrate.verdicts import STAGES, Stage
-from magistrate.wire.content import Part, Subject, as_context, read_answer
+from magistrate.wire.content import read_answer
 from magistrate.wire.digests import Digests
+from magistrate.wire.parts import Part, Subject, as_context
 from strategies import NASTY, NONCE
 
 JSON = dict[str, Any]

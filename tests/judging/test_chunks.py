@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from magistrate.core.windows import tokens
 from magistrate.judging.chunks import GAP, MOST_PIECES, MOST_TOKENS, OVERLAP_BYTES, split
-from magistrate.wire.content import Part, Subject
+from magistrate.wire.parts import Part, Subject
 from magistrate.wire.sizes import total_size
 
 

@@ -17,7 +17,7 @@ from magistrate.judging.plan import tasks
 from magistrate.judging.prompt import Shown, parse_prompt, show
 from magistrate.settings import DEFAULT_JUDGE_MODEL, Settings
 from magistrate.verdicts import Failure, Outcome, Unavailable, Verdict
-from magistrate.wire.content import Part, Subject
+from magistrate.wire.parts import Part, Subject
 
 BUNDLED = {"strategy": "bundled", "deadline_s": 2}  # one call a judgment
 SETTINGS = Settings.load({"version": 1, "judge": BUNDLED})

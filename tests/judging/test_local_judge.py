@@ -47,7 +47,7 @@ from magistrate.judging.local_model import (
 from magistrate.policy import Policy, builtin_policy
 from magistrate.settings import Settings
 from magistrate.verdicts import GRADES, SEVERITIES, Finding, Unavailable, Verdict
-from magistrate.wire.content import Part, Subject
+from magistrate.wire.parts import Part, Subject
 
 ROOT = Path(__file__).parents[2]
 FOLDER = Path(local_model.__file__).parent

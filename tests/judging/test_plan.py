@@ -28,7 +28,7 @@ from magistrate.verdicts import (
     Usage,
     Verdict,
 )
-from magistrate.wire.content import Part, Subject
+from magistrate.wire.parts import Part, Subject
 
 JSON = dict[str, Any]
 WHO = JudgeInfo("claude")

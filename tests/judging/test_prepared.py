@@ -25,7 +25,8 @@ from magistrate.judging.claude import ClaudeJudge, Judgment
 from magistrate.judging.prepared import Preparations
 from magistrate.settings import Settings
 from magistrate.text.reading import Reading, reading
-from magistrate.wire.content import Part, Subject, as_context, judged_so_far, read_answer
+from magistrate.wire.content import judged_so_far, read_answer
+from magistrate.wire.parts import Part, Subject, as_context
 from strategies import labels, nasty_text
 
 SETTINGS = Settings.load({"version": 1})

@@ -15,7 +15,7 @@ from magistrate.judging.rubric import Rubric, make_rubric, make_screen
 from magistrate.judging.templates import templates
 from magistrate.settings import Settings
 from magistrate.verdicts import STAGES, Stage
-from magistrate.wire.content import Kind, Part, Role, Subject
+from magistrate.wire.parts import Kind, Part, Role, Subject
 from strategies import NASTY, NONCE, json_values, labels, nasty_text
 
 JSON = dict[str, Any]

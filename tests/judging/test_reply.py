@@ -23,7 +23,7 @@ from magistrate.verdicts import (
     Usage,
     Verdict,
 )
-from magistrate.wire.content import Part
+from magistrate.wire.parts import Part
 from strategies import any_text, json_values
 
 JSON = dict[str, Any]

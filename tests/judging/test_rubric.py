@@ -14,7 +14,7 @@ from magistrate.judging.templates import templates
 from magistrate.policy import builtin_policy, load_policy
 from magistrate.settings import Settings
 from magistrate.verdicts import ANSWER_KINDS, GRADES, SEVERITIES, STAGES, Stage
-from magistrate.wire.content import Part, Subject
+from magistrate.wire.parts import Part, Subject
 
 JSON = dict[str, Any]
 HOUSE_RULES = Path(__file__).parents[1] / "data" / "house-rules.yaml"

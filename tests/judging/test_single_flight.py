@@ -15,7 +15,7 @@ from magistrate import Moderation
 from magistrate.judging.single_flight import SingleFlight
 from magistrate.testing import ScriptedJudge, Simulator, delayed, text
 from magistrate.verdicts import JudgeInfo, Outcome, Unavailable, Usage, Verdict
-from magistrate.wire.content import Subject
+from magistrate.wire.parts import Subject
 
 PAID = Verdict(JudgeInfo("j"), usage=Usage(judge_calls=1, input_tokens=7))
 MISSING = Unavailable("timeout", JudgeInfo("j"))

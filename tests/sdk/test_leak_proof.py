@@ -76,8 +76,8 @@ from magistrate.settings import (
     Settings,
 )
 from magistrate.verdicts import Stage
-from magistrate.wire.content import Subject
 from magistrate.wire.digests import Digests
+from magistrate.wire.parts import Subject
 from magistrate.wire.sse import Decoder, MessageBuilder
 
 EXAMPLES = 300
@@ -507,7 +507,9 @@ def left_case(edges: Edges, flavour: str, example: Example) -> None:
         if decision.action == "block":
             assert example.unreadable or (example.objected and decision.findings)
         if decision.action == "unavailable":
-            left = [f.detail for f in decision.judge_failures] == ["nobody waited for the verdict"]
+            left = [f.detail for f in decision.judge_failures] == [
+                "no caller waited for the verdict"
+            ]
             assert left or (example.objected and example.objection in ("timeout", "refused"))
 
 

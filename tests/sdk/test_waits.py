@@ -33,7 +33,7 @@ from magistrate.testing import (
     when_judging,
 )
 from magistrate.verdicts import JudgeInfo, Outcome, Waits
-from magistrate.wire.content import Subject
+from magistrate.wire.parts import Subject
 from server_side import Batches, connected
 
 BEFORE = {"input_check": "before"}

@@ -89,13 +89,13 @@ def test_the_variable_goes_before_the_file_in_the_directory(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("source", [None, "none.yaml", Path("none.yaml")])
 def test_a_named_file_that_is_missing_is_an_error(tmp_path: Path, source: Any) -> None:
-    with pytest.raises(SettingsError, match=r"none\.yaml: there is no such file"):
+    with pytest.raises(SettingsError, match=r"none\.yaml: this file does not exist"):
         Settings.load(source, environ={"MAGISTRATE_CONFIG": "none.yaml"}, cwd=tmp_path)
 
 
 def test_a_dangling_link_is_not_taken_for_no_file(tmp_path: Path) -> None:
     (tmp_path / "magistrate.yaml").symlink_to(tmp_path / "gone.yaml")
-    with pytest.raises(SettingsError, match="no such file"):
+    with pytest.raises(SettingsError, match="does not exist"):
         Settings.load(environ={}, cwd=tmp_path)
 
 
@@ -126,7 +126,9 @@ def test_loaded_settings_are_what_load_returns() -> None:
 
 def test_settings_made_by_hand_are_checked_too() -> None:
     by_hand = Settings(actions={"sexual_content": ActionRow(output="hold")})
-    with pytest.raises(SettingsError, match=r"actions\.sexual_content\.output: .* no `review:`"):
+    with pytest.raises(
+        SettingsError, match=r"actions\.sexual_content\.output: .* `review:` is missing"
+    ):
         Settings.load(by_hand)
 
 
@@ -387,7 +389,7 @@ WRONG_VALUES = [
     ("history: none", "none", "history", "allowed: redact, send"),
     ("input_check: after", "after", "input_check", "allowed: concurrent, before"),
     ("digest_key_env: 1KEY", "1KEY", "digest_key_env", "name of an environment variable"),
-    ("app:", "app", "app", "found nothing; allowed: something after the key"),
+    ("app:", "app", "app", "found nothing; allowed: a value for this key"),
     (
         "app: {}",
         "app",
@@ -404,7 +406,7 @@ WRONG_VALUES = [
     ("app: {serves_minors: 1}", "1", "app.serves_minors", "found 1; allowed: true or false"),
     ("app: {name: 7}", "7", "app.name", "found 7; allowed: text"),
     ("app: {name: ' '}", "' '", "app.name", "text that is not blank"),
-    ("app: {organisation: Police Force}", "Police", "app.organisation", "one word of small"),
+    ("app: {organisation: Police Force}", "Police", "app.organisation", "one word of lowercase"),
     ("app: {authorised: [ok, 3]}", "3", "app.authorised[1]", "found 3; allowed: text"),
     ("app: {authorised: ok}", "ok", "app.authorised", "allowed: a list, such as [ok]"),
     ("judge: {model: ''}", "''", "judge.model", "text that is not blank"),
@@ -413,7 +415,7 @@ WRONG_VALUES = [
         "judge: {deadline_s: 601}",
         "601",
         "judge.deadline_s",
-        "found 601; allowed: a number not above",
+        "found 601; allowed: a number of at most",
     ),
     (
         "judge: {deadline_s: 012}",
@@ -425,12 +427,12 @@ WRONG_VALUES = [
     ("judge: {deadline_s: true}", "true", "judge.deadline_s", "found true; allowed: a number"),
     ("judge: {max_tokens: 4_096}", "4_096", "judge.max_tokens", "found 4_096; allowed: a whole"),
     ("judge: {max_tokens: 300.0}", "300.0", "judge.max_tokens", "found 300.0; allowed: a whole"),
-    ("judge: {max_tokens: 100}", "100", "judge.max_tokens", "not below 256"),
-    ("judge: {concurrency: 0}", "0", "judge.concurrency", "not below 1"),
+    ("judge: {max_tokens: 100}", "100", "judge.max_tokens", "at least 256"),
+    ("judge: {concurrency: 0}", "0", "judge.concurrency", "at least 1"),
     ("judge: {effort: lo}", "lo", "judge.effort", "low, medium, high; did you mean 'low'?"),
     ("judge: {on_failure: warn}", "warn", "judge.on_failure", "the word block, or a mapping"),
     ("judge: {on_failure: {input: hold}}", "hold", "judge.on_failure.input", "allow, warn, block"),
-    ("judge: {on_failure: {output: allow}}", "allow", "judge.on_failure.output", "never given out"),
+    ("judge: {on_failure: {output: allow}}", "allow", "judge.on_failure.output", "never delivered"),
     ("judge: {on_failure: {output: blok}}", "blok", "judge.on_failure.output", "mean 'block'?"),
     ("judge: {on_failure: {inpt: warn}}", "inpt", "judge.on_failure.inpt", "did you mean 'input'?"),
     ("judge: [1]", "[1]", "judge", "found a list; allowed: a mapping"),
@@ -474,7 +476,7 @@ WRONG_VALUES = [
     ("disclosure: {chat: null}", "null", "disclosure.chat", "found nothing; allowed: text"),
     ("streaming: {release: windows}", "windows", "streaming.release", "did you mean 'window'?"),
     ("audit: {content: some}", "some", "audit.content", "allowed: none, flagged, all"),
-    ("on_uninspected: {media: allow}", "allow", "on_uninspected.media", "never passes in silence"),
+    ("on_uninspected: {media: allow}", "allow", "on_uninspected.media", "without a warning"),
     ("on_uninspected: {encrypted: hold}", "hold", "on_uninspected.encrypted", "allow, warn, block"),
     (
         "on_uninspected: {video: block}",
@@ -496,16 +498,16 @@ WRONG_VALUES = [
     ('review: {store: "postgresql://h/db"}', '"post', "review.store", "sqlite:///"),
     ("review: {reviewers: []}", "[]", "review.reviewers", "at least 1 in the list"),
     ("review: {reviewers: [{name: lee}]}", "{name", "review.reviewers[0].qualified_in", "missing"),
-    ("review: {retain_days: 0}", "0", "review.retain_days", "not below 1"),
+    ("review: {retain_days: 0}", "0", "review.retain_days", "at least 1"),
     ("review:", "review", "review", "found nothing"),
     ("policy: nonsense@1", "nonsense", "policy", "allowed: anthropic-usage-policy@2024-06-06"),
     ("policy: anthropic-usage-policy", "anth", "policy", "'anthropic-usage-policy@2024-06-06'?"),
-    ("policy: none.yaml", "none", "policy", "none.yaml: there is no such file"),
+    ("policy: none.yaml", "none", "policy", "none.yaml: this file does not exist"),
     ("policy: [a]", "[a]", "policy", "found a list; allowed: a policy's reference"),
     ("policy:", "policy", "policy", "found nothing; allowed: a policy's reference"),
     ("%YAML 1.1\n---\non_block: no", "%", "", "directive"),
     ("on_block: [", "", "", "not valid YAML"),
-    ("on_block: !x refuse", "!x", "on_block", "tags are not used"),
+    ("on_block: !x refuse", "!x", "on_block", "tags are not allowed"),
 ]
 
 MISFITS = [
@@ -522,7 +524,7 @@ MISFITS = [
         "actions: {sexual_content: {output: hold}}",
         "hold",
         "actions.sexual_content.output",
-        "answers can be held (sexual_content), but there is no `review:`",
+        "answers can be held (sexual_content), but `review:` is missing",
     ),
     (
         STORE + "actions: {sexual_content: {output: hold}}",
@@ -562,7 +564,7 @@ MISFITS = [
         "{name: lee, qualified_in: [finance]}]}",
         "lee, qualified_in: [finance]",
         "review.reviewers[1].name",
-        "found 'lee' a second time",
+        "duplicate reviewer 'lee'",
     ),
     (
         APP + STORE + "streaming: {release: window}",
@@ -659,7 +661,7 @@ def test_a_policy_that_leaves_out_floors_is_refused_and_told_how_to_include_them
         load_text(tmp_path, "version: 1\npolicy: p.yaml")
     (problem,) = caught.value.problems
     assert (problem.line, problem.column, problem.path) == (2, 9, "policy")
-    assert "child_safety.csam is left out" in problem.message
+    assert "child_safety.csam is missing" in problem.message
     assert "and 10 more" in problem.message
     assert "`include: anthropic-usage-policy@2024-06-06`" in problem.message
 
@@ -753,7 +755,7 @@ def test_what_is_left_out_because_it_is_wrong_is_not_reported_as_missing(tmp_pat
         ),
         (
             {"app": None},
-            "app: found nothing; allowed: something after the key, or no such key at all",
+            "app: found nothing; allowed: a value for this key; to use its default, remove the key",
         ),
         ({"policy": 3}, "policy: found 3; allowed: a policy's reference or the path of a file"),
         ({"judge": {"deadline_s": float("nan")}}, "judge.deadline_s: found nan; allowed: a number"),
@@ -762,7 +764,7 @@ def test_what_is_left_out_because_it_is_wrong_is_not_reported_as_missing(tmp_pat
         ({3: 4}, "found the key 3; keys must be text"),
         (
             {"app": PLAIN_APP | {"name": "\ud800"}},
-            "app.name: found '\\ud800'; allowed: text that is whole Unicode",
+            "app.name: found '\\ud800'; allowed: text that is valid Unicode",
         ),
     ],
 )

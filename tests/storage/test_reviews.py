@@ -172,7 +172,7 @@ def test_what_is_not_json_is_refused_and_not_stored(
 
 def test_an_item_without_a_domain_is_refused(store: ReviewStore) -> None:
     unowned = HeldItem(app="acme", domains=(), request={}, message={}, decision={})
-    with pytest.raises(ReviewError, match="no domain"):
+    with pytest.raises(ReviewError, match="needs a domain"):
         store.hold(unowned)
 
 
@@ -248,7 +248,7 @@ def test_not_found_is_a_key_error_and_a_review_error_in_plain_words(store: Revie
     with pytest.raises(KeyError) as caught:
         store.get("rev_x")
     assert isinstance(caught.value, ReviewError)
-    assert str(caught.value) == "there is no review with this id"
+    assert str(caught.value) == "no review with this id exists"
 
 
 def test_lists_are_oldest_first_by_status_and_of_one_app(
@@ -314,7 +314,8 @@ UNLISTED = "is not listed as a reviewer; listed: dr.lee, kim, sam.both"
         (
             ("insurance", "legal"),
             LEE,
-            "'dr.lee' is not qualified in insurance, legal; may decide: nobody who is listed",
+            "'dr.lee' is not qualified in insurance, legal; "
+            "may decide: none of the listed reviewers",
         ),
     ],
 )
@@ -540,7 +541,7 @@ def test_files_beside_it_left_open_to_others_are_tightened(
 def test_anothers_file_that_is_open_to_others_is_refused(store: ReviewStore, path: Path) -> None:
     path.chmod(0o644)
     os.chown(path, 65534, 65534)
-    with pytest.raises(ReviewError, match="open to other users"):
+    with pytest.raises(ReviewError, match="open to others"):
         store.hold(item())
     assert mode_of(path) == 0o644
 
@@ -616,7 +617,7 @@ def test_any_file_name_is_taken_literally(tmp_path: Path, name: str) -> None:
 
 
 def test_opening_without_creating_needs_the_file(path: Path) -> None:
-    with pytest.raises(ReviewError, match="there is no review store here"):
+    with pytest.raises(ReviewError, match="no review store exists here"):
         ReviewStore(configured(path), app="acme", create=False)
     assert not path.exists()
 
@@ -626,7 +627,7 @@ def test_a_store_deleted_underneath_is_an_error_not_a_new_store(
 ) -> None:
     path.unlink()
     for operation in (lambda: store.hold(item()), store.list, lambda: store.get("rev_x")):
-        with pytest.raises(ReviewError, match="there is no review store here"):
+        with pytest.raises(ReviewError, match="no review store exists here"):
             operation()
     path.touch()
     with pytest.raises(ReviewError, match="is empty"):

@@ -63,7 +63,7 @@ from magistrate.testing import (
     wrong_clause,
 )
 from magistrate.verdicts import Stage
-from magistrate.wire.content import Part
+from magistrate.wire.parts import Part
 
 CALL: dict[str, Any] = {
     "model": "claude-haiku-5-5",

@@ -37,7 +37,9 @@ MODULES = (
     "judging.prompt",
     "judging.reply",
     *(f"text.{each.name}" for each in pkgutil.iter_modules(text.__path__)),
+    "wire.blocks",
     "wire.content",
+    "wire.parts",
     "wire.sse",
 )
 SIZE = 120

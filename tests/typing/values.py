@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from magistrate.core.effects import Write
 from magistrate.verdicts import Finding, JudgeInfo, Verdict
-from magistrate.wire.content import Part, Subject
+from magistrate.wire.parts import Part, Subject
 from magistrate.wire.sse import Event
 
 

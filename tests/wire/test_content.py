@@ -9,18 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from magistrate.wire.content import (
-    Part,
-    Pieces,
-    Subject,
-    Uninspected,
-    Windows,
-    as_context,
-    judged_so_far,
-    read_answer,
-    read_request,
-)
+from magistrate.wire.content import Pieces, Windows, judged_so_far, read_answer, read_request
 from magistrate.wire.digests import Digests, GrowingDigest
+from magistrate.wire.parts import Part, Subject, Uninspected, as_context
 from strategies import MARKED_BLOCKS, MARKER, any_text, json_values, marked_requests
 
 JSON = dict[str, Any]

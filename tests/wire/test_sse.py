@@ -23,7 +23,8 @@ from magistrate.testing import (
     thinking,
     tool_use,
 )
-from magistrate.wire.content import Part, Uninspected, read_answer
+from magistrate.wire.content import read_answer
+from magistrate.wire.parts import Part, Uninspected
 from magistrate.wire.sse import Decoder, Event, MessageBuilder, event
 from strategies import any_text, chaos, cuts, json_values, streams, text_delta
 

@@ -1,1 +1,1 @@
-"""Files that people write: YAML with positions, and every problem by file, line and column."""
+"""Configuration files: YAML with positions, and every problem by file, line and column."""

@@ -1,7 +1,8 @@
-"""YAML files of the package as JSON, written when it is built: parsing YAML in Python is slow.
+"""The package's YAML files as JSON, written at build time because parsing YAML in Python is slow.
 
-The YAML stays the source. The JSON names the digest of the file it was made of, and is used for no
-other; where there is none, as in a checkout that was never built, the YAML is read.
+The YAML stays the source. The JSON contains the digest of the YAML it was made from and is used
+only if that matches. Without a matching JSON, as in a checkout that was never built, the YAML is
+read.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from magistrate.config.yaml_document import Document, read
 
 
 def compile_yaml(file: Path) -> Path:
-    """Write the JSON of a YAML file beside it. Raises `SettingsError` if that is no clean YAML."""
+    """Write a YAML file as JSON into the same folder. Raises `SettingsError` for any problem."""
     document = read(file)
     if document.problems:
         raise SettingsError(document.problems)
@@ -27,7 +28,7 @@ def compile_yaml(file: Path) -> Path:
 
 
 def read_compiled(file: Path) -> Document:
-    """Read a YAML file by its JSON, without positions; by itself if there is none of this content.
+    """Read a YAML file from its JSON, without positions, or the YAML if no JSON matches it.
 
     Raises `SettingsError` as `read` does.
     """

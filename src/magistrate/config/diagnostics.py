@@ -1,6 +1,6 @@
-"""What is wrong with a person's file, in words: one `Problem` each, all in one `SettingsError`.
+"""Problems in a configuration file: one `Problem` each, all in one `SettingsError`.
 
-Pure text. Whatever is quoted from a file is made safe for one line of a terminal here.
+Pure text. Quotes from a file are made safe here for one line of a terminal.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Where: TypeAlias = tuple[str | int, ...]  # ("review", "reviewers", 0, "name")
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong, and where: line and column count from 1."""
+    """One problem and its position. Lines and columns count from 1."""
 
     file: str | None
     line: int | None
@@ -33,7 +33,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class ConstraintViolation:
-    """A value, or with `on_key` a key, that another part of the file does not allow."""
+    """A value (with `on_key`: a key) that another part of the file does not allow."""
 
     where: Where
     message: str
@@ -41,7 +41,7 @@ class ConstraintViolation:
 
 
 class SettingsError(ValueError):
-    """A settings, policy or case file is wrong. `str()` has a paragraph for each of `problems`."""
+    """A settings, policy or case file is invalid. `str()` has a paragraph per problem."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
@@ -52,7 +52,7 @@ class SettingsError(ValueError):
 
 
 def dotted(where: Where) -> str:
-    """`("reviewers", 0, "name")` as `reviewers[0].name`."""
+    """Format `("reviewers", 0, "name")` as `reviewers[0].name`."""
     text = ""
     for part in where:
         text += f"[{part}]" if isinstance(part, int) else f"{'.' if text else ''}{shown(part)}"
@@ -60,32 +60,32 @@ def dotted(where: Where) -> str:
 
 
 def shown(text: str, limit: int = 60) -> str:
-    """Text of a stranger's making, safe and short enough for one line of a terminal."""
+    """Return untrusted text, made safe and at most `limit` characters long, for a terminal line."""
     plain = text if text.isprintable() else repr(text)[1:-1]
     return plain if len(plain) <= limit else plain[: limit - 1] + "…"
 
 
 def closest(word: object, allowed: Iterable[str]) -> str | None:
-    """The allowed word that is most like this one; None if none is like it."""
+    """Return the allowed word most similar to `word`; None if none is similar."""
     matches = get_close_matches(str(word).lower(), list(allowed), n=1, cutoff=0.6)
     return matches[0] if matches else None
 
 
 def nearest(word: object, allowed: Iterable[str]) -> str:
-    """`; did you mean 'x'?`, or nothing if no allowed word is like it."""
+    """Return `; did you mean 'x'?`, or an empty string if no allowed word is similar."""
     match = closest(word, allowed)
     return f"; did you mean '{match}'?" if match else ""
 
 
 def listed(words: Iterable[str], limit: int = 40) -> str:
-    """`a, b, c`, cut off with a count when there are more than `limit`."""
+    """Return `a, b, c`, with a count of the rest if there are more than `limit`."""
     all_words = list(words)
     more = f" and {len(all_words) - limit} more" if len(all_words) > limit else ""
     return ", ".join(all_words[:limit]) + more
 
 
 def described(value: object) -> str:
-    """What was found, in a few words, for values that come from Python."""
+    """Describe a Python value in a few words, for messages."""
     match value:
         case None:
             return "nothing"

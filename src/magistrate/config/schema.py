@@ -1,7 +1,7 @@
-"""How a schema meets a person's file: the strict base of all models, and its errors in words.
+"""Validation of configuration files: the strict base of all models, and its error messages.
 
-Nothing is coerced: `"true"` and `yes` are not booleans, `1` is not text. What pydantic finds
-becomes `Problem`s that say what was found, what is allowed and which allowed word is nearest.
+Nothing is coerced: `"true"` and `yes` are not booleans, `1` is not text. Pydantic's errors become
+`Problem`s that say what was found, what is allowed, and which allowed word is closest.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from magistrate.config.yaml_document import Document
 T = TypeVar("T")
 M = TypeVar("M", bound="Strict")
 
-OWN_FILE = "stands in a file of its own"  # in an `Annotated`: none of its keys belong in this file
-Listed = Annotated[tuple[T, ...], StrictType(False)]  # a YAML list; strictness holds for its items
+OWN_FILE = "has a file of its own"  # in an `Annotated`: its keys do not belong in this file
+Listed = Annotated[tuple[T, ...], StrictType(False)]  # a YAML list; its items are still strict
 
 
 class Strict(BaseModel):
-    """Frozen, nothing unknown, nothing coerced."""
+    """The base of all models: frozen, without unknown keys, without coercion."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -31,12 +31,12 @@ class Strict(BaseModel):
         twin = super().__copy__()
         values = cast("dict[str, Any]", twin.__dict__)
         for name in set(values) - set(type(twin).model_fields):
-            del values[name]  # what `cached_property` computed for the original
+            del values[name]  # values that `cached_property` computed for the original
         return twin
 
 
 def must_be(allowed: str) -> PydanticCustomError:
-    """The error of a validator of ours: the words say what is allowed, `found` is added."""
+    """Return a validator's error. `allowed` says what is allowed; what was found is added later."""
     return PydanticCustomError("must_be", "{allowed}", {"allowed": allowed})
 
 
@@ -44,13 +44,13 @@ def _text(value: str) -> str:
     if not value.strip():
         raise must_be("text that is not blank")
     if any("\ud800" <= char <= "\udfff" for char in value):  # half a character: not encodable
-        raise must_be("text that is whole Unicode")
+        raise must_be("text that is valid Unicode")
     return value
 
 
 def _word(value: str) -> str:
     if not (value.isascii() and value.replace("_", "a").isalpha() and value.islower()):
-        raise must_be("one word of small letters and underscores")
+        raise must_be("one word of lowercase letters and underscores")
     return value
 
 
@@ -59,10 +59,10 @@ Word = Annotated[str, AfterValidator(_word)]
 
 
 def parsed(model: type[M], document: Document) -> tuple[M | None, list[Problem], frozenset[str]]:
-    """Validate a document: (value, problems, top-level keys with a problem in them).
+    """Validate a document. Returns (value, problems, top-level keys that contain a problem).
 
-    With problems the value is what remains when the wrong parts are left out, so that a caller
-    can go on looking for others; it is None where nothing can be left out.
+    If there are problems, the value is built without the invalid parts, so that the caller can look
+    for further problems. It is None if the invalid parts cannot be left out.
     """
     data = _copied(document.data)
     if not isinstance(data, dict):
@@ -91,7 +91,7 @@ def parsed(model: type[M], document: Document) -> tuple[M | None, list[Problem],
 
 
 def _mistyped(model: type[BaseModel], data: Any, details: list[ErrorDetails]) -> set[Where]:
-    """The keys that unknown ones of the same mapping are probably meant to be."""
+    """Return the keys that were probably meant by the unknown keys."""
     found = set[Where]()
     for detail in details:
         if detail["type"] == "extra_forbidden":
@@ -104,16 +104,16 @@ def _mistyped(model: type[BaseModel], data: Any, details: list[ErrorDetails]) ->
 
 
 def _follows(detail: ErrorDetails, where: Where, mistyped: set[Where]) -> bool:
-    """Whether a problem is only what another one leads to."""
+    """Return whether a problem is only a consequence of another one."""
     if detail["type"] == "missing":
         return where in mistyped
-    # Wrong items do not count for pydantic, which then finds too few of them.
+    # Pydantic does not count invalid items, and then reports too few.
     found: Any = detail["input"]
     return detail["type"] == "too_short" and len(found) >= detail.get("ctx", {})["min_length"]
 
 
 def _place(data: Any, where: Where) -> Where:
-    """`where` without pydantic's mark of a wrong key, unless the document has such a key."""
+    """Return `where` without pydantic's `[key]` marker, unless the document has such a key."""
     if where[-1:] != ("[key]",):
         return where
     for part in where:
@@ -129,18 +129,21 @@ def _place(data: Any, where: Where) -> Where:
 def _copied(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _copied(item) for key, item in cast("dict[Any, Any]", value).items()}
-    return value  # lists are left out whole, and models that came in are what they are
+    return value  # lists are only left out whole, and models are not changed
 
 
 def _leave_out(data: Any, where: Where) -> bool:
-    """Remove what is at `where`, or the list it stands in: indices must keep their meaning."""
+    """Remove the value at `where`, or the whole list around it, so that indices stay valid.
+
+    Return False if only the whole document could be removed.
+    """
     lists = [i for i, part in enumerate(where) if isinstance(part, int)]
     where = where[: lists[0]] if lists else where
     if not where:
         return False
     for part in where[:-1]:
         if not isinstance(data, dict) or part not in data:
-            return True  # went with an earlier one
+            return True  # already removed with an earlier one
         data = cast("dict[Any, Any]", data)[part]
     if isinstance(data, dict):
         cast("dict[Any, Any]", data).pop(where[-1], None)
@@ -205,9 +208,9 @@ def _allowed(detail: ErrorDetails) -> str:
         case "greater_than":
             return f"a number greater than {context['gt']:g}"
         case "greater_than_equal":
-            return f"a number not below {context['ge']:g}"
+            return f"a number of at least {context['ge']:g}"
         case "less_than_equal":
-            return f"a number not above {context['le']:g}"
+            return f"a number of at most {context['le']:g}"
         case "too_short":
             return f"at least {context['min_length']} in the list"
         case _:
@@ -223,7 +226,7 @@ def _list_expected(annotation: Any, written: str | None) -> str:
 
 
 def _mapping_expected(model: type[BaseModel] | None, found: object) -> str:
-    """What a mapping of this model looks like, by the keys under which `found` could stand."""
+    """Describe a mapping of this model, preferably with keys for which `found` is valid."""
     if model is None:
         return "a mapping (key: value)"
     fits = [
@@ -237,7 +240,7 @@ def _mapping_expected(model: type[BaseModel] | None, found: object) -> str:
 
 
 def _home(owner: type[BaseModel], word: str) -> str | None:
-    """The key of `owner` whose mapping has `word` as a key."""
+    """Return the key of `owner` whose mapping has `word` as a key."""
     for name, field in owner.model_fields.items():
         inner = None if OWN_FILE in field.metadata else _find(field.annotation, BaseModel)
         if inner is not None and word in inner.model_fields:
@@ -250,7 +253,7 @@ def _keys(model: type[BaseModel]) -> list[str]:
 
 
 def _annotation_at(model: type[BaseModel], where: Where, *, of_key: bool = False) -> Any:
-    """The annotation that governs the value (or, in a free mapping, the key) at `where`."""
+    """Return the annotation of the value (`of_key`: of the key of a free mapping) at `where`."""
     annotation: Any = model
     for depth, part in enumerate(where):
         if (owner := _find(annotation, BaseModel)) is not None and isinstance(part, str):
@@ -271,7 +274,7 @@ def _model_at(model: type[BaseModel], where: Where) -> type[BaseModel] | None:
 
 
 def _find(annotation: Any, kind: type) -> Any:
-    """The outermost model, dict or tuple in an annotation such as `Annotated[X | None, ...]`."""
+    """Return the outermost model, dict or tuple of, say, `Annotated[X | None, ...]`."""
     origin = get_origin(annotation)
     if origin is kind:
         return annotation
@@ -283,7 +286,7 @@ def _find(annotation: Any, kind: type) -> Any:
 
 
 def _words(annotation: Any) -> tuple[str, ...]:
-    """The words of the `Literal`s in an annotation."""
+    """Return the words of the `Literal`s in an annotation."""
     if get_origin(annotation) is Literal:
         return tuple(str(word) for word in get_args(annotation))
     if get_origin(annotation) in (dict, tuple):

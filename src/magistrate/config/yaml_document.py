@@ -1,11 +1,10 @@
-"""Reading a YAML file a person wrote, and saying where in it something is wrong.
+"""Read YAML files into plain data, with the position of every key and value.
 
-The one owner of "where in the file": plain data and the position of every key and value. No
-schema lives here (see `schema.py`), and no file is written.
+Only this module knows positions in files. Schemas are in `schema.py`. No file is written here.
 
-The file is composed to ruamel's node graph rather than constructed: nodes know where they begin
-and how they were written, so `012` or `1_000` can be reported as found instead of being read as
-some number, and every duplicate key is found in one go.
+The file is composed to ruamel's node graph instead of being constructed. Nodes know where they
+begin and how they were written, so `012` or `1_000` can be reported as written instead of being
+read as a number, and all duplicate keys are found in one pass.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from magistrate.config.diagnostics import (
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 40
-MAX_VALUES = 100_000  # after aliases are expanded: a small file can unfold to billions
+MAX_VALUES = 100_000  # after expanding aliases: a small file can expand to billions
 
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
 _DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})?(\.[0-9]+)?([eE][-+]?[0-9]{1,3})?")
@@ -43,7 +42,7 @@ _BREAKS = ("\r\n", "\n", "\r", "\x85", "\u2028", "\u2029")
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Where a value and its key begin (line, column; from 1) and how a scalar was written."""
+    """Where a value and its key begin (line, column; from 1), and how a scalar was written."""
 
     key: tuple[int, int] | None
     value: tuple[int, int]
@@ -52,7 +51,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """Plain data and, if it came from a file, the positions of everything in it."""
+    """Plain data and, if it was read from a file, the position of every key and value."""
 
     file: str | None
     data: Any
@@ -60,12 +59,12 @@ class Document:
     problems: tuple[Problem, ...] = ()
 
     def problem(self, where: Where, message: str, *, on_key: bool = False) -> Problem:
-        """A problem at `where`, or at the nearest thing around it that the file does have."""
+        """Return a problem at `where`, or at the closest enclosing value that is in the file."""
         place: tuple[int, int] | None = None
         for end in range(len(where), -1, -1):
             if mark := self.marks.get(where[:end]):
-                # What is missing inside a mapping is reported at that mapping's key; a scalar
-                # may stand for the list of itself.
+                # A key missing in a mapping is reported at the mapping's own key. A scalar may
+                # have been read as a list of one item.
                 use_key = on_key if end == len(where) else isinstance(where[end], str)
                 place = mark.key if use_key and mark.key else mark.value
                 break
@@ -76,28 +75,28 @@ class Document:
         return self.problem(found.where, found.message, on_key=found.on_key)
 
     def written(self, where: Where) -> str | None:
-        """How the scalar at `where` stands in the file, quotes included."""
+        """Return the scalar at `where` as written in the file, quotes included."""
         mark = self.marks.get(where)
         return mark.written if mark else None
 
 
 def read(path: str | os.PathLike[str]) -> Document:
-    """Read one YAML file. Raises `SettingsError` if it cannot be read or is not YAML at all.
+    """Read one YAML file. Raises `SettingsError` if it cannot be read or is not YAML.
 
-    Duplicate keys and tags do not stop the reading: they are in `Document.problems`.
+    Duplicate keys and tags do not raise: they are listed in `Document.problems`.
     """
     file = os.fspath(path)
     if os.path.isdir(file):
-        _refuse(file, "this is a directory; give the path of a YAML file in it")
+        _refuse(file, "this is a directory; give the path of a YAML file")
     try:
         with open(file, "rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        _refuse(file, "there is no such file")
+        _refuse(file, "this file does not exist")
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         _refuse(file, f"cannot be read ({getattr(error, 'strerror', None) or error})")
     if len(raw) > MAX_BYTES:
-        _refuse(file, f"is larger than {MAX_BYTES:,} bytes; that is no file written by hand")
+        _refuse(file, f"is larger than {MAX_BYTES:,} bytes, the limit for these files")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -107,7 +106,7 @@ def read(path: str | os.PathLike[str]) -> Document:
 
 
 def parse(text: str, file: str | None = None) -> Document:
-    """Parse YAML text; as `read`."""
+    """Parse YAML text. Raises `SettingsError` as `read` does."""
     yaml: Any = YAML(typ="safe", pure=True)
     yaml.composer.warn_double_anchors = False
     try:
@@ -115,17 +114,17 @@ def parse(text: str, file: str | None = None) -> Document:
         root = yaml.compose(text)
     except ReaderError as error:
         line, column = _position(text[: cast("Any", error).position])
-        _refuse(file, "holds a control character that YAML does not allow", line, column)
+        _refuse(file, "contains a control character that YAML does not allow", line, column)
     except MarkedYAMLError as error:
         _refuse_marked(file, error)
     except RecursionError:
         _refuse(file, "is nested too deeply")
-    except Exception as error:  # whatever the parser trips over is a wrong file
+    except Exception as error:  # any parser failure means an invalid file
         _refuse(file, f"cannot be read as YAML ({type(error).__name__})")
     if directive is not None:
         _refuse(
             file,
-            "holds a directive (a line that begins with %), which can change what words mean; "
+            "contains a directive (a line that begins with %), which can change what values mean; "
             "remove it: files are read as YAML 1.2",
             *directive,
         )
@@ -140,7 +139,7 @@ def parse(text: str, file: str | None = None) -> Document:
 
 
 def given(data: Mapping[Any, Any]) -> Document:
-    """A mapping made in Python as a document without positions."""
+    """Return a Python mapping as a document without positions. Raises `SettingsError`."""
     reading = _Reading(None)
     try:
         plain = reading.copied(data, ())
@@ -154,7 +153,7 @@ class _TooMuch(Exception):
 
 
 class _Reading:
-    """Plain copies of a node graph or of Python data, within limits."""
+    """Makes plain copies of a node graph or of Python data, within the limits above."""
 
     def __init__(self, file: str | None) -> None:
         self.file = file
@@ -196,7 +195,7 @@ class _Reading:
         if len(where) > MAX_DEPTH:
             raise _TooMuch("is nested too deeply, or refers to itself")
         if self.values > MAX_VALUES:
-            raise _TooMuch(f"unfolds to more than {MAX_VALUES:,} values")
+            raise _TooMuch(f"expands to more than {MAX_VALUES:,} values")
 
     def _problem(self, where: Where, place: tuple[int, int], message: str) -> None:
         self.problems.append(Problem(self.file, *place, dotted(where), message))
@@ -204,7 +203,7 @@ class _Reading:
     def _tag(self, node: Any, where: Where, expected: str, begin: tuple[int, int]) -> None:
         if node.tag != _CORE + expected:
             tag = shown(str(node.tag))
-            self._problem(where, begin, f"found the tag {tag}; tags are not used here: remove it")
+            self._problem(where, begin, f"found the tag {tag}; tags are not allowed: remove it")
 
     def _mapping(self, node: Any, where: Where) -> dict[str, Any]:
         result: dict[str, Any] = {}
@@ -232,7 +231,7 @@ class _Reading:
         tag = str(node.tag).removeprefix(_CORE)
         quoted = bool(node.style)
         nothing = tag == "null" and not text
-        # The place of a value that is not there would be the next key's.
+        # The position of an absent value would be that of the next key.
         self.marks[where] = Mark(
             key,
             key if nothing and key else begin,
@@ -248,7 +247,7 @@ class _Reading:
             return float(text)
         if tag not in ("str", "bool", "int", "float", "timestamp", "merge", "value"):
             self._tag(node, where, "str", begin)
-        return text  # also 012, 1_000, .nan and dates: whoever wants a number reports them
+        return text  # also 012, 1_000, .nan and dates: a schema that wants a number reports them
 
 
 def _directive(text: str) -> tuple[int, int] | None:
@@ -272,7 +271,7 @@ def _refuse_marked(file: str | None, error: Any) -> NoReturn:
     words = shown(f"{error.problem or error.context or 'something unexpected'}", 200)
     words = words.replace("<block end>", "the end of the block")
     if error.context == "while scanning a quoted scalar" and error.context_mark:
-        # YAML notices at the end of the file.
+        # The parser reports this at the end of the file.
         place = error.context_mark
         message = "this is not valid YAML: the quote that opens here is never closed"
         _refuse(file, message, place.line + 1, place.column + 1)

@@ -44,8 +44,8 @@ from magistrate.core.history import RequestHistory
 from magistrate.core.outcomes import conclude, keys_when_allowed, keys_when_blocked, settle
 from magistrate.core.questions import about_answer, ask
 from magistrate.settings import Settings
-from magistrate.wire.content import Uninspected, as_context
 from magistrate.wire.messages import JSON, is_array, is_object
+from magistrate.wire.parts import Uninspected, as_context
 
 # How many entries, or lines, are out for judgment at a time.
 WIDTH = 16

@@ -28,7 +28,7 @@ from magistrate.verdicts import (
     Verdict,
     at_least,
 )
-from magistrate.wire.content import Uninspected
+from magistrate.wire.parts import Uninspected
 
 # What an outage can cause. Every other failure can be provoked by the content itself, so it never
 # fails open, whatever the settings say.

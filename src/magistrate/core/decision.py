@@ -15,8 +15,8 @@ from magistrate.verdicts import (
     Stage,
     Usage,
 )
-from magistrate.wire.content import Uninspected
 from magistrate.wire.messages import JSON
+from magistrate.wire.parts import Uninspected
 
 Upstream = Literal["not_sent", "completed", "cancelled", "streamed"]
 Disclosed = Literal["added", "present", "owed"]

@@ -15,8 +15,8 @@ from typing import Any, Generic, Literal, NoReturn, TypeAlias, TypeVar, cast
 from magistrate.core.decision import Decision, Upstream
 from magistrate.values import value
 from magistrate.verdicts import Outcome
-from magistrate.wire.content import Subject
 from magistrate.wire.messages import JSON
+from magistrate.wire.parts import Subject
 
 T = TypeVar("T")
 

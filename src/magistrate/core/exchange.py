@@ -25,9 +25,9 @@ from magistrate.verdicts import (
     Verdict,
     not_awaited,
 )
-from magistrate.wire.content import Uninspected
 from magistrate.wire.digests import Digests
 from magistrate.wire.messages import JSON, asks_for_structure, text_of
+from magistrate.wire.parts import Uninspected
 
 
 @dataclass(slots=True)

@@ -37,8 +37,8 @@ from magistrate.core.outcomes import conclude, keys_when_allowed, keys_when_bloc
 from magistrate.core.questions import about_answer, ask
 from magistrate.core.streaming import answer_stream
 from magistrate.verdicts import Outcome, Unavailable
-from magistrate.wire.content import Part, Subject, Uninspected, as_context
 from magistrate.wire.messages import JSON, acts_on_the_provider, is_object
+from magistrate.wire.parts import Part, Subject, Uninspected, as_context
 from magistrate.wire.sizes import total_size
 
 # How much of a stream is read ahead while the input is still being judged, in bytes.

@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterable
 
 from magistrate.values import value
-from magistrate.wire.content import Part, Role, Subject, Uninspected, as_context, read_request
+from magistrate.wire.content import read_request
 from magistrate.wire.digests import Digests
 from magistrate.wire.messages import (
     JSON,
@@ -22,6 +22,7 @@ from magistrate.wire.messages import (
     text_of,
     turns,
 )
+from magistrate.wire.parts import Part, Role, Subject, Uninspected, as_context
 
 _TURN = re.compile(r"messages\[(\d+)\]")
 

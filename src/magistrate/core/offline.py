@@ -15,9 +15,10 @@ from magistrate.core.exchange import Exchange
 from magistrate.core.history import RequestHistory
 from magistrate.settings import Settings
 from magistrate.verdicts import JudgeInfo, Outcome, Stage
-from magistrate.wire.content import Part, Subject, Uninspected, as_context, read_answer
+from magistrate.wire.content import read_answer
 from magistrate.wire.digests import Digests
 from magistrate.wire.messages import JSON
+from magistrate.wire.parts import Part, Subject, Uninspected, as_context
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,9 @@ from magistrate.core.decide import is_blocking
 from magistrate.core.effects import StartJudging
 from magistrate.core.exchange import Exchange
 from magistrate.verdicts import Outcome, Stage
-from magistrate.wire.content import Part, Pieces, Subject, Uninspected, Windows, read_answer
+from magistrate.wire.content import Pieces, Windows, read_answer
 from magistrate.wire.messages import JSON
+from magistrate.wire.parts import Part, Subject, Uninspected
 
 
 def ask(exchange: Exchange, stage: Stage, subject: Subject, ticket: str) -> StartJudging:

@@ -32,8 +32,9 @@ from magistrate.core.history import RequestHistory
 from magistrate.core.outcomes import keep_thread, keys_when_answered, refuse, settle
 from magistrate.core.questions import about_answer
 from magistrate.core.windows import StreamBuffer
-from magistrate.wire.content import Part, Pieces, Windows, judged_so_far
+from magistrate.wire.content import Pieces, Windows, judged_so_far
 from magistrate.wire.messages import JSON, is_object, platform_signals
+from magistrate.wire.parts import Part
 from magistrate.wire.sse import Decoder, Event, MessageBuilder
 
 _READ, _WAIT = Next(read=True), Next(read=False)

@@ -14,8 +14,8 @@ from magistrate.core.effects import Flow, RecallThread, RespondError, end, perfo
 from magistrate.core.exchange import Exchange
 from magistrate.core.flow import moderate
 from magistrate.core.outcomes import settle
-from magistrate.wire.content import Uninspected
 from magistrate.wire.messages import JSON, is_object, turns
+from magistrate.wire.parts import Uninspected
 
 
 def begins_thread(thread: object) -> bool:

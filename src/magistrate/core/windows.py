@@ -12,8 +12,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from itertools import islice
 
-from magistrate.wire.content import Uninspected
 from magistrate.wire.messages import JSON, is_object
+from magistrate.wire.parts import Uninspected
 from magistrate.wire.sse import DELTA_FIELDS, Event, MessageBuilder
 
 # Sizes in tokens, estimated at four bytes each. The first window is small, so that a reader sees

@@ -1,1 +1,1 @@
-"""What of the installed SDK is judged."""
+"""Report which parts of the installed SDK are judged."""

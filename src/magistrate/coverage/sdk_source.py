@@ -1,7 +1,7 @@
-"""The installed SDK as its source says: what it calls, and what its types can hold.
+"""Read the installed SDK's source: the requests it makes, and the content of its types.
 
-Read with `ast`, not imported: importing the SDK takes seconds, and a method that nobody has heard
-of must show up here by itself. Nothing here knows how anything is moderated.
+The source is parsed with `ast`, not imported: importing the SDK takes seconds, and new methods must
+be found without a list. Nothing here knows how anything is moderated.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _VERBS = {
     "put": "put",
     "patch": "patch",
     "delete": "delete",
-    "request": "post",  # any method: the one that can carry content is meant
+    "request": "post",  # any method: assume one that can carry content
 }
 _PLACEHOLDER = re.compile(r"\{[^{}]*\}")
 _NO_TYPES = frozenset({"int", "float", "complex", "bool", "bytes", "None", "datetime", "date"})
 
 
 def installed() -> Path:
-    """The folder of the installed SDK. Raises ModuleNotFoundError where there is none."""
+    """Return the folder of the installed SDK. Raises ModuleNotFoundError without one."""
     spec = find_spec("anthropic")
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError("the anthropic SDK is not installed")
@@ -43,10 +43,10 @@ def installed() -> Path:
 class Call:
     """One request that a method of the SDK makes.
 
-    `resource` is where the method hangs on a client (`beta.messages.batches`). `path` has
-    placeholders in braces; where the source does not have it, since the address comes from the API,
-    it is worked out from the names and `computed` holds the expression. `binary`: the answer is a
-    file rather than JSON. A method that sends nothing itself, but uses others, has no `verb`.
+    `resource`: the method's place on a client (`beta.messages.batches`). `path`: with placeholders
+    in braces. If the source does not contain the path, since the URL comes from the API, `path` is
+    derived from the names and `computed` is the expression. `binary`: the answer is a file, not
+    JSON. `verb`: empty for a method that sends nothing itself but calls others.
     """
 
     resource: str
@@ -58,12 +58,12 @@ class Call:
 
     @property
     def example(self) -> str:
-        """The path as a request would have it."""
+        """The path with example values instead of placeholders."""
         return _PLACEHOLDER.sub("id_1", self.path)
 
 
 def calls(sdk: Path) -> list[Call]:
-    """Every request that the resource classes of an SDK make, sync and async twins as one."""
+    """Return every request of an SDK's resource classes, sync and async twins as one."""
     root = sdk / "resources"
     found: dict[tuple[str, str, str, str], Call] = {}
     for file in sorted(root.rglob("*.py")):
@@ -102,7 +102,7 @@ def _call(resource: str, method: str, verb: str, where: ast.expr | None, node: a
 
 
 def _sent(node: ast.Call) -> tuple[str, ast.expr | None] | None:
-    """The verb and the path of a call that sends: `self._post(...)`, or a partial of it."""
+    """Return the verb and path of a call that sends, `self._post(...)` or a partial; else None."""
     given = [*node.args, *(keyword.value for keyword in node.keywords if keyword.arg == "path")]
     if (verb := _verb(node.func)) is not None:
         return verb, given[0] if given else None
@@ -122,7 +122,7 @@ def _verb(node: ast.expr) -> str | None:
 
 
 def _literal(node: ast.expr | None) -> str:
-    """A path that stands in the source as a string, alone or within `path_template(...)`."""
+    """Return a path written as a string, alone or in `path_template(...)`; else empty."""
     if isinstance(node, ast.Call) and node.args:
         node = node.args[0]
     if isinstance(node, ast.JoinedStr):
@@ -137,7 +137,7 @@ def _literal(node: ast.expr | None) -> str:
 
 @dataclass(frozen=True)
 class Types:
-    """One module of the SDK's `types`, and whatever it imports from its neighbours."""
+    """One module of the SDK's `types`, with its relative imports."""
 
     file: Path
 
@@ -157,16 +157,16 @@ class Types:
         return found
 
     def samples(self, name: str) -> list[Any]:
-        """Values of a type, every text in them unique and named after its place.
+        """Return sample values of a type. Every text in them is unique and names its place.
 
-        For a union the samples of all its members, for a class as many as it takes to have each
-        variant of each field once, with every optional field present. Empty for what is none of
-        the SDK's JSON types.
+        For a union: the samples of all members. For a class: as many as needed to have each variant
+        of each field once, with every optional field present. Empty if `name` is not one of the
+        SDK's JSON types.
         """
         return _named(self.file, name, "")
 
     def sample(self, node: ast.expr, at: str) -> list[Any]:
-        """Values of an annotation; `at` is the place they will have."""
+        """Return sample values of an annotation; `at` is their place."""
         match node:
             case ast.Constant(value=str(quoted)):
                 return self.sample(ast.parse(quoted, mode="eval").body, at)
@@ -189,7 +189,7 @@ class Types:
     def _generic(self, name: str, items: list[ast.expr], at: str) -> list[Any]:
         match name:
             case "Literal":
-                # One value is enough, except where it says which type this is.
+                # One value is enough, except for the field that names the type.
                 values = [ast.literal_eval(item) for item in items]
                 return values if at.split(".")[-1] == "type" else values[:1]
             case "Union":
@@ -210,7 +210,7 @@ class Types:
         return _named(self.file, name, at)
 
     def define(self, name: str, at: str) -> list[Any]:
-        """Values of a class or alias that this module itself defines."""
+        """Return sample values of a class or alias that is defined in this module."""
         for node in self._tree.body:
             match node:
                 case ast.ClassDef(name=defined) if defined == name:
@@ -244,7 +244,7 @@ class Types:
 
 
 def _alias(value: ast.expr | None) -> str:
-    """The name that a field has on the wire, where Python reserves the word."""
+    """Return a field's name in JSON if it is a reserved word of Python; else empty."""
     for keyword in value.keywords if isinstance(value, ast.Call) else ():
         if keyword.arg == "alias" and isinstance(keyword.value, ast.Constant):
             return str(keyword.value.value)
@@ -257,7 +257,7 @@ def _module(path: Path) -> Types:
 
 
 def _named(path: Path, name: str, at: str) -> list[Any]:
-    # Types that hold themselves end where they come round again.
+    # The limit ends the samples of recursive types.
     if at.count(".") > 12 or not path.is_file():
         return []
     return _module(path).define(name, at)

@@ -1,7 +1,7 @@
-"""How everything that the installed SDK can carry is treated, worked out rather than written down.
+"""How each request and content type of the installed SDK is treated, derived from the code.
 
-The SDK's source says which requests and which content there is; the code that moderates says what
-it does with each. So a method or a type that nobody has heard of shows up as what happens to it.
+The SDK's source gives the requests and content types; the moderation code gives the treatment of
+each. So new methods and types appear with their actual treatment.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from magistrate.coverage.sdk_source import Call, Types, calls
-from magistrate.wire.content import Part, Uninspected, read_answer, read_request
+from magistrate.wire.content import read_answer, read_request
 from magistrate.wire.messages import JSON, is_array, is_object
+from magistrate.wire.parts import Part, Uninspected
 from magistrate.wire.routes import SURFACES, route, unjudged_surface
 from magistrate.wire.sse import MessageBuilder, event
 
 Treatment = Literal["inspected", "refused", "uninspected", "passes", "free"]
 
 _JUDGED = {
-    "message": "The request is judged, and its answer before anyone sees it.",
+    "message": "The request is judged, and its answer is judged before it is delivered.",
     "batch": "Every entry is judged before the batch is sent.",
     "results": "Every answer is judged as its line arrives.",
 }
@@ -32,7 +33,7 @@ _INDEX = re.compile(r"\[\d+\]")
 
 @dataclass(frozen=True, slots=True)
 class Treated:
-    """One request of the SDK and what becomes of it. `why` is a sentence for people."""
+    """One request of the SDK and its treatment. `why` is a sentence for people."""
 
     call: Call
     treatment: Treatment
@@ -41,9 +42,10 @@ class Treated:
 
 @dataclass(frozen=True, slots=True)
 class Surface:
-    """The requests of a resource and those below it; `names` are where it hangs on a client.
+    """The requests of a resource and its subresources.
 
-    `helpers` send nothing themselves: they make calls of the table.
+    `names`: its places on a client. `helpers`: methods that send nothing themselves but make calls
+    in `calls`.
     """
 
     names: tuple[str, ...]
@@ -52,7 +54,7 @@ class Surface:
 
     @property
     def treatment(self) -> str:
-        """All of it in a word: `partly` where content of one call is judged, of another is not."""
+        """The treatment of all calls in one word; `partly` if only some content is judged."""
         found = {item.treatment for item in self.calls}
         if "inspected" in found:
             return "inspected" if found <= {"inspected", "free"} else "partly"
@@ -61,11 +63,11 @@ class Surface:
 
 
 def surfaces(sdk: Path) -> list[Surface]:
-    """Every resource of an SDK. One and its twin under `beta` are one where they call the same."""
+    """Return every resource of an SDK. A call and the same call under `beta` are one entry."""
     names: dict[str, set[str]] = {}
     helpers: dict[str, set[str]] = {}
     found: dict[str, dict[tuple[str, ...], Treated]] = {}
-    for call in calls(sdk):  # `beta` comes first, and gives way to its twin
+    for call in calls(sdk):  # `beta` comes first, and its twin replaces it
         bare = call.resource.removeprefix("beta.")
         top, _, below = bare.partition(".")
         names.setdefault(top, set()).add(top if bare == call.resource else f"beta.{top}")
@@ -85,7 +87,7 @@ def surfaces(sdk: Path) -> list[Surface]:
 
 
 def treated(call: Call) -> Treated:
-    """What becomes of one request."""
+    """Return the treatment of one request."""
     found: str = route(call.verb, call.example)
     if found == "surface" and (surface := unjudged_surface(call.example)) is not None:
         words = (
@@ -94,15 +96,15 @@ def treated(call: Call) -> Treated:
         )
         return Treated(call, "refused", words)
     if found == "uninspected":
-        words = "Nobody knows what it carries: blocked, unless `on_uninspected.endpoint` allows it."
+        words = "Its content is unknown: blocked, unless `on_uninspected.endpoint` allows it."
         return Treated(call, "uninspected", words)
     if found != "free":
         return Treated(call, "inspected", _JUDGED.get(found, f"It is judged as {found}."))
     if call.binary:
-        return Treated(call, "passes", "The bytes of a file are handed over without judgment.")
+        return Treated(call, "passes", "The bytes of a file are delivered without being judged.")
     if call.verb in _READS:
-        return Treated(call, "free", "It looks at metadata, or deletes.")
-    return Treated(call, "free", "It brings no model output and puts nothing before a model.")
+        return Treated(call, "free", "It reads metadata, or deletes.")
+    return Treated(call, "free", "It returns no model output and sends no model input.")
 
 
 # --- content --------------------------------------------------------------------------------------
@@ -115,7 +117,7 @@ _IN_ANSWERS = {
     "ContentBlock": "content_block.py",
     "BetaContentBlock": "beta/beta_content_block.py",
 }
-# What a tool result may hold besides: none of it may stand in a turn by itself.
+# Content that is allowed in a tool result but not directly in a turn.
 _IN_RESULTS = {
     "ToolResultBlockParam": "tool_result_block_param.py",
     "BetaToolResultBlockParam": "beta/beta_tool_result_block_param.py",
@@ -136,11 +138,11 @@ _AS = {
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One type of content and what becomes of it.
+    """One type of content and its treatment.
 
-    `place`: in a request, in a tool result of one, in an answer, or in a stream. `judged_as`: what
-    the judge is shown it as. `uninspected`: the reasons for what of it no judge can read. `unread`:
-    fields that are in neither, although it was readable.
+    `place`: in a request, in a tool result of a request, in an answer, or in a stream. `judged_as`:
+    the kinds of part that the judge sees. `uninspected`: the reasons why some of it cannot be read.
+    `unread`: readable fields that are in neither.
     """
 
     place: Literal["request", "result", "answer", "stream"]
@@ -151,9 +153,9 @@ class Kind:
 
 
 def kinds(sdk: Path) -> list[Kind]:
-    """Every type of content in the SDK's unions of blocks and deltas.
+    """Return every type of content in the SDK's unions of blocks and deltas.
 
-    Raises LookupError where the SDK does not have them in the places that are known.
+    Raises LookupError if the SDK does not have a union in its known file.
     """
     requests = _samples(sdk, _IN_REQUESTS)
     starts = _samples(sdk, _IN_ANSWERS)
@@ -174,7 +176,7 @@ def _samples(sdk: Path, unions: Mapping[str, str]) -> list[JSON]:
     for name, file in unions.items():
         samples = _objects(Types(sdk / "types" / file).samples(name))
         if not samples:
-            raise LookupError(f"this SDK has no {name} in types/{file}, where it is looked for")
+            raise LookupError(f"this SDK has no {name} in types/{file}, where it is expected")
         found += samples
     return found
 
@@ -207,13 +209,13 @@ def _by_type(
             }
             reasons |= {item.reason for item in hidden}
             missing = {field.strip("<>") for field in _texts(sample) if field not in shown}
-            if parts or not hidden:  # else all of it is accounted for
+            if parts or not hidden:  # else the whole block is uninspected
                 unread |= {field for field in missing if not _accounted(field, hidden)}
         yield Kind(place, name, *(tuple(sorted(each)) for each in (judged, reasons, unread)))
 
 
 def _accounted(field: str, hidden: list[Uninspected]) -> bool:
-    """Whether a field is part of what was said to be unreadable."""
+    """Return whether a field belongs to content that is reported as uninspected."""
     for item in hidden:
         if item.reason == "encrypted" and field.rpartition(".")[2].startswith("encrypted_"):
             return True
@@ -224,7 +226,7 @@ def _accounted(field: str, hidden: list[Uninspected]) -> bool:
 
 
 def _texts(value: object) -> Iterator[str]:
-    """Every text of a sample that is named after its place."""
+    """Yield every text of a sample that names its place."""
     if isinstance(value, str) and value.startswith("<"):
         yield value
     elif is_object(value):
@@ -253,7 +255,7 @@ def _answered(block: JSON) -> list[Part | Uninspected]:
 
 
 def _streamed(delta: JSON, starts: list[JSON]) -> list[Part | Uninspected]:
-    """What a delta is read as, within a block that it belongs to, if there is one."""
+    """Return what a delta is read as, in a block that it belongs to if there is one."""
     found: list[Part | Uninspected] = []
     for start in starts:
         bare = _without_texts(start)
@@ -272,6 +274,6 @@ def _streamed(delta: JSON, starts: list[JSON]) -> list[Part | Uninspected]:
 
 
 def _without_texts(block: JSON) -> JSON:
-    """A block as a stream begins it: there, and nothing said yet."""
+    """Return a block as a stream starts it, without content."""
     kept: dict[str, Any] = {key: block[key] for key in ("type", "id", "name") if key in block}
     return kept

@@ -10,8 +10,8 @@ from magistrate.core.threads import begins_thread, moderate_thread
 from magistrate.engine.engine import Engine
 from magistrate.engine.session import Session
 from magistrate.observe import audit
-from magistrate.wire.content import Uninspected
 from magistrate.wire.messages import JSON
+from magistrate.wire.parts import Uninspected
 from magistrate.wire.routes import SURFACES, batch_id, route, unjudged_surface
 
 

@@ -32,9 +32,9 @@ from magistrate.engine.engine import Engine
 from magistrate.observe import audit
 from magistrate.storage.review_items import HeldItem, ReviewError
 from magistrate.verdicts import JudgeInfo, Outcome, Unavailable, Verdict, broken
-from magistrate.wire.content import Subject
 from magistrate.wire.digests import GrowingDigest
 from magistrate.wire.messages import JSON
+from magistrate.wire.parts import Subject
 
 
 class Session:

@@ -12,8 +12,8 @@ from typing import Protocol
 
 from magistrate.settings import Settings
 from magistrate.verdicts import Failure, JudgeInfo, Outcome
-from magistrate.wire.content import Subject
 from magistrate.wire.messages import JSON
+from magistrate.wire.parts import Subject
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from itertools import accumulate
 from typing import TypeAlias
 
 from magistrate.core.windows import BYTES_PER_TOKEN
-from magistrate.wire.content import Part, Subject, as_context
+from magistrate.wire.parts import Part, Subject, as_context
 from magistrate.wire.sizes import size_of, total_size
 
 # Tokens of a subject in one call, estimated at four bytes each. With rubric and reply it stays

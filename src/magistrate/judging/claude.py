@@ -39,9 +39,9 @@ from magistrate.verdicts import (
     Usage,
     no_answer,
 )
-from magistrate.wire.content import Subject
 from magistrate.wire.digests import sha256
 from magistrate.wire.messages import JSON, is_object
+from magistrate.wire.parts import Subject
 from magistrate.wire.sizes import total_size
 
 _ATTEMPTS = 4

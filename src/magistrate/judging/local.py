@@ -41,8 +41,8 @@ from magistrate.verdicts import (
     Usage,
     Verdict,
 )
-from magistrate.wire.content import Part, Subject
 from magistrate.wire.digests import sha256
+from magistrate.wire.parts import Part, Subject
 
 # Characters that are judged at most: about a second of one core. More is too long.
 MAX_LENGTH = 400_000

@@ -24,7 +24,7 @@ from zlib import crc32
 
 from magistrate.config.diagnostics import Problem, SettingsError
 from magistrate.text.reading import reading
-from magistrate.wire.content import Part, Subject
+from magistrate.wire.parts import Part, Subject
 
 if TYPE_CHECKING:
     import numpy as np

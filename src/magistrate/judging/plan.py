@@ -25,7 +25,7 @@ from magistrate.verdicts import (
     Usage,
     Verdict,
 )
-from magistrate.wire.content import Subject
+from magistrate.wire.parts import Subject
 
 
 @dataclass(frozen=True, slots=True)

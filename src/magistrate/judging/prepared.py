@@ -17,8 +17,8 @@ from cachetools import LRUCache
 
 from magistrate.judging.prompt import Shown, same_lines, show
 from magistrate.text.reading import Reading, reading
-from magistrate.wire.content import Part, Subject, as_context
 from magistrate.wire.digests import Digests
+from magistrate.wire.parts import Part, Subject, as_context
 from magistrate.wire.sizes import size_of
 
 # Digests of texts with nothing to see, some 250 bytes of memory each.

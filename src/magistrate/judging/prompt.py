@@ -22,8 +22,8 @@ from magistrate.judging.prices import min_cacheable
 from magistrate.judging.rubric import MARK, Rubric, compiled
 from magistrate.text.reading import Reading, reading
 from magistrate.verdicts import Stage
-from magistrate.wire.content import Part, Subject
 from magistrate.wire.messages import JSON, is_array, is_object
+from magistrate.wire.parts import Part, Subject
 
 Read = Callable[[str], Reading]
 

@@ -32,8 +32,8 @@ from magistrate.verdicts import (
     Usage,
     Verdict,
 )
-from magistrate.wire.content import Part
 from magistrate.wire.messages import JSON, blocks, is_object
+from magistrate.wire.parts import Part
 
 
 class _Strict(BaseModel):

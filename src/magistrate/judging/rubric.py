@@ -20,9 +20,9 @@ import jinja2
 from magistrate.policy import INTEGRITY, Clause, Section
 from magistrate.settings import Settings
 from magistrate.verdicts import ANSWER_KINDS, GRADES, SEVERITIES, Stage
-from magistrate.wire.content import Subject
 from magistrate.wire.digests import sha256
 from magistrate.wire.messages import JSON
+from magistrate.wire.parts import Subject
 
 MARK = "magistrate judge · "
 NOTHING = "none"  # stands in the schema where nothing is on offer: it takes no empty list

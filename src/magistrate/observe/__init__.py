@@ -1,1 +1,1 @@
-"""Where a finished decision goes."""
+"""Record finished decisions."""

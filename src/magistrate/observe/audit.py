@@ -1,13 +1,12 @@
-"""The audit: one structured event per decision, and every field it may have.
+"""The audit log: one structured event per decision.
 
-An event is an ERROR where the action is `unavailable`, since something has to be repaired; INFO
-where it is `allow`, outside of shadow mode; and else a WARNING. So is a request whose caller left
-before the verdict: its action is `unavailable` too, but it is no outage.
+The level of an event is INFO if the decision allows, ERROR if it is `unavailable` (something needs
+repair), else WARNING. In shadow mode it is at least WARNING. A request that its caller abandoned
+before the verdict is WARNING too, since that is not an outage.
 
 The logger wraps `logging.getLogger("magistrate")`, which has only a `NullHandler`: an application
-that configured no logging finds nothing of ours on its streams. Content is written only where
-`audit.content` asks for it, and never for a clause whose floor is unconditional: what such a clause
-is about must not be retained at all.
+that did not configure logging gets no output from it. Content is written only if `audit.content`
+asks for it, and never for a clause with an unconditional floor: such content must not be retained.
 """
 
 from __future__ import annotations
@@ -33,12 +32,12 @@ _stdlib.addHandler(logging.NullHandler())
 
 def _as_line(_logger: object, _method: str, event: Any) -> str:
     line = json.dumps(event, ensure_ascii=False, default=str)
-    # A lone surrogate, which no handler could write, stays the escape it came as.
+    # A lone surrogate, which no handler could write, is written as an escape.
     return line.encode("utf-8", "backslashreplace").decode()
 
 
-# Wrapped with processors of its own: an application's `structlog.configure` must not change what
-# an audit line is, and ours must not change the application's.
+# Wrapped with its own processors: an application's `structlog.configure` must not change audit
+# lines, and these processors must not change the application's logs.
 _log = structlog.wrap_logger(
     _stdlib,
     processors=[
@@ -52,7 +51,7 @@ _log = structlog.wrap_logger(
 
 
 def kept(decision: Decision, settings: Settings) -> Decision:
-    """What is kept of a decision: quotes of judged content only where `audit.content` allows it."""
+    """Return the decision without quotes of judged content, unless `audit.content` allows them."""
     if not decision.findings or _may_quote(decision, settings):
         return decision
     return replace(decision, findings=_without_quotes(decision.findings))
@@ -66,8 +65,10 @@ def _may_quote(decision: Decision, settings: Settings) -> bool:
 
 
 def verdict_kept(verdict: Verdict, settings: Settings) -> Verdict:
-    """What is kept of a verdict until its subject is judged again. By the same rule, but that
-    nobody knows yet what its next decision will be."""
+    """Return the verdict as it may be cached: without quotes, unless `audit.content` allows them.
+
+    As in `kept`, but `flagged` allows quotes here, since the next decision is not known yet.
+    """
     allowed = settings.audit.content != "none"
     if not verdict.findings or (allowed and retainable(settings, verdict.findings)):
         return verdict
@@ -75,7 +76,7 @@ def verdict_kept(verdict: Verdict, settings: Settings) -> Verdict:
 
 
 def _without_quotes(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Findings without what quotes, or may paraphrase, the judged content."""
+    """Return findings without fields that quote or may paraphrase the judged content."""
     return tuple(replace(found, evidence=None, reason=None) for found in findings)
 
 
@@ -88,13 +89,13 @@ class Audit:
 
 
 def write(decision: Decision, settings: Settings) -> None:
-    """Write the event for one decision. Never raises for what a handler does with it."""
+    """Write the event of one decision. Never raises, even if a handler does."""
     mode = {"release": "shadow"} if settings.release == "shadow" else {}
     level = _level(decision, shadow=bool(mode))
     if not _stdlib.isEnabledFor(level):
-        return  # nobody listens, so there is no need to say it
+        return  # the level is off, so the event need not be built
     record = decision.as_json(evidence=_may_quote(decision, settings))
-    with suppress(Exception):  # a broken handler must neither open nor close the gate
+    with suppress(Exception):  # a broken handler must not change what is delivered
         _log.log(level, "decision", **record, **mode)
 
 
@@ -106,13 +107,16 @@ def _level(decision: Decision, *, shadow: bool) -> int:
 
 
 def warn(message: str, **fields: object) -> None:
-    """One operational warning."""
+    """Write one operational warning."""
     _log.warning(message, **fields)
 
 
 def warn_developers(message: str) -> None:
-    """A warning that must be seen. Where nobody listens to logging, it goes to stderr, as logging
-    itself would do without our `NullHandler`."""
+    """Write a warning that developers must see.
+
+    Without a logging handler it is printed to stderr, as logging itself would do without the
+    `NullHandler`.
+    """
     warn(message)
     ours = logging.getLogger("magistrate")
     listening = [*ours.handlers, *logging.getLogger().handlers]

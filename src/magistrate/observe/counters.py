@@ -8,7 +8,7 @@ from collections import Counter
 from magistrate.core.decision import Decision
 from magistrate.settings import Settings
 from magistrate.verdicts import Usage
-from magistrate.wire.content import Reason
+from magistrate.wire.parts import Reason
 
 
 class Counters:

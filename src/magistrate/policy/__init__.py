@@ -1,4 +1,4 @@
-"""What is prohibited, what needs review, what must be disclosed: data, its schema, its loader."""
+"""Policies: prohibited content, required reviews, required disclosures. Schema, checks, loader."""
 
 from magistrate.policy.app_profile import AppProfile, Audience, Interface
 from magistrate.policy.floors import loosened_floors, required_floors

@@ -1,7 +1,7 @@
-"""What an app says about itself, and the conditions a policy may tie to it.
+"""The app profile, and the conditions on it that a policy may contain.
 
-The app profile is declared by a person; nothing here looks at a message. A policy's `when`,
-`applies_when` and `requires` are all one thing: facts of this profile that must hold.
+The app's team declares the profile; nothing here reads a message. A policy's `when`, `applies_when`
+and `requires` all have the same form: facts of the profile that must hold.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ Facts: TypeAlias = Mapping[str, tuple[str | bool, ...]]
 
 
 class AppProfile(Strict):
-    """The app as its team declares it. Disclosure and review depend on audience and interface,
-    so neither has a default."""
+    """The app as its team declares it.
+
+    Disclosure and review depend on `audience` and `interface`, so neither has a default.
+    """
 
     name: Text = "app"
     audience: Audience
@@ -33,7 +35,7 @@ class AppProfile(Strict):
 
 _FLAG = (True, False)
 
-# What a policy may ask about a profile; None where any word may stand.
+# The facts that a policy may ask for, and their values; None: any word is allowed.
 FACTS: dict[str, tuple[str | bool, ...] | None] = {
     "audience": get_args(Audience),
     "interface": get_args(Interface),
@@ -46,7 +48,7 @@ FACTS: dict[str, tuple[str | bool, ...] | None] = {
 
 
 def holds(facts: Facts, app: AppProfile | None) -> bool:
-    """Whether the profile has, for every fact named, one of the values asked for."""
+    """Return whether the profile has one of the wanted values for every fact in `facts`."""
     return app is not None and all(
         _one_of(getattr(app, name, None), wanted) for name, wanted in facts.items()
     )

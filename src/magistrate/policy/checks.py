@@ -1,6 +1,6 @@
-"""What one part of a policy file demands of another: ids, references, facts of an app.
+"""Constraints between the parts of a policy file: ids, references, facts of an app.
 
-Each check looks at a file whose single values are valid and yields what does not fit, and where.
+Each check takes a file whose single values are valid, and yields the violations and their places.
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ from magistrate.policy.app_profile import FACTS
 from magistrate.policy.model import Policy, PolicyFile
 from magistrate.policy.schema import INTEGRITY, Clause
 
-# Words that name no section of a file: keys of the settings' `actions`, groups of a judge's task.
+# Words that cannot be a section's id: keys of the settings' `actions`, groups of a judge's task.
 RESERVED = ("default", INTEGRITY, "answer")
 
 
 def violations(policy: PolicyFile, included: Policy | None) -> Iterator[ConstraintViolation]:
-    """What one part of a policy file says about another."""
+    """Yield every constraint violation of a policy file."""
     if not policy.sections and included is None:
         yield ConstraintViolation(
-            ("sections",), "a policy has at least one section, or an `include`"
+            ("sections",), "a policy needs at least one section or an `include`"
         )
     taken = {section.id for section in included.sections} if included else set[str]()
     for s, section in enumerate(policy.sections):
         at: Where = ("sections", s)
         if section.id in taken:
             yield ConstraintViolation(
-                (*at, "id"), f"the included policy has a section '{section.id}' already"
+                (*at, "id"), f"the included policy already has a section '{section.id}'"
             )
         if section.id in RESERVED:
             yield ConstraintViolation(
-                (*at, "id"), f"'{section.id}' has a meaning of its own; choose another id"
+                (*at, "id"), f"'{section.id}' is a reserved word; choose another id"
             )
         for c, clause in enumerate(section.clauses):
             yield from _check_clause(clause, section.id, (*at, "clauses", c))
             if clause.action is not None:
-                message = "actions are for the settings file; only integrity clauses have one here"
+                message = "only integrity clauses can have an action here; set it in the settings"
                 yield ConstraintViolation((*at, "clauses", c, "action"), message)
         own = [clause.id for clause in section.clauses]
         for e, exception in enumerate(section.exceptions):
@@ -55,7 +55,7 @@ def violations(policy: PolicyFile, included: Policy | None) -> Iterator[Constrai
     for c, clause in enumerate(policy.integrity):
         yield from _check_clause(clause, INTEGRITY, (INTEGRITY, c))
         if clause.action == "hold":
-            message = "found hold; allowed: allow, warn, block: holding is for the settings to ask"
+            message = "found hold; allowed: allow, warn, block: only the settings can choose hold"
             yield ConstraintViolation((INTEGRITY, c, "action"), message)
     for u, use in enumerate(policy.high_risk):
         yield from _check_facts(use.applies_when, ("high_risk", u, "applies_when"))
@@ -74,7 +74,9 @@ def violations(policy: PolicyFile, included: Policy | None) -> Iterator[Constrai
     for category, id in policy.refusals.items():
         at = ("refusals", category)
         if id not in known:
-            yield ConstraintViolation(at, f"'{id}' is no clause of this policy{nearest(id, known)}")
+            yield ConstraintViolation(
+                at, f"'{id}' is not a clause of this policy{nearest(id, known)}"
+            )
         elif known[id].evidence != "conversation":
             yield ConstraintViolation(
                 at, f"'{id}' is never blocked, since text cannot prove it; choose another"
@@ -84,13 +86,13 @@ def violations(policy: PolicyFile, included: Policy | None) -> Iterator[Constrai
 def _check_clause(clause: Clause, group: str, at: Where) -> Iterator[ConstraintViolation]:
     if not clause.id.startswith(f"{group}."):
         slug = clause.id.partition(".")[2]
-        message = f"found '{clause.id}'; a clause of '{group}' is called {group}.{slug}"
+        message = f"found '{clause.id}'; the id of a clause of '{group}' must be {group}.{slug}"
         yield ConstraintViolation((*at, "id"), message)
     if clause.floor and clause.evidence != "conversation":
         message = "a clause that text cannot prove is never blocked, so it cannot have a floor"
         yield ConstraintViolation((*at, "floor"), message)
     if len(set(clause.stages)) != len(clause.stages):
-        yield ConstraintViolation((*at, "stages"), "each stage is named once")
+        yield ConstraintViolation((*at, "stages"), "name each stage only once")
 
 
 def _check_facts(facts: Mapping[str, tuple[Any, ...]], at: Where) -> Iterator[ConstraintViolation]:

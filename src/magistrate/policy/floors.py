@@ -1,4 +1,4 @@
-"""Floors: the clauses that no policy may leave out or weaken, and where one does."""
+"""Floors: the clauses that no policy may omit or weaken, and how a policy weakens them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from magistrate.verdicts import SEVERITIES, Severity, at_least
 
 @cache
 def required_floors() -> Mapping[str, Severity]:
-    """The clauses of the built-in policy that no policy may leave out, and their floors."""
+    """Return the clauses that no policy may omit (the built-in policy's), with their floors."""
     return {id: clause.floor for id, clause in builtin_policy().clauses.items() if clause.floor}
 
 
 def loosened_floors(policy: Policy) -> dict[str, str]:
-    """Clauses that the built-in policy puts a floor under and `policy` weakens, and how."""
+    """Return the clauses with a required floor that `policy` weakens, and how it does."""
     weak: dict[str, str] = {}
     for id, floor in required_floors().items():
         own, built_in = policy.clauses.get(id), builtin_policy().clauses[id]
         if own is None:
-            weak[id] = "is left out"
+            weak[id] = "is missing"
         elif own.floor is None or not at_least(floor, own.floor, SEVERITIES):
             weak[id] = f"has the floor {own.floor or 'none'} instead of {floor}"
         elif own.evidence != "conversation":
@@ -32,7 +32,7 @@ def loosened_floors(policy: Policy) -> dict[str, str]:
         elif missing := set(built_in.stages) - set(own.stages):
             weak[id] = f"is not judged at the stage {listed(sorted(missing))}"
         elif changed := _rewritten(own, built_in):
-            weak[id] = f"has another {changed} than there"
+            weak[id] = f"has a different {changed}"
         elif excused := [
             exception.id
             for exception in _exceptions_to(policy, id)
@@ -43,9 +43,10 @@ def loosened_floors(policy: Policy) -> dict[str, str]:
 
 
 def _rewritten(own: Clause, built_in: Clause) -> str | None:
-    """What of a clause's text differs so that it may say less: more may count, and less be spared.
+    """Return which part of a clause's text may weaken it; None if no part does.
 
-    Nobody can tell by reading whether other words mean the same, so none are taken.
+    `counts` may only be longer, and `does_not_count` only shorter. Code cannot tell whether other
+    words mean the same, so every other change counts as weaker.
     """
     if own.rule != built_in.rule:
         return "rule"

@@ -1,4 +1,4 @@
-"""Policies from files: the built-in ones by reference, a team's own by path."""
+"""Load policies from files: built-in ones by reference, a team's own by path."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from magistrate.policy.model import DEFAULT_POLICY, Policy, PolicyFile
 
 
 def builtin_refs() -> tuple[str, ...]:
-    """The references of the policies that come with the package."""
+    """Return the references of the policies that come with the package."""
     names = (
         re.fullmatch(r"(.+)-(\d{4}-\d{2}-\d{2})\.yaml", entry.name)
         for entry in (files("magistrate") / "policy" / "builtin").iterdir()
@@ -27,11 +27,11 @@ def builtin_refs() -> tuple[str, ...]:
 
 
 def builtin_policy(ref: str = DEFAULT_POLICY) -> Policy:
-    """A policy that comes with the package; read once. Raises KeyError for an unknown one."""
+    """Return a policy of the package; read once. Raises KeyError for an unknown reference."""
     return _builtin(ref)
 
 
-@cache  # on an argument that is always given: the default and its name are one policy
+@cache  # the argument is always passed, so that the default and its name share one entry
 def _builtin(ref: str) -> Policy:
     if ref not in builtin_refs():
         raise KeyError(ref)
@@ -44,7 +44,7 @@ def _builtin(ref: str) -> Policy:
 def load_policy(source: str | os.PathLike[str], base: Path | None = None) -> Policy:
     """Load a policy by reference (`id@version`) or from a file, relative to `base`.
 
-    Raises `SettingsError`; a wrong reference is a problem without a position.
+    Raises `SettingsError`. The problem of an unknown reference has no position.
     """
     text = os.fspath(source)
     if isinstance(source, str) and not _looks_like_path(text):
@@ -82,7 +82,7 @@ def _load(document: Document) -> Policy:
 
 
 def _merged(found: PolicyFile, included: Policy | None) -> Policy:
-    """The file's own sections behind the included ones; other parts replace the included ones."""
+    """Append the file's sections to the included ones; its other parts replace the included."""
     parts: dict[str, Any] = {name: getattr(found, name) for name in Policy.model_fields}
     if included is not None:
         parts["sections"] = included.sections + found.sections

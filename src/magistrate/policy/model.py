@@ -1,7 +1,7 @@
 """A policy: what is prohibited, what needs a person's review, what must be disclosed.
 
-Policies are data: nothing in code knows the ids of the built-in one. What a team may do with a
-policy is in `settings`.
+Policies are data: no code knows the ids of the built-in one. `settings` decides how a policy is
+applied.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ DEFAULT_POLICY = "anthropic-usage-policy@2024-06-06"
 
 
 class Policy(Strict):
-    """A policy as loaded. Built-in and custom ones are the same to all code.
+    """A loaded policy. All code treats built-in and custom policies alike.
 
-    `refusals`: the clause that a refusal of the judge models counts as a finding of, by the
-    category the platform names; under the key `any`, where it names none or another.
+    `refusals`: the clause that a refusal by the judge models counts as a finding for, by the
+    category that the platform names. The key `any` is for all other refusals.
     """
 
     id: PolicyId
@@ -51,12 +51,12 @@ class Policy(Strict):
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of the rules themselves: layout and comments of the file do not count."""
+        """SHA-256 of the policy's data; the layout and comments of the file do not count."""
         return fingerprint(self.model_dump(mode="json"))
 
     @cached_property
     def clauses(self) -> dict[str, Clause]:
-        """Every clause by id, in the order of the file; integrity clauses last."""
+        """Every clause by id, in file order; integrity clauses last."""
         sections = [clause for section in self.sections for clause in section.clauses]
         return {clause.id: clause for clause in (*sections, *self.integrity)}
 
@@ -66,7 +66,7 @@ class Policy(Strict):
 
     @cached_property
     def groups(self) -> tuple[Section, ...]:
-        """The sections, and the integrity clauses as one more."""
+        """The sections, and the integrity clauses as one more section."""
         if not self.integrity:
             return self.sections
         title = "Integrity of third-party text"
@@ -76,12 +76,12 @@ class Policy(Strict):
         )
 
     def section_of(self, clause_id: str) -> Section:
-        """The group a clause stands in. Raises KeyError for an id the policy does not have."""
+        """Return the group that contains a clause. Raises KeyError for an unknown id."""
         return self._section_by_clause[clause_id]
 
 
 class PolicyFile(Strict):
-    """What a file may hold: a policy, or additions to an included one."""
+    """The content of a policy file: a policy, or additions to an included one."""
 
     id: PolicyId
     version: Version

@@ -1,6 +1,6 @@
-"""The parts of a policy file, each with what may stand in it.
+"""The parts of a policy file and their allowed values.
 
-What one part demands of another is in `checks.py`; the whole is in `model.py`.
+Constraints between the parts are in `checks.py`; the whole policy is in `model.py`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _named(pattern: str, allowed: str) -> AfterValidator:
 
 def _ascending(value: dict[Severity, str]) -> dict[Severity, str]:
     if not value:
-        raise must_be("a line for at least one of " + listed(SEVERITIES))
+        raise must_be("a text for at least one of " + listed(SEVERITIES))
     return {level: value[level] for level in SEVERITIES if level in value}
 
 
@@ -51,9 +51,11 @@ def _fact(value: object) -> object:
 
 INTEGRITY = "integrity"  # the group of clauses about third-party text; never a section's id
 
-Id = Annotated[str, _named(r"[a-z0-9_]+", "small letters, digits and underscores")]
+Id = Annotated[str, _named(r"[a-z0-9_]+", "lowercase letters, digits and underscores")]
 DottedId = Annotated[str, _named(r"[a-z0-9_]+\.[a-z0-9_]+", "an id such as section.name")]
-PolicyId = Annotated[str, _named(r"[a-z0-9]+(-[a-z0-9]+)*", "small letters, digits and hyphens")]
+PolicyId = Annotated[
+    str, _named(r"[a-z0-9]+(-[a-z0-9]+)*", "lowercase letters, digits and hyphens")
+]
 Version = Annotated[str, _named(r"[A-Za-z0-9][A-Za-z0-9._-]*", "a version such as 2024-06-06")]
 Date = Annotated[date, BeforeValidator(_iso_date)]
 _Value = Annotated[Any, AfterValidator(_fact)]
@@ -62,7 +64,7 @@ Number = Annotated[int, Field(ge=1)]
 
 
 class PolicySource(Strict):
-    """The document a policy restates."""
+    """The document that a policy restates."""
 
     name: Text
     url: Text | None = None
@@ -70,7 +72,7 @@ class PolicySource(Strict):
 
 
 class Source(Strict):
-    """Where in that document a rule stands: section, bullet, and bullet under that."""
+    """The place of a rule in that document: section, bullet, and nested bullet."""
 
     section: Number
     item: Number | None = None
@@ -82,7 +84,7 @@ class Source(Strict):
 
 
 class Example(Strict):
-    """Two texts that differ in the one thing that matters."""
+    """A pair of texts that differ only in what makes one a violation."""
 
     violates: Text
     does_not: Text
@@ -91,8 +93,8 @@ class Example(Strict):
 class Clause(Strict):
     """One prohibition, or (in `integrity`) one check of third-party text.
 
-    `floor` is the severity from which no setting can loosen the clause. `action` is the default
-    action of an integrity clause; for others it is the settings' business and None.
+    `floor`: no setting can loosen the clause at or above this severity. `action`: the default
+    action of an integrity clause; None for others, whose actions the settings choose.
     """
 
     id: DottedId
@@ -110,7 +112,7 @@ class Clause(Strict):
 
 
 class PolicyException(Strict):
-    """A use that clauses of the section permit to profiles that declare the required facts."""
+    """A use that some clauses of the section permit if the profile declares the required facts."""
 
     id: DottedId
     title: Text
@@ -124,7 +126,7 @@ class PolicyException(Strict):
 
 
 class Section(Strict):
-    """Clauses that belong together; the settings can address them as one."""
+    """A group of related clauses; the settings can name them as one."""
 
     id: Id
     title: Text
@@ -134,7 +136,7 @@ class Section(Strict):
 
 
 class HighRiskUse(Strict):
-    """A domain in which an integration owes review by a qualified person, or disclosure."""
+    """A domain in which answers require review by a qualified person, disclosure, or both."""
 
     id: Id
     title: Text
@@ -147,7 +149,7 @@ class HighRiskUse(Strict):
     source: Source | None = None
 
     def may_owe_review(self, app: AppProfile | None) -> bool:
-        """Whether some answer of a product with this profile could owe review in this domain."""
+        """Return whether this domain can require review of an app's answers."""
         if app is None or "human_review" not in self.requirements:
             return False
         if self.applies_when:
@@ -156,7 +158,7 @@ class HighRiskUse(Strict):
 
 
 class DisclosureRule(Strict):
-    """Profiles that must tell people they are dealing with an AI."""
+    """A rule by which apps with certain profiles must tell people that they use an AI."""
 
     id: Id
     title: Text

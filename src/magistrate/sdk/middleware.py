@@ -32,7 +32,7 @@ from magistrate.sdk.sync_driver import SyncDriver
 from magistrate.sdk.threads import JudgeThreads
 from magistrate.settings import Settings
 from magistrate.verdicts import Usage
-from magistrate.wire.content import Reason
+from magistrate.wire.parts import Reason
 
 if TYPE_CHECKING:
     from magistrate.storage.reviews import ReviewStore

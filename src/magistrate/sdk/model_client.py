@@ -16,8 +16,8 @@ from magistrate.judging.connection import failed
 from magistrate.sdk.requests import ModeratedRequest
 from magistrate.sdk.responses import EVENT_STREAMS
 from magistrate.verdicts import Outcome, broken
-from magistrate.wire.content import Subject
 from magistrate.wire.messages import JSON, is_object
+from magistrate.wire.parts import Subject
 
 # A judge keeps its own deadline; an edge gives up on one that does not, this much later.
 GRACE_S = 0.25

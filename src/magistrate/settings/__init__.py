@@ -1,4 +1,4 @@
-"""The app team's file: its schema, its checks, its loader."""
+"""The settings of an app: schema, checks, loader."""
 
 from magistrate.config.diagnostics import Problem, SettingsError
 from magistrate.policy.app_profile import AppProfile, Audience, Interface

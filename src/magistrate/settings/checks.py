@@ -1,8 +1,7 @@
-"""What one part of the settings demands of another: one flat table, `CHECKS`, at the end.
+"""Constraints between the parts of the settings: one flat table, `CHECKS`, at the end.
 
-Each check looks at settings whose single values are valid and yields what does not fit together.
-A check runs only if the parts in `needs` are whole, for a part that was left out because it is
-wrong would seem to be missing.
+Each check takes settings whose single values are valid and yields the violations. A check runs only
+if the parts in `needs` are valid: an invalid part is left out, so it would seem to be missing.
 """
 
 from __future__ import annotations
@@ -19,14 +18,14 @@ from magistrate.verdicts import GRADES, SEVERITIES, at_least
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A rule, and the top-level keys that must be right in themselves before it can be judged."""
+    """A constraint, and the top-level keys that must be valid before it can be checked."""
 
     find: Callable[[SettingsModel], Iterator[ConstraintViolation]]
     needs: frozenset[str]
 
 
 def unknown_action_keys(settings: SettingsModel) -> Iterator[ConstraintViolation]:
-    """Rows of `actions` are named after a section, a clause, or `default`."""
+    """Check that each row of `actions` is named after a section, a clause, or `default`."""
     groups = [group.id for group in settings.policy.groups]
     for key in settings.actions:
         if key == "default" or key in groups or key in settings.policy.clauses:
@@ -42,7 +41,7 @@ def unknown_action_keys(settings: SettingsModel) -> Iterator[ConstraintViolation
 
 
 def hold_on_input(settings: SettingsModel) -> Iterator[ConstraintViolation]:
-    """Only an answer can be held."""
+    """Check that no row holds on input: only an answer can be held."""
     for key, row in settings.actions.items():
         if row.input == "hold":
             message = "found hold; allowed: allow, warn, block: only answers (output) can be held"
@@ -50,9 +49,9 @@ def hold_on_input(settings: SettingsModel) -> Iterator[ConstraintViolation]:
 
 
 def loosened_rows(settings: SettingsModel) -> Iterator[ConstraintViolation]:
-    """No row may loosen a clause with a floor that it names, or a section made of such clauses.
+    """Check that no row loosens a named clause with a floor, or a section of only such clauses.
 
-    `default` and rows of other sections may: floors then simply stay in force beneath them.
+    `default` and the rows of other sections may ask for less: floors still apply.
     """
     for key, row in settings.actions.items():
         clauses = _named(settings, key)
@@ -87,7 +86,7 @@ def _loosening(row: ActionRow, floors: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def unknown_high_risk_uses(settings: SettingsModel) -> Iterator[ConstraintViolation]:
-    """Declared domains are domains of the policy."""
+    """Check that the declared high-risk domains are in the policy."""
     known = [use.id for use in settings.policy.high_risk]
     for i, id in enumerate(settings.app.high_risk if settings.app else ()):
         if id not in known:
@@ -97,7 +96,7 @@ def unknown_high_risk_uses(settings: SettingsModel) -> Iterator[ConstraintViolat
 
 
 def unknown_qualifications(settings: SettingsModel) -> Iterator[ConstraintViolation]:
-    """Reviewers are qualified in high-risk uses or sections of the policy."""
+    """Check that reviewers are qualified in high-risk uses or sections of the policy."""
     known = [use.id for use in settings.policy.high_risk]
     known += [group.id for group in settings.policy.groups]
     for r, reviewer in enumerate(settings.review.reviewers if settings.review else ()):
@@ -108,38 +107,38 @@ def unknown_qualifications(settings: SettingsModel) -> Iterator[ConstraintViolat
 
 
 def reviewers_named_twice(settings: SettingsModel) -> Iterator[ConstraintViolation]:
-    """A reviewer is known by name."""
+    """Check that the names of reviewers are unique: a name identifies the reviewer."""
     seen = set[str]()
     for r, reviewer in enumerate(settings.review.reviewers if settings.review else ()):
         if reviewer.name in seen:
-            message = f"found '{reviewer.name}' a second time; name each reviewer once"
+            message = f"duplicate reviewer '{reviewer.name}'; name each reviewer only once"
             yield ConstraintViolation(("review", "reviewers", r, "name"), message)
         seen.add(reviewer.name)
 
 
 def hold_without_review(settings: SettingsModel) -> Iterator[ConstraintViolation]:
-    """What may be held needs a store and somebody to release it."""
+    """Check that `review` is set if answers can be held: they need a store and reviewers."""
     if settings.review is not None:
         return
     example = 'review: {store: "sqlite:///var/reviews.db", reviewers: [...]}'
     for where, domains in _held(settings).items():
-        message = f"answers can be held ({listed(domains, 5)}), but there is no `review:`"
+        message = f"answers can be held ({listed(domains, 5)}), but `review:` is missing"
         yield ConstraintViolation(where, f"{message}; add {example}")
 
 
 def hold_without_reviewer(settings: SettingsModel) -> Iterator[ConstraintViolation]:
-    """Every domain in which answers may be held has a reviewer qualified in it."""
+    """Check that every domain in which answers can be held has a qualified reviewer."""
     if settings.review is None:
         return
     qualified = {id for reviewer in settings.review.reviewers for id in reviewer.qualified_in}
     for where, domains in _held(settings).items():
         if missing := [domain for domain in domains if domain not in qualified]:
             message = f"answers can be held, but no reviewer is qualified in {listed(missing, 5)}"
-            yield ConstraintViolation(where, message + "; add it to somebody's `qualified_in`")
+            yield ConstraintViolation(where, message + "; add it to a reviewer's `qualified_in`")
 
 
 def _held(settings: SettingsModel) -> dict[Where, list[str]]:
-    """Where the file makes answers holdable, and the domains reviewers must be qualified in."""
+    """Return where the settings let answers be held, and the domains reviewers must cover."""
     places: dict[Where, list[str]] = {}
     uses = {use.id: use for use in settings.policy.high_risk}
     for i, id in enumerate(settings.app.high_risk if settings.app else ()):
@@ -148,7 +147,7 @@ def _held(settings: SettingsModel) -> dict[Where, list[str]]:
     for group in settings.policy.groups:
         for clause in group.clauses:
             key, action = settings.deciding_row(clause.id, "output")
-            # What always stands on its floor is blocked, and never waits for anybody.
+            # With the lowest severity as its floor, a clause is always blocked and never held.
             always_blocked = settings.floor(clause.id) == SEVERITIES[0]
             if key and action == "hold" and "output" in clause.stages and not always_blocked:
                 domains = places.setdefault(("actions", key, "output"), [])
@@ -158,24 +157,27 @@ def _held(settings: SettingsModel) -> dict[Where, list[str]]:
 
 
 def windows_that_hold(settings: SettingsModel) -> Iterator[ConstraintViolation]:
-    """Windows would give out the beginning of what must be held. Unasked, `message` is in force."""
+    """Check that held answers are not streamed in windows, which would deliver their beginning.
+
+    Only an explicit `window` is a violation: without it, `message` is in effect.
+    """
     asked = "release" in settings.streaming.model_fields_set
     if asked and settings.streaming.release == "window" and settings.may_hold:
         message = (
             "found window; allowed: message, shadow: answers can be held under these settings, "
-            "and windows would give out their beginning"
+            "and windows would deliver their beginning"
         )
         yield ConstraintViolation(("streaming", "release"), message)
 
 
 def missing_floors(settings: SettingsModel) -> Iterator[ConstraintViolation]:
-    """Floors survive policies of a team's own."""
+    """Check that a team's own policy keeps the required floors."""
     weak = [f"{id} {how}" for id, how in loosened_floors(settings.policy).items()]
     if weak:
         message = (
             f"this policy weakens clauses that cannot be loosened: {listed(weak, 5)}; "
-            f"`include: {DEFAULT_POLICY}` in the policy file brings them in, and clauses of your "
-            "own beside them can say more"
+            f"add `include: {DEFAULT_POLICY}` to the policy file to include them; your own clauses "
+            "can add to them"
         )
         yield ConstraintViolation(("policy",), message)
 

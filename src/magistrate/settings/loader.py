@@ -1,6 +1,6 @@
-"""Settings from a file, a mapping, or the place they have by convention.
+"""Load settings from a file, a mapping, or the conventional place.
 
-`Settings.load` is the door: every problem of a file comes out of it in one `SettingsError`.
+`Settings.load` is the entry point. It raises all problems of a file in one `SettingsError`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CONFIG_FILE = "magistrate.yaml"
 
 
 class Settings(SettingsModel):
-    """The settings of one app, checked. Made by `load`; immutable."""
+    """The checked settings of one app. Made by `load`; immutable."""
 
     _source: str | None = PrivateAttr(default=None)
 
@@ -36,11 +36,11 @@ class Settings(SettingsModel):
         environ: Mapping[str, str] = os.environ,
         cwd: str | os.PathLike[str] | None = None,
     ) -> Settings:
-        """Load settings from a path, a mapping, or where they are by convention.
+        """Load settings from a path, a mapping, or the conventional place.
 
-        None looks at $MAGISTRATE_CONFIG, then at ./magistrate.yaml, then takes the defaults.
-        Relative paths are relative to `cwd`; a policy's path to the file that names it.
-        Raises `SettingsError` with every problem found, `TypeError` for what is no source.
+        None tries $MAGISTRATE_CONFIG, then ./magistrate.yaml, then uses the defaults. Relative
+        paths are relative to `cwd`; a policy's path is relative to the file that names it.
+        Raises `SettingsError` with every problem found, `TypeError` for any other source.
         """
         here = Path(cwd) if cwd is not None else Path()
         if isinstance(source, Settings):
@@ -74,7 +74,7 @@ class Settings(SettingsModel):
 
 
 def _from_document(document: Document, base: Path) -> Settings:
-    """Build settings from plain data, and say everything that is wrong with it at once."""
+    """Build settings from plain data. Raises `SettingsError` with all problems at once."""
     problems: list[Problem] = []
     data = document.data
     unknown_policy = False
@@ -92,7 +92,7 @@ def _from_document(document: Document, base: Path) -> Settings:
         except SettingsError as error:
             unknown_policy = True
             for problem in error.problems:
-                if problem.line is None:  # not in the policy's file but in the way it is named
+                if problem.line is None:  # in the reference to the policy, not in its file
                     place = f"{problem.file}: " if problem.file else ""
                     problem = document.problem(("policy",), place + problem.message)
                 problems.append(problem)
@@ -109,7 +109,7 @@ def _from_document(document: Document, base: Path) -> Settings:
 def _checked(
     settings: Settings, document: Document, problems: list[Problem], broken: frozenset[str]
 ) -> Settings:
-    """The settings, unless something is wrong with them: in itself, or in how it fits together."""
+    """Return the settings. Raises `SettingsError` for invalid values and constraint violations."""
     for check in CHECKS:
         if broken.isdisjoint(check.needs):
             problems += [document.problem_of(found) for found in check.find(settings)]

@@ -1,7 +1,6 @@
-"""The settings of one app: the keys of `magistrate.yaml` and what follows from them.
+"""The settings of one app: the keys of `magistrate.yaml` and values derived from them.
 
-The rules that one part of the file imposes on another are a table in `checks.py`; reading a file
-is `loader.py`.
+Constraints between the parts of the file are a table in `checks.py`; `loader.py` reads the file.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from magistrate.wire.digests import fingerprint
 def _one(value: object) -> object:
     if isinstance(value, int) and not isinstance(value, bool) and value == 1:
         return value
-    raise must_be("1, the only version of this file there is")
+    raise must_be("1, the only version of this file")
 
 
 def _variable(value: str) -> str:
@@ -45,7 +44,7 @@ def _variable(value: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ClauseAction:
-    """What the settings ask for one clause at one stage. A floor may ask for more."""
+    """The settings' action for one clause at one stage. A floor may require a stricter one."""
 
     action: Action
     from_grade: Grade
@@ -53,7 +52,7 @@ class ClauseAction:
 
 
 class SettingsModel(Strict):
-    """The settings of one app: every key of the file, and what follows from them."""
+    """The settings of one app: every key of the file, and values derived from them."""
 
     version: Annotated[Literal[1], BeforeValidator(_one)] = 1
     policy: Annotated[Policy, OWN_FILE] = Field(default_factory=builtin_policy)
@@ -75,13 +74,13 @@ class SettingsModel(Strict):
 
     @cached_property
     def release(self) -> Literal["window", "message", "shadow"]:
-        """How streams are released: never in windows where an answer may have to be held."""
+        """How streams are released: never in windows if an answer may have to be held."""
         asked = self.streaming.release
         return "message" if asked == "window" and self.may_hold else asked
 
     @property
     def may_hold(self) -> bool:
-        """Whether an answer could be held for review under this profile and these actions."""
+        """Whether this profile and these actions can hold an answer for review."""
         return any(row.output == "hold" for row in self.actions.values()) or any(
             use.may_owe_review(self.app)
             for use in self.policy.high_risk
@@ -90,12 +89,12 @@ class SettingsModel(Strict):
 
     @property
     def permitted_exceptions(self) -> tuple[PolicyException, ...]:
-        """The policy's exceptions that this profile declares the facts for."""
+        """The policy's exceptions whose required facts this profile declares."""
         exceptions = (rule for section in self.policy.sections for rule in section.exceptions)
         return tuple(rule for rule in exceptions if rule.permitted_to(self.app))
 
     def clause_action(self, clause_id: str, stage: Stage) -> ClauseAction:
-        """What is asked for one clause at one stage; KeyError for an id the policy has not."""
+        """Return the action for one clause at one stage. Raises KeyError for an unknown id."""
         return ClauseAction(
             cast("Action", self.deciding_row(clause_id, stage)[1]),
             cast("Grade", self.deciding_row(clause_id, "from_grade")[1]),
@@ -105,11 +104,11 @@ class SettingsModel(Strict):
     def deciding_row(
         self, clause_id: str, field: Literal["input", "output", "from_grade", "from_severity"]
     ) -> tuple[str | None, str]:
-        """Which key of `actions` says what one field is, and what it says; None: no row does.
+        """Return the key of `actions` that sets one field (None: no row does), and its value.
 
-        The clause's row goes before its section's and that before `default`. An integrity clause's
-        own action stands between: `default` is about prohibitions, and should not make an agent
-        stop at every page it reads.
+        The clause's row is used before its section's, and that before `default`. An integrity
+        clause's own action is used before `default`, which is about prohibitions and should not
+        make an agent stop at every page it reads.
         """
         clause = self.policy.clauses[clause_id]
         for key in (clause_id, self.policy.section_of(clause_id).id):
@@ -123,19 +122,19 @@ class SettingsModel(Strict):
         return None, built_in.get(field, "block")
 
     def floor(self, clause_id: str) -> Severity | None:
-        """The severity from which nothing loosens a clause: the policy's, or the built-in one's."""
+        """Return the lower of the clause's floors in this and the built-in policy, or None."""
         clause = self.policy.clauses.get(clause_id)
         floors = {clause.floor if clause else None, required_floors().get(clause_id)}
         return next((level for level in SEVERITIES if level in floors), None)
 
     def floor_holds(self, clause_id: str, severity: Severity) -> bool:
-        """Whether a finding of this severity stands on the floor of its clause."""
+        """Return whether a finding of this severity is at or above the floor of its clause."""
         floor = self.floor(clause_id)
         return floor is not None and at_least(severity, floor, SEVERITIES)
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of everything here that shapes decisions or what people read."""
+        """SHA-256 of all settings that affect decisions or the texts that people read."""
         shape = self.model_dump(
             mode="json", exclude={"policy", "audit", "digest_key_env", "streaming", "review"}
         )

@@ -1,6 +1,6 @@
-"""The parts of the app team's file, each with its defaults and what may stand in it.
+"""The parts of the settings file, with their defaults and allowed values.
 
-What one part demands of another is in `checks.py`; the whole is in `model.py`.
+Constraints between the parts are in `checks.py`; the whole settings are in `model.py`.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ DEFAULT_HOLD_TEXT = (
 
 def _written(value: object) -> object:
     if value is None:
-        raise must_be("something after the key, or no such key at all")
+        raise must_be("a value for this key; to use its default, remove the key")
     return value
 
 
 def _at_most_warn(value: object) -> object:
     if value == "allow":
-        raise must_be("warn or block; what nobody could read never passes in silence")
+        raise must_be("warn or block; unread content never passes without a warning")
     return value
 
 
 def _output_blocks(value: object) -> object:
     if value in ("allow", "warn", "hold"):
-        raise must_be("block; an answer that was not judged is never given out")
+        raise must_be("block; an answer that was not judged is never delivered")
     return value
 
 
@@ -57,22 +57,24 @@ def _store_url(value: str) -> str:
     return value
 
 
-Threshold = Literal["unlikely", "possible", "likely", "certain"]  # "none" is what clean text has
+Threshold = Literal[
+    "unlikely", "possible", "likely", "certain"
+]  # "none" is the grade of clean text
 Written = BeforeValidator(_written)
 _Warned = Annotated[Literal["allow", "warn", "block"], BeforeValidator(_at_most_warn)]
 
 
 class OnFailure(Strict):
-    """What happens when no judge answers: to a request, and (always the same) to an answer."""
+    """The action if no judge is available: for a request, and (always block) for an answer."""
 
     input: Literal["allow", "warn", "block"] = "block"
     output: Annotated[Literal["block"], BeforeValidator(_output_blocks)] = "block"
 
 
 class ScreenSettings(Strict):
-    """The cascade's first pass. `model` and `effort` None are those of the judgment.
+    """The cascade's first pass. If `model` or `effort` is None, the judgment's are used.
 
-    `skip_clear: local` asks nobody about what the local judge sees nothing in at all.
+    `skip_clear: local` asks no model about content in which the local judge finds nothing at all.
     """
 
     model: Text | None = None
@@ -81,12 +83,12 @@ class ScreenSettings(Strict):
 
 
 class JudgeSettings(Strict):
-    """Who judges and how long it may take. `model` None is `DEFAULT_JUDGE_MODEL`.
+    """The judge and its limits. `model` None means `DEFAULT_JUDGE_MODEL`.
 
-    `backend: local` is the embedded judge, for development and offline tests. `strategy`: a cheap
-    first pass and then one call for each suspected group of rules; one call with all rules; or one
-    call for every group. `second_model` is asked what `model` refuses to judge. `explain` asks for
-    reasons, which take time: for evals, not for the hot path.
+    `backend: local`: the embedded judge, for development and offline tests. `strategy`: `cascade`
+    is a cheap first pass, then one call for each suspected group of rules; `bundled` is one call
+    with all rules; `focused` is one call for every group. `second_model` judges what `model`
+    refuses to judge. `explain` asks for reasons, which take time: for evals, not for live traffic.
     """
 
     backend: Literal["claude", "local"] = "claude"
@@ -103,7 +105,7 @@ class JudgeSettings(Strict):
 
 
 class ActionRow(Strict):
-    """A row of `actions`: what it does not say comes from the next wider row."""
+    """A row of `actions`. Fields it does not set come from the next wider row."""
 
     input: Annotated[Action | None, Written] = None
     output: Annotated[Action | None, Written] = None
@@ -112,28 +114,28 @@ class ActionRow(Strict):
 
 
 class DisclosureTexts(Strict):
-    """The sentences that tell people about the AI."""
+    """The sentences that tell people they use an AI."""
 
     chat: Text = DEFAULT_CHAT_DISCLOSURE
     high_risk: Text = DEFAULT_HIGH_RISK_DISCLOSURE
 
 
 class Texts(Strict):
-    """What the caller reads in a refusal, and while an answer waits for review."""
+    """The texts that the caller reads in a refusal, and while an answer waits for review."""
 
     block: Text = DEFAULT_BLOCK_TEXT
     hold: Text = DEFAULT_HOLD_TEXT
 
 
 class Reviewer(Strict):
-    """A person and what they may release: ids of high-risk uses or of sections."""
+    """A reviewer, and the high-risk uses or sections (by id) whose answers they may release."""
 
     name: Text
     qualified_in: Annotated[Listed[Text], Field(min_length=1)]
 
 
 class ReviewSettings(Strict):
-    """Where held answers wait, for how long, and who may release them."""
+    """Where held answers are stored, for how many days, and who may release them."""
 
     store: Annotated[str, AfterValidator(_store_url)]
     retain_days: Annotated[int, Field(ge=1, le=36_500)] = 30
@@ -141,13 +143,13 @@ class ReviewSettings(Strict):
 
 
 class StreamingSettings(Strict):
-    """How a stream is released. `Settings.release` is what is in force."""
+    """How a stream is released, as asked. `Settings.release` is the mode in effect."""
 
     release: Literal["window", "message", "shadow"] = "window"
 
 
 class BatchSettings(Strict):
-    """What a violating entry does to its batch: the whole is refused, or that entry left out."""
+    """The effect of a violating entry on its batch: refuse the batch, or omit the entry."""
 
     on_block: Literal["refuse", "omit"] = "refuse"
 
@@ -159,17 +161,17 @@ class AuditSettings(Strict):
 
 
 class OnUninspected(Strict):
-    """What happens to what nobody can read, by reason. `encrypted` (redacted thinking) is opaque
-    to everyone and may pass; nothing else passes without at least a warning.
+    """The action for content that cannot be read, by reason.
 
-    `surfaces` are calls of the API that this version cannot judge at all, let through one by one;
-    `endpoint` is every call that nobody has heard of.
+    `encrypted` (redacted thinking) is opaque to everyone and may pass; nothing else passes without
+    at least a warning. `surfaces`: parts of the API that this version cannot judge at all, each
+    let through by name. `endpoint`: every call to an unknown endpoint.
     """
 
     file: _Warned = "block"
     media: _Warned = "block"
     encrypted: Literal["allow", "warn", "block"] = "allow"
-    thread: _Warned = "block"  # a conversation the provider holds and this process has not seen
+    thread: _Warned = "block"  # a conversation stored at the provider, not seen by this process
     unknown_block: _Warned = "block"
     unknown_event: _Warned = "block"
     surfaces: dict[SurfaceName, _Warned] = Field(default_factory=dict[SurfaceName, _Warned])

@@ -1,6 +1,6 @@
-"""A held answer: as it is handed over, as it stands in the queue, and what can go wrong.
+"""A held answer before and after it is stored, and the errors of the review queue.
 
-No database here: whoever only talks about reviews need not load one.
+No database here, so that code which only names these types need not load one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Clock: TypeAlias = Callable[[], datetime]
 
 
 class ReviewError(RuntimeError):
-    """The store cannot do what was asked: nothing was stored, or nothing was changed."""
+    """The store cannot do this: nothing was stored or changed."""
 
 
 class ReviewRefused(ReviewError):
@@ -23,7 +23,7 @@ class ReviewRefused(ReviewError):
 
 
 class ReviewNotFound(ReviewRefused, KeyError):
-    """No such review here: never was, another app's, or past its retention. Which is not told."""
+    """No such review: it never existed, belongs to another app, or has expired; not said which."""
 
     def __str__(self) -> str:  # a KeyError would show the message in quotes
         return str(self.args[0])
@@ -35,7 +35,7 @@ def utc_now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class HeldItem:
-    """What is handed over to be held. A reviewer must be qualified in all of `domains`."""
+    """An answer to hold. Its reviewer must be qualified in all of `domains`."""
 
     app: str
     domains: tuple[str, ...]
@@ -46,9 +46,9 @@ class HeldItem:
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """One held answer as it stands. `message` is what would be delivered, `original` what was held.
+    """One held answer as stored. `message` is delivered on approval; `original` was held.
 
-    They differ only where a reviewer released an edited text. Content stays out of the repr.
+    They differ only if a reviewer released an edited text. The repr contains no judged content.
     """
 
     id: str
@@ -68,7 +68,7 @@ class Review:
 
     @property
     def released(self) -> dict[str, Any] | None:
-        """The message, if it was approved and has not expired; else None."""
+        """The message if it was approved and has not expired, else None."""
         if self.status != "approved" or self.clock() >= self.expires_at:
             return None
         return self.message

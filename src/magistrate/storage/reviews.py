@@ -1,8 +1,8 @@
-"""The review queue: answers held on disk, and the one decision each of them gets.
+"""The review queue: answers held on disk, each decided exactly once.
 
-Here live the rules of who may decide, and what is kept for how long; the file itself is `sqlite`.
-Question and answer are stored whole before `hold` returns, so a caller is told "pending" only of
-what survives a crash. Nothing here knows the SDK, and no error message carries content.
+This module decides who may decide, and how long items are kept; `sqlite.py` handles the file.
+Request and answer are stored in full before `hold` returns, so a "pending" answer survives a crash.
+Nothing here knows the SDK, and no error message contains judged content.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ID = re.compile(r"rev_[0-9a-f]{40}")
 
 
-_Listed: TypeAlias = list[Review]  # inside the class, `list` is its method
+_Listed: TypeAlias = list[Review]  # in the class, `list` is a method
 
 
 class ReviewStore:
     """The held answers of one app in one file.
 
-    Safe to use from several threads and processes. Opening it creates the file (`create=False`:
-    only opens what is there). Every operation raises `ReviewError` when the file cannot serve it.
+    Safe to use from several threads and processes. Opening it creates the file if it does not exist
+    (not with `create=False`). Every operation raises `ReviewError` if the file cannot be used.
     """
 
     def __init__(
@@ -73,15 +73,18 @@ class ReviewStore:
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """The path of the file."""
         return self._file.path
 
     def hold(self, item: HeldItem) -> str:
-        """Store an answer, durably; return its review id. The decision record gets that id too."""
+        """Store an answer durably and return its review id, which the decision record also has.
+
+        Raises `ReviewError` for an item of another app, without domains, or that is not plain JSON.
+        """
         if item.app != self._app:
             raise ReviewError(f"this store belongs to app {self._app!r}, not {item.app!r}")
         if not item.domains:
-            raise ReviewError("an answer held in no domain has nobody who may release it")
+            raise ReviewError("a held answer needs a domain; without one no reviewer can decide it")
         review_id = f"rev_{secrets.token_hex(20)}"
         now = self._now()
         row = {
@@ -101,16 +104,16 @@ class ReviewStore:
         return review_id
 
     def get(self, review_id: str) -> Review:
-        """Return one review of this app; `ReviewNotFound` for every other id."""
+        """Return one review of this app. Raises `ReviewNotFound` for any other id."""
         with self._file.transaction("BEGIN") as connection:
             return self._read(connection, review_id)
 
     def pending(self) -> _Listed:
-        """Return what waits for a reviewer, oldest first."""
+        """Return the reviews that wait for a reviewer, oldest first."""
         return self.list("pending")
 
     def list(self, status: Status | None = None) -> _Listed:
-        """Return this app's reviews, oldest first. Deletes what has expired."""
+        """Return this app's reviews, oldest first. Deletes expired ones."""
         query = select(reviews).where(reviews.c.app == self._app)
         if status is not None:
             query = query.where(reviews.c.status == status)
@@ -127,26 +130,26 @@ class ReviewStore:
         note: str | None = None,
         message: dict[str, Any] | None = None,
     ) -> Review:
-        """Release the answer, or `message` in its place. `ReviewRefused` says why not."""
+        """Release the answer, or `message` instead. Raises `ReviewRefused` if not allowed."""
         edited = None if message is None else _to_json(message, "edited message")
         return self._decide(review_id, "approved", reviewer, note, edited)
 
     def reject(self, review_id: str, *, reviewer: str, note: str | None = None) -> Review:
-        """Decide that the answer is never released. `ReviewRefused` says why not."""
+        """Decide that the answer is never released. Raises `ReviewRefused` if not allowed."""
         return self._decide(review_id, "rejected", reviewer, note, None)
 
     def may_decide(self, review: Review) -> tuple[str, ...]:
-        """Return the names of the listed reviewers qualified in all domains of `review`."""
+        """Return the names of the reviewers who are qualified in all domains of `review`."""
         names = dict.fromkeys(reviewer.name for reviewer in self._reviewers)
         return tuple(name for name in names if not self._lacks(name, review))
 
     def purge(self) -> int:
-        """Delete what is past its retention, still pending or not; return how many."""
+        """Delete reviews past their retention, even pending ones, and return how many."""
         with self._file.transaction("BEGIN IMMEDIATE") as connection:
             return self._delete_expired(connection)
 
     def close(self) -> None:
-        """Refuse further use. May be called twice."""
+        """Close the store; further use raises `ReviewError`. May be called twice."""
         self._file.close()
 
     def _decide(
@@ -167,11 +170,11 @@ class ReviewStore:
         with self._file.transaction("BEGIN IMMEDIATE") as connection:
             review = self._read(connection, review_id)
             if lacking := self._lacks(reviewer, review):
-                able = ", ".join(self.may_decide(review)) or "nobody who is listed"
+                able = ", ".join(self.may_decide(review)) or "none of the listed reviewers"
                 raise ReviewRefused(
                     f"{reviewer!r} is not qualified in {', '.join(lacking)}; may decide: {able}"
                 )
-            # Exactly once: the row is pending in the very statement that decides it.
+            # Exactly once: the same statement checks that the row is pending and decides it.
             done = connection.execute(
                 decided.where(
                     reviews.c.id == review_id,
@@ -193,8 +196,8 @@ class ReviewStore:
 
     def _delete_expired(self, connection: Connection) -> int:
         now = self._now()
-        # A retention shortened later counts for what is already stored; a longer one does not.
-        # Other apps' items go by the date they were stored with: their app may be gone.
+        # A retention shortened later also applies to stored items; a longer one does not. Items of
+        # other apps are deleted by their stored date, since their app may no longer run.
         shortened = (reviews.c.app == self._app) & (
             reviews.c.created_at <= _to_micros(now - self._retention)
         )
@@ -209,7 +212,7 @@ class ReviewStore:
                 review = self._review(row)
                 if self._now() < review.expires_at:
                     return review
-        raise ReviewNotFound("there is no review with this id")
+        raise ReviewNotFound("no review with this id exists")
 
     def _review(self, row: Row[Any]) -> Review:
         try:
@@ -236,7 +239,7 @@ class ReviewStore:
 
 
 def _to_json(value: object, what: str) -> str:
-    # ASCII: a lone surrogate in a text survives as an escape; SQLite could not take it as it is.
+    # ASCII: a lone surrogate in a text survives as an escape; SQLite could not store it directly.
     try:
         return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError):

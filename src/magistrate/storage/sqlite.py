@@ -1,7 +1,7 @@
-"""The file behind the review queue: private, durable, recognisably ours.
+"""The SQLite file of the review queue: private, durable, and marked as magistrate's.
 
-Here live the SQLite schema, how the file is created and kept to its owner, and what the disk says
-in plain words. Who may decide what is `reviews`' business.
+This module has the schema, creates the file and keeps it private to its owner, and turns errors of
+the disk into plain messages. `reviews.py` decides who may decide what.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from sqlalchemy.pool import NullPool
 from magistrate.storage.review_items import ReviewError
 
 SCHEMA_VERSION = 1
-APPLICATION_ID = 0x6D616772  # "magr": tells our file from any other program's database
+APPLICATION_ID = 0x6D616772  # "magr": distinguishes this file from other programs' databases
 
 _SCHEME = "sqlite:///"
 
@@ -50,22 +50,24 @@ reviews = Table(
     Column("note", Text),
     Column("request", Text, nullable=False),
     Column("message", Text, nullable=False),  # the answer as it was held, never overwritten
-    Column("edited", Text),  # what a reviewer released in its place
+    Column("edited", Text),  # the text that a reviewer released instead
     Column("decision", Text, nullable=False),
     CheckConstraint("status IN ('pending', 'approved', 'rejected')"),
 )
 
 
 class ReviewFile:
-    """One SQLite file. `create`: make it if it is not there. Raises `ReviewError` if it cannot
-    serve, then or later."""
+    """One SQLite file. `create`: create it if it does not exist.
+
+    Raises `ReviewError` if the file cannot be used, on opening or later.
+    """
 
     def __init__(self, store: str, *, create: bool, busy_timeout_s: float) -> None:
         self.path = _path_of(store)
         self._timeout = busy_timeout_s
         self._closed = False
-        # A connection lives for one operation: nothing is shared between threads or forks, and
-        # nobody keeps writing into a file that was deleted or replaced underneath.
+        # One connection per operation: threads and forks share nothing, and no connection writes to
+        # a file that has been deleted or replaced.
         self._engine = create_engine(
             "sqlite://", creator=self._connect, poolclass=NullPool, hide_parameters=True
         )
@@ -79,21 +81,22 @@ class ReviewFile:
                     _create_schema(connection)
 
     def close(self) -> None:
-        """Refuse further use. May be called twice."""
+        """Close the file; further use raises `ReviewError`. May be called twice."""
         self._closed = True
         self._engine.dispose()
 
     def _connect(self) -> sqlite3.Connection:
-        # mode=rw: SQLite itself never creates the file, so it never gets the umask's mode.
+        # mode=rw: SQLite never creates the file itself, so the umask never decides its mode.
         connection = sqlite3.connect(
             f"{self.path.as_uri()}?mode=rw",
             uri=True,
             timeout=self._timeout,
-            isolation_level=None,  # BEGIN is ours; Python would delay it
+            isolation_level=None,  # explicit BEGIN; Python would delay it
         )
         try:
-            # The rollback journal keeps one file at rest. EXTRA is FULL plus a sync of the folder
-            # once the journal is gone: else a power cut could bring it back and undo a commit.
+            # With the rollback journal only one file remains between operations. EXTRA is FULL plus
+            # a sync of the folder after the journal is deleted: without it a power cut could
+            # restore the journal and undo a commit.
             connection.execute("PRAGMA synchronous=EXTRA")
             connection.execute("PRAGMA fullfsync=ON")  # macOS, where fsync alone does not flush
             connection.execute("PRAGMA secure_delete=ON")  # expired content leaves the disk
@@ -106,7 +109,7 @@ class ReviewFile:
     def transaction(
         self, begin: str, *, may_be_empty: bool = False
     ) -> Generator[Connection, None, None]:
-        """A transaction on a connection of its own, after another look at the file."""
+        """Open a transaction on its own connection, after checking the file again."""
         if self._closed:
             raise ReviewError(f"{self.path}: this review store has been closed")
         with _plain_errors(self.path):
@@ -114,17 +117,20 @@ class ReviewFile:
             with self._engine.begin() as connection:
                 connection.exec_driver_sql(begin)
                 _identify(connection, self.path, may_be_empty=may_be_empty)
-                _tighten(self.path)  # only now: another program's file is not ours to change
+                _tighten(self.path)  # only now: another program's file must not be changed
                 yield connection
 
 
 def _path_of(store: str) -> Path:
-    """Return the absolute path a `sqlite:///path` URL names, literally; relative ones from here."""
+    """Return the absolute path of a `sqlite:///path` URL.
+
+    The path is not URL-decoded, and is relative to the working directory. Raises `ReviewError`.
+    """
     name = store.removeprefix(_SCHEME)
     if name == store or "?" in name:
         raise ReviewError(f"review store {store!r}: write {_SCHEME}path/to/reviews.db")
     if name in ("", ":memory:") or name.startswith("file:") or "\0" in name:
-        raise ReviewError(f"review store {store!r}: needs the path of a file, as it must last")
+        raise ReviewError(f"review store {store!r}: needs the path of a permanent file")
     return Path(os.path.abspath(name))
 
 
@@ -132,10 +138,10 @@ _creating = threading.Lock()
 
 
 def _create_file(path: Path) -> None:
-    """Create `path` empty with mode 0600, and missing folders with 0700, unless it is there.
+    """Create `path` empty with mode 0600, and missing folders with 0700, unless it exists.
 
-    An existing file is never opened here: closing it would drop the POSIX locks that SQLite holds
-    on it in this process.
+    An existing file is never opened here: closing it would release the POSIX locks that SQLite
+    holds on it in this process.
     """
     with _creating:
         if os.path.lexists(path):
@@ -148,7 +154,7 @@ def _create_file(path: Path) -> None:
         with suppress(FileExistsError):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
             os.close(descriptor)
-            path.chmod(0o600)  # the umask may have taken too much
+            path.chmod(0o600)  # the umask may have removed too much
             _sync_folder(path.parent)
 
 
@@ -162,21 +168,21 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _refuse_unsafe(path: Path) -> None:
-    """Refuse what is not a plain file, and a file open to others that is not ours to close."""
+    """Raise `ReviewError` unless `path` is a plain file that is private or can be made private."""
     try:
         found = path.lstat()
     except FileNotFoundError:
-        raise ReviewError(f"{path}: there is no review store here") from None
+        raise ReviewError(f"{path}: no review store exists here") from None
     if stat.S_ISLNK(found.st_mode):
         raise ReviewError(f"{path}: is a symbolic link; give the path of the file itself")
     if not stat.S_ISREG(found.st_mode):
         raise ReviewError(f"{path}: is not a file")
     if os.name == "posix" and found.st_mode & 0o077 and found.st_uid != os.geteuid():
-        raise ReviewError(f"{path}: is open to other users and belongs to another one")
+        raise ReviewError(f"{path}: belongs to another user and is open to others")
 
 
 def _tighten(path: Path) -> None:
-    """Take every right of group and others from the file and from what SQLite puts beside it."""
+    """Remove all permissions of group and others from the file and SQLite's companion files."""
     if os.name != "posix":
         return
     for name in (path, *(path.with_name(path.name + s) for s in ("-journal", "-wal", "-shm"))):
@@ -193,17 +199,17 @@ def _is_empty(connection: Connection) -> bool:
 
 
 def _identify(connection: Connection, path: Path, *, may_be_empty: bool) -> None:
-    """Refuse a database that is not a review store, or one of a newer magistrate."""
+    """Raise `ReviewError` for a database that is not a review store, or of a newer version."""
     if _is_empty(connection):
         if may_be_empty:
             return
-        raise ReviewError(f"{path}: is empty; the review store that was here is gone")
+        raise ReviewError(f"{path}: is empty; the review store has been deleted")
     if _pragma(connection, "application_id") != APPLICATION_ID:
         raise ReviewError(f"{path}: is another program's database; give another path")
     version = _pragma(connection, "user_version")
     if version > SCHEMA_VERSION:
         raise ReviewError(
-            f"{path}: was written by a newer magistrate (schema {version}, this one knows "
+            f"{path}: was written by a newer magistrate (schema {version}; this one supports "
             f"{SCHEMA_VERSION}); upgrade magistrate"
         )
     if version != SCHEMA_VERSION:
@@ -211,7 +217,7 @@ def _identify(connection: Connection, path: Path, *, may_be_empty: bool) -> None
 
 
 def _create_schema(connection: Connection) -> None:
-    if _is_empty(connection):  # else another process was faster
+    if _is_empty(connection):  # else another process has created it
         _metadata.create_all(connection)
         connection.exec_driver_sql(f"PRAGMA application_id={APPLICATION_ID}")
         connection.exec_driver_sql(f"PRAGMA user_version={SCHEMA_VERSION}")
@@ -235,7 +241,7 @@ _REASONS = {
 
 @contextmanager
 def _plain_errors(path: Path) -> Generator[None, None, None]:
-    """Turn what the disk or SQLite says into one sentence with the path in it."""
+    """Turn errors of the disk or SQLite into `ReviewError`s of one sentence with the path."""
     try:
         yield
     except OSError as error:

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeAlias
 from magistrate.testing import replies
 from magistrate.testing.replies import Reply, structured, text
 from magistrate.verdicts import AnswerKind, Grade, Severity, Stage
-from magistrate.wire.content import Part
+from magistrate.wire.parts import Part
 
 
 class ParsedPrompt(Protocol):

@@ -30,7 +30,7 @@ from magistrate.verdicts import (
     Usage,
     Verdict,
 )
-from magistrate.wire.content import Subject
+from magistrate.wire.parts import Subject
 
 Script: TypeAlias = Callable[[Subject], Outcome]
 

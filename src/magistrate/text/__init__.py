@@ -1,1 +1,1 @@
-"""What a reader sees in a text: hidden characters, look-alikes, encodings, size. Pure."""
+"""Find disguises in text: hidden characters, look-alikes, encodings. Pure."""

@@ -1,7 +1,8 @@
-"""Text in letters that were exchanged, turned round or knocked: rot13 and its kin, reversed, Morse.
+"""Decode text in exchanged letters, reversed text and Morse: rot13 and its variants, atbash.
 
-Pure. There is no telling such a text from another language but by its commonest words: those of a
-few languages, in disguise, are looked up word by word. A passage counts only if it has several.
+Pure. Only its most common words distinguish such a text from another language. So each word is
+looked up among the enciphered common words of a few languages. A passage counts only if it has
+several of them.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from collections.abc import Iterator
 
 from magistrate.text.scanning import ranges
 
-LEAST_HITS = 3  # disguised common words in a passage, of at least two different kinds
-SHARE = 5  # at least one word in so many is a common one: in plain English it is every second
+LEAST_HITS = 3  # enciphered common words in a passage, at least two of them different
+SHARE = 5  # at least one word in this many must be common: in plain English every second one is
 
 _COMMON = frozenset(
     re.findall(
@@ -38,7 +39,7 @@ _ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 
 
 def _ways() -> dict[str, dict[int, int]]:
-    """The ciphers, by name, as tables for `str.translate` that take them off."""
+    """Return the ciphers by name, as tables for `str.translate` that decode them."""
     ways = {"atbash": _ALPHABET[::-1]}
     ways |= {f"rot{26 - n}": _ALPHABET[n:] + _ALPHABET[:n] for n in range(1, 26)}
     both = {how: plain + plain.upper() for how, plain in ways.items()}
@@ -50,9 +51,9 @@ _REVERSED = "reversed"
 
 
 def _disguised() -> dict[str, tuple[str, ...]]:
-    """Common words in every disguise, and in which; short ones only in the one that is common.
+    """Return each enciphered common word with its ciphers; two-letter words only for rot13.
 
-    Of two letters every second pair is a word in some disguise, and many are words both ways.
+    Every second pair of letters is a word in some cipher, and many are words in both forms.
     """
     found: defaultdict[str, list[str]] = defaultdict(list)
     for how, table in _WAYS.items():
@@ -70,16 +71,16 @@ _DISGUISED = _disguised()
 _PLAIN = frozenset(
     word for word in _COMMON if len(word) > 2
 )  # "em" is Portuguese, or "me" reversed
-# What ends a passage besides a common word as it is: a paragraph, or what announces a quotation.
+# What ends a passage, apart from a common word in plain text: a paragraph, or quotation signs.
 _BREAK = re.compile(r"[\n:\"“”«»](?:(?<=\n)\s*\n|(?<!\n))")
 _TOKEN = re.compile(r"(?<!\w)[^\W\d_]++(?!\w)")
-_LETTERS = f"[{ranges(set(''.join(_DISGUISED)))}]"  # those that disguised words have
+_LETTERS = f"[{ranges(set(''.join(_DISGUISED)))}]"  # the letters of enciphered words
 _WORD = re.compile(f"{_LETTERS}{_LETTERS}+")
 _ONLY_LETTERS = bytes(code if chr(code) in _ALPHABET else ord(" ") for code in range(256))
 
 
 def shifted(text: str) -> Iterator[tuple[str, str]]:
-    """Passages that a cipher makes readable, as (how, text)."""
+    """Yield the decoded passages of a text, as (how, text)."""
     if _can_be_shifted(text):
         for section in _BREAK.split(text):
             if _can_be_shifted(section):
@@ -87,7 +88,7 @@ def shifted(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _can_be_shifted(text: str) -> bool:
-    """Whether a text has the disguised words that one passage must have; cheap."""
+    """Return whether a text has the enciphered words that one passage must have; cheap."""
     small = text.lower()
     if small.isascii():
         found = small.encode().translate(_ONLY_LETTERS).decode().split()
@@ -133,7 +134,7 @@ def _readable(
 
 _SIGN = r"[.\-·•−–—]"
 _END = r"(?:[ \t]{0,4}[/|][ \t]{0,4}|\s{1,4})"
-MORSE = re.compile(  # begins with a sign rather than with what is before it: that is found fast
+MORSE = re.compile(  # begins with a sign instead of a lookbehind: such a search is faster
     rf"{_SIGN}(?<!\S.){_SIGN}{{0,5}}{_END}(?:{_SIGN}{{1,6}}{_END}){{2,}}+(?:{_SIGN}{{1,6}}(?!\S))?"
 )
 # Signs in the order of their letters.
@@ -155,10 +156,10 @@ _WORD_END = re.compile(r"\s{0,4}[/|]\s{0,4}|\s{0,4}\n\s{0,4}|\s{2,4}")
 
 
 def morse(run: str) -> str | None:
-    """What a run of signals says, in small letters; None for a rule, a list or a row of dots."""
+    """Decode a run of signals to lowercase; None for a ruled line, a list or a row of dots."""
     words = _WORD_END.split(run.translate(_SIGNALS).strip())
     text = " ".join("".join(_MORSE.get(signal, "\0") for signal in word.split()) for word in words)
-    # Those have one kind of sign in each of their words.
+    # Ruled lines, lists and rows of dots have only one kind of sign in each word.
     mixed = sum(len(set(_SIGNS_OF.get(char, ""))) == 2 for char in text)
     several = len(text) >= 4 and len(set(text) - {" "}) >= 3
     return text if several and mixed >= 2 and "\0" not in text else None

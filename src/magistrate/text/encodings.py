@@ -1,8 +1,8 @@
-"""What encodings in a text say: base64, hex, escapes, ciphers that people know by heart.
+"""Decode encodings in a text: base64, hex, escapes, common ciphers.
 
-Pure, and linear in the length of the text: each codec scans it once, and what it decodes is no
-longer than what it read. Only what decodes to readable text counts, so hashes, keys, images and
-compiled code stay silent; so do escapes that are needed where they stand, as in URLs and JSON.
+Pure, and linear in the length of the text: each codec scans it once, and decodes to no more
+characters than it read. Only readable results count, so hashes, keys, images and compiled code are
+not reported. Nor are escapes that their format needs, as in URLs and JSON.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from magistrate.text.escapes import escaped
 from magistrate.text.readable import as_text
 from magistrate.text.scanning import ascii_of, runs, table
 
-MOST_PAYLOADS = 8  # a reader of a prompt gets the idea; what is left out is counted
+MOST_PAYLOADS = 8  # enough for a judge to see the pattern; the others are counted
 MOST_CHARACTERS = 4_000  # of all payloads of a text: about 1,000 tokens
-MOST_DEPTH = 2  # encodings within encodings: more is not read by eye, nor by most models
+MOST_DEPTH = 2  # nested encodings: neither people nor most models decode more levels
 
-Payload: TypeAlias = tuple[str, str]  # how it was encoded, and what it says
+Payload: TypeAlias = tuple[str, str]  # the encoding, and the decoded text
 _Decode: TypeAlias = Callable[[str], str | None]
 
 
 def decoded(text: str, found: Iterable[Payload] = ()) -> tuple[Payload, ...]:
-    """What encodings in a text say, as (how, text); `found` is what was read in it already."""
-    payloads: dict[str, str] = {}  # text to how: said twice is said once
+    """Return the decoded passages of a text, as (how, text). `found`: those already decoded."""
+    payloads: dict[str, str] = {}  # text to how: duplicates count once
     for how, said in found:
         payloads.setdefault(said, how)
         _collect(said, f"{how}, then ", 2, payloads)
@@ -53,7 +53,7 @@ def _scan(text: str) -> Iterator[Payload]:
 
 
 def _bounded(payloads: list[Payload]) -> tuple[Payload, ...]:
-    """The first ones, the room shared out evenly: a long one must not push the others out."""
+    """Return the first payloads, sharing the space evenly: a long one must not displace others."""
     shown = payloads[:MOST_PAYLOADS]
     room, found = MOST_CHARACTERS, dict[int, Payload]()
     for rank, at in enumerate(sorted(range(len(shown)), key=lambda i: len(shown[i][1]))):
@@ -67,7 +67,7 @@ def _bounded(payloads: list[Payload]) -> tuple[Payload, ...]:
 
 
 def _shortened(text: str, most: int) -> str:
-    """Both ends of a text that is too long: neither is the better place to hide."""
+    """Return a text, or both ends of it if it is too long: content can hide at either end."""
     if len(text) <= most:
         return text
     left_out = f" […{len(text) - most} characters…] "
@@ -75,13 +75,13 @@ def _shortened(text: str, most: int) -> str:
     return text[:half] + left_out + text[len(text) - half :]
 
 
-# --- runs of an alphabet of their own -------------------------------------------------------------
+# --- encodings with their own alphabet ------------------------------------------------------------
 
 
 def _base64(run: str) -> str | None:
-    """Also from the middle: a stream is heard in windows, and they cut where they cut."""
+    """Decode at any offset: a stream is judged in windows, which can cut an encoded passage."""
     letters = run.rstrip("=")
-    # A path, a slug or a token in parts is one run; what is encoded may be a part of it.
+    # A path, a slug or a token with parts is one run; only a part of it may be encoded.
     parts = [part for part in _PARTS.split(letters) if 16 <= len(part) < len(letters)]
     for part in (letters, *parts) if len(run) >= 16 else ():
         for start in range(4):
@@ -118,15 +118,16 @@ _NO_DIGIT = re.compile(r"0x|\\x|[^0-9a-f]")
 
 
 def _is_no_number(text: str) -> bool:
-    """Whether a row of digits without a letter is text: most are dates, accounts, measurements.
+    """Return whether text decoded from decimal digits only is long enough to be no accident.
 
-    Three of five pairs of digits are printable, two of five a letter: chance ends at these lengths.
+    Most such runs are dates, account numbers and measurements. Three of five pairs of digits are
+    printable, and two of five are a letter, so that shorter runs can be readable by chance.
     """
     return len(text) >= 32 or (len(text) > 10 and _ONLY_LETTERS.fullmatch(text) is not None)
 
 
 def _binary(run: str) -> str | None:
-    """Bytes of eight bits each: a number of another length is none, and ends what is before it."""
+    """Decode groups of eight bits. A group of any other length separates two texts."""
     whole = "".join(bits if len(bits) % 8 == 0 else " " for bits in _BITS.findall(run))
     said = [
         as_text(bytes(int(bits[i : i + 8], 2) for i in range(0, len(bits), 8)))
@@ -140,7 +141,7 @@ _BITS = re.compile("[01]+")
 
 
 def _decimal(run: str) -> str | None:
-    """Character codes, with the spaces between words: without them it is a list of numbers."""
+    """Decode character codes. They must include spaces between words; else they are numbers."""
     codes = [int(code) for code in _CODES.findall(run)]
     text = "".join(map(chr, codes))
     words = text.split()
@@ -150,7 +151,7 @@ def _decimal(run: str) -> str | None:
 
 _CODES = re.compile(r"\d+")
 _BYTES = r"(?:0x|\\x)?(?:[0-9a-f]{2}){1,2}"
-_CODE = r"(?:3[2-9]|4[4-9]|6[3-9]|[7-9]\d|1[01]\d|12[0-2])"  # letters, and the signs of prose
+_CODE = r"(?:3[2-9]|4[4-9]|6[3-9]|[7-9]\d|1[01]\d|12[0-2])"  # letters, and the punctuation of prose
 _DIGITS = "0123456789"
 _HEX = _DIGITS + "abcdefABCDEF"
 _LARGE = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -159,11 +160,11 @@ _SPACES = " \t\n\r\f\v"
 
 @dataclass(frozen=True, slots=True)
 class _Codec:
-    """An encoding with an alphabet of its own.
+    """An encoding with its own alphabet.
 
-    `alphabet` has every character that `pattern` can match: it is looked for only where at least
-    `least` of them stand in a row. Its repeats are possessive, so that nothing is kept for another
-    try, and it cannot begin within a row that it has left.
+    `alphabet` has every character that `pattern` can match: the pattern is only searched in runs of
+    at least `least` of them. Its repeats are possessive, so that it never backtracks, and it cannot
+    begin inside a run that it has already read.
     """
 
     how: str
@@ -214,7 +215,7 @@ _CODECS = (
         _decimal,
     ),
 )
-# The end of a line that is full of base64, and what stands before the next one in a quotation.
+# The end of a full line of base64, and the quotation marks at the start of the next line.
 _FULL_LINE = re.compile(r"\n(?<=[A-Za-z0-9_+/-]{60}\n)[ \t>]{0,8}")
 
 
@@ -229,7 +230,7 @@ def _in_runs(text: str) -> Iterator[Payload]:
 
 def _said(codec: _Codec, text: str) -> Iterator[Payload]:
     for start, end in runs(ascii_of(text), codec.alphabet, codec.least):
-        # One character more, which the pattern looks at: it must not take a cut for an end.
+        # One more character for the pattern's lookahead: the end of a run is not the end of text.
         for match in codec.pattern.finditer(text, start, end + 1):
             if said := codec.decode(match[0]):
                 yield codec.how, said

@@ -1,6 +1,7 @@
-"""Escapes between other characters: of URLs, of programming languages and JSON, of HTML.
+"""Decode escapes in a text: of URLs, of programming languages and JSON, of HTML.
 
-Pure. Programs and pages need them, so that only those count that no tool writes, or whole words.
+Pure. Programs and pages need escapes, so only needless ones (which no tool writes) and whole
+escaped words count.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from magistrate.text.readable import is_text
 
 _Unescape: TypeAlias = Callable[[str], str]
 
-_GAP = 24  # characters between two escapes of one passage
+_GAP = 24  # most characters between two escapes of one passage
 _LONGEST = 16_000  # characters decoded at once: four times what can be shown
-_NEEDLESS = 3  # escaped letters and digits of ASCII: no tool writes them so, in any format
+_NEEDLESS = 3  # escaped ASCII letters and digits: no tool escapes them, in any format
 _WRITTEN = 4  # escaped letters of other scripts in a row
 _NO_WORD = frozenset("\"'`<>()[]{}=&")
 _AFTER = re.compile(r"[^\s\"'`<>()\[\]{}=&]{0,24}")
@@ -25,7 +26,7 @@ _ADDRESS = re.compile(r"://|\bwww\.")
 
 
 def escaped(text: str) -> Iterator[tuple[str, str]]:
-    """What escapes in a text say, as (how, text)."""
+    """Yield the decoded passages of a text, as (how, text)."""
     for how, sign, pattern, unescape in _ESCAPES:
         if sign in text:
             for said in _unescaped(text, pattern, unescape, percent=sign == "%"):
@@ -35,10 +36,10 @@ def escaped(text: str) -> Iterator[tuple[str, str]]:
 def _unescaped(
     text: str, pattern: re.Pattern[str], unescape: _Unescape, *, percent: bool
 ) -> Iterator[str]:
-    """Passages with escapes that spell something, to the ends of their words.
+    """Yield decoded passages with suspicious escapes, extended to whole words.
 
-    Programs and pages have accents and ranges of letters in escapes, so that only a word in a row
-    counts; addresses have whole words, so that in one of them only needless ones count.
+    Programs and pages escape accents and ranges of letters, so only several escaped letters in a
+    row count. URLs escape whole words, so in a URL only needless escapes count.
     """
     for start, end, needless, written in _passages(text, pattern, unescape, rows=not percent):
         if needless < _NEEDLESS and (
@@ -60,7 +61,7 @@ def _word_start(text: str, at: int) -> int:
 
 
 def _is_in_address(text: str, at: int) -> bool:
-    """Whether what stands before a place, up to a space, begins as an address does."""
+    """Return whether the characters before `at`, back to a space, contain the start of a URL."""
     before = text[max(0, at - 500) : at]
     words = before.split()
     return bool(words and not before[-1].isspace() and _ADDRESS.search(words[-1]))
@@ -69,7 +70,11 @@ def _is_in_address(text: str, at: int) -> bool:
 def _passages(
     text: str, pattern: re.Pattern[str], unescape: _Unescape, *, rows: bool
 ) -> Iterator[tuple[int, int, int, int]]:
-    """Where escapes stand close together; how many letters are needless, and how many others."""
+    """Yield start and end of passages with escapes close together, and two counts of letters.
+
+    The counts are: needlessly escaped ASCII letters and digits, and escaped letters of other
+    scripts (`rows`: the most in a row).
+    """
     start = end = needless = written = 0
     for match in pattern.finditer(text):
         if end and (match.start() - end > _GAP or end - start > _LONGEST):
@@ -93,12 +98,12 @@ _SLASHED = re.compile(
 
 
 def _row(escape: str) -> re.Pattern[str]:
-    """Escapes side by side. Begins with the sign they begin with: that is found fast."""
+    """Return a pattern for adjacent escapes. It begins with their first character, for speed."""
     return re.compile(f"{escape}(?:{escape}){{0,998}}+")
 
 
 def _unslash(passage: str) -> str:
-    """Escapes of programming languages; bytes that are UTF-8 together are read so."""
+    """Decode escapes of programming languages, and bytes that form UTF-8 together."""
 
     def char(match: re.Match[str]) -> str:
         octal = match[5]

@@ -1,8 +1,8 @@
-"""Characters that a reader does not see, or that turn the direction of what is read.
+"""Find and remove characters that are invisible or that change the reading direction.
 
-Pure. Most have honest uses, decided here by their neighbours: variation selectors and joiners in
-emoji, joiners in Arabic and Indic scripts, direction marks beside right-to-left letters, a byte
-order mark at the very start. Every other occurrence is reported and taken out.
+Pure. Most have legitimate uses, recognised here by their neighbours: variation selectors and
+joiners in emoji, joiners in Arabic and Indic scripts, direction marks in text with right-to-left
+letters, a byte order mark at the very start. Every other occurrence is reported and removed.
 
 Source of names and categories: the Unicode character database of the running Python.
 """
@@ -16,12 +16,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-_PIECE = 100_000  # characters taken at a time: millions of hidden ones must not cost gigabytes
-MOST_KINDS = 16  # named one by one; someone who sends a hundred kinds must not fill the prompt
+_PIECE = 100_000  # characters read at a time: millions of hidden ones must not cost gigabytes
+MOST_KINDS = 16  # named one by one; a text with a hundred kinds must not fill the prompt
 
 _CONTROL = bytes([*range(0x09), *range(0x0E, 0x1B), 0x7F])
-# Anything that could be invisible; `_is_honest` decides. Not among them: tab, line ends, ESC (logs
-# are full of it, and JSON shows it), and what Unicode has assigned since this Python was made.
+# Anything that could be invisible; `_is_honest` decides. Not included: tab, line ends, ESC (common
+# in logs, and visible in JSON), and characters newer than this Python's Unicode database.
 _SUSPECT = re.compile(
     "[\x00-\x08\x0e-\x1a\x7f-\x84\x86-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"
     "\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164\ud800-\udfff\ue000-\uf8ff\ufdd0-\ufdef"
@@ -48,10 +48,10 @@ _BRAILLE = re.compile("[\u2801-\u28ff]")
 _DIRECTION = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u2066\u2067\u2068\u2069")
 _ZERO_WIDTH = frozenset("\u200b\u200c\u200d\u2060\u2061\u2062\u2063\u2064\ufeff")
 
-# What is shown right to left although its letters are not, up to its end or the end of the line.
+# Text that an override shows right to left, up to the end of the override or of the line.
 _OVERRIDDEN = re.compile("\u202e([^\u202a-\u202e\u2066-\u2069\n\r\u2029]*)\u202c?")
 
-# Marks of no script in particular. Three on a letter occur in polytonic Greek, else in no spelling.
+# Marks of no particular script. Only polytonic Greek has three on one letter.
 _MARKS = "\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20f0\ufe20-\ufe2f"
 _MARK = re.compile(f"[{_MARKS}]")
 _STACKED = re.compile(f"(?<![\u0370-\u03ff\u1f00-\u1fff{_MARKS}])[{_MARKS}]{{3,}}|[{_MARKS}]{{4,}}")
@@ -60,7 +60,7 @@ _STRUCK = re.compile("(?:[^\\W\\d_][\u0334-\u0338]){3,}+")  # letters with a lin
 
 @dataclass(frozen=True, slots=True)
 class Stripped:
-    """A text without its hidden characters: `hidden` names them, `payloads` is what they spell."""
+    """A text without its hidden characters. `hidden`: their names. `payloads`: text they encode."""
 
     text: str
     hidden: tuple[str, ...]
@@ -68,14 +68,14 @@ class Stripped:
 
 
 def can_hide(text: str) -> bool:
-    """Whether `strip` could change any part of it; cheap."""
+    """Return whether `strip` could change any part of a text; cheap."""
     if text.isascii():
         return len(text.encode().translate(None, _CONTROL)) < len(text)
     return _SUSPECT.search(text) is not None or _MARK.search(text) is not None
 
 
 def strip(text: str) -> Stripped:
-    """Take out what a reader does not see, and put in order what an override has turned."""
+    """Remove the characters that a reader does not see, and reorder overridden text as shown."""
     if not can_hide(text):
         return Stripped(text, (), ())
     found: list[str] = []
@@ -91,19 +91,19 @@ def strip(text: str) -> Stripped:
 
 
 def _seen(text: str, start: int, found: list[str], *, rtl: bool) -> str:
-    """What of a piece of a text is seen; what is not goes to `found`."""
+    """Return the visible characters of a piece of a text; append the hidden ones to `found`."""
     kept: list[str] = []
     end = min(start + _PIECE, len(text))
     for match in _SUSPECT.finditer(text, start, end):
         if len(match[0]) == 1 and not _is_honest(text, match.start(), rtl=rtl):
-            found.append(sys.intern(match[0]))  # one object a kind, however many there are
+            found.append(sys.intern(match[0]))  # one object per kind, to save memory
             kept.append(text[start : match.start()])
             start = match.end()
     return "".join(kept) + text[start:end]
 
 
 def _as_shown(match: re.Match[str]) -> str:
-    """An overridden stretch as the screen has it; letters that run that way anyway stay."""
+    """Return overridden text as shown on screen; text with right-to-left letters is unchanged."""
     turned: str = match[1]
     if _RIGHT_TO_LEFT.search(turned):
         return match[0]
@@ -111,7 +111,7 @@ def _as_shown(match: re.Match[str]) -> str:
 
 
 def _is_honest(text: str, at: int, *, rtl: bool) -> bool:
-    """Whether a character does here what it was made for."""
+    """Return whether a character has its legitimate use at this position."""
     char = text[at]
     before, after = text[at - 1] if at else "", text[at + 1 : at + 2]
     match char:
@@ -139,12 +139,12 @@ def _is_honest(text: str, at: int, *, rtl: bool) -> bool:
 
 
 def _selects(char: str) -> bool:
-    """Whether it is a variation selector."""
+    """Return whether a character is a variation selector."""
     return "\ufe00" <= char <= "\ufe0f" or "\U000e0100" <= char <= "\U000e01ef"
 
 
 def _has_variants(base: str, selector: str) -> bool:
-    """Whether this selector can follow this character (Unicode's StandardizedVariants and IVD)."""
+    """Return whether a selector can follow `base` (Unicode's StandardizedVariants and IVD)."""
     if _IDEOGRAPH.match(base):
         return True
     if selector in "\ufe0e\ufe0f":
@@ -157,7 +157,10 @@ def _has_variants(base: str, selector: str) -> bool:
 
 
 def _is_drawn(char: str) -> bool:
-    """Whether it can be part of an emoji; of later ones this Python knows no category."""
+    """Return whether a character can be part of an emoji.
+
+    Emoji newer than this Python have no category, so their whole range counts.
+    """
     return (
         char == "\ufe0f"
         or "\U0001f000" <= char <= "\U0001faff"
@@ -166,7 +169,7 @@ def _is_drawn(char: str) -> bool:
 
 
 def _named(found: list[str], stacked: int) -> tuple[str, ...]:
-    """What was found, most frequent first, with counts."""
+    """Return the names of what was found with counts, most frequent first."""
     kinds: Counter[str] = Counter()
     for char, count in Counter(found).items():
         kinds[_name(char)] += count
@@ -187,7 +190,7 @@ def _name(char: str) -> str:
     return f"{name} U+{ord(char):04X}"
 
 
-# --- what hidden characters spell -----------------------------------------------------------------
+# --- text encoded in hidden characters ------------------------------------------------------------
 
 
 def _is_tag(char: str) -> bool:
@@ -195,7 +198,7 @@ def _is_tag(char: str) -> bool:
 
 
 def _payloads(found: list[str]) -> tuple[tuple[str, str], ...]:
-    """Text carried by hidden characters: tag letters, bytes in selectors, bits in two kinds."""
+    """Decode text in hidden characters: tag letters, bytes in selectors, bits in two kinds."""
     tags = "".join(chr(ord(char) - 0xE0000) for char in found if _is_tag(char)).strip("\x7f")
     spelled = [
         ("tag characters", tags),
@@ -206,7 +209,7 @@ def _payloads(found: list[str]) -> tuple[tuple[str, str], ...]:
 
 
 def _selected(selectors: list[str]) -> str:
-    """Bytes: one a selector (1 to 16, then 17 to 256), or half a one each of the first sixteen."""
+    """Decode selectors: one byte each or, if only the first sixteen occur, half a byte each."""
     values = bytes(
         ord(char) - 0xFE00 if char <= "\ufe0f" else ord(char) - 0xE0100 + 16 for char in selectors
     )
@@ -217,7 +220,7 @@ def _selected(selectors: list[str]) -> str:
 
 
 def _bits(zeros: list[str]) -> Iterator[str]:
-    """Bytes of eight bits each, from two kinds of characters: either can be the one."""
+    """Yield texts of eight-bit bytes from two kinds of characters; either kind can be the 1."""
     kinds = sorted(set(zeros))
     if len(kinds) == 2 and len(zeros) >= 24:
         for one in kinds:
@@ -226,7 +229,7 @@ def _bits(zeros: list[str]) -> Iterator[str]:
 
 
 def _readable(data: bytes) -> str:
-    """Bytes as text, or nothing if they are none. The first may be an emoji's own selector."""
+    """Return bytes as text, or an empty string. The first byte may be an emoji's own selector."""
     text = data.decode("utf-8", "replace").strip("\ufffd\x00\x0e\x0f")
     printable = sum(char.isprintable() or char in "\n\r\t" for char in text)
     return text if len(text) >= 3 and printable == len(text) else ""

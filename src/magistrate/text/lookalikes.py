@@ -1,6 +1,6 @@
-"""Which letters look like others. Tables only; when they are read as others is in `normalise`.
+"""Tables of letters that look like other letters. `reading.py` decides when to apply them.
 
-Pure. Facts about shapes, as in Unicode's confusables, for letters that are used in disguises.
+Pure. The shapes are as in Unicode's confusables, limited to letters that are used in disguises.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import unicodedata
 
 
 def _pairs(*rows: str) -> dict[str, str]:
-    """Rows of letters and what they look like, in the same order."""
+    """Return a table from rows of letters and the letters they look like, in the same order."""
     table: dict[str, str] = {}
     for row in rows:
         letters, latin = row.split()
@@ -28,15 +28,15 @@ _GREEK = _pairs(
 _ARMENIAN = _pairs("օոսհցզքյլ onuhgqpjl", "ՕՍՏԼ OUSL")
 _CHEROKEE = _pairs("ᎪᏴᏟᎠᎬᏀᎻᎥᎫᏦᏞᎷᏢᎡᏚᎢᏙᎳᏃᏒ ABCDEGHiJKLMPRSTVWZR")
 
-# Letters of other scripts that look Latin, script by script.
+# Letters of other scripts that look Latin, by script.
 LATIN_BY_SCRIPT: tuple[dict[str, str], ...] = (_CYRILLIC, _GREEK, _ARMENIAN, _CHEROKEE)
 LATIN = _CYRILLIC | _GREEK | _ARMENIAN | _CHEROKEE
-# The other way round, for a Cyrillic text with Latin letters in its words.
+# The reverse, for a Cyrillic text with Latin letters in its words.
 CYRILLIC = _pairs("aceopxyABCEHKMOPTX асеорхуАВСЕНКМОРТХ")
 
 
 def _styled(*ranges: tuple[int, int]) -> dict[str, str]:
-    """Letters that Unicode itself maps to one of the ASCII letters, up to brackets around it."""
+    """Return the letters that Unicode maps to one ASCII letter, possibly in brackets."""
     table: dict[str, str] = {}
     for first, last in ranges:
         for code in range(first, last + 1):
@@ -47,11 +47,11 @@ def _styled(*ranges: tuple[int, int]) -> dict[str, str]:
 
 
 def _drawn(first: int) -> dict[str, str]:
-    """Letters as pictures, A to Z from a code point on, which Unicode maps to nothing."""
+    """Return 26 pictures of A to Z from a code point on, which Unicode does not map to letters."""
     return {chr(first + i): chr(65 + i) for i in range(26)}
 
 
-# Whole alphabets in another dress: mathematical, in circles, squares or brackets, roman numerals.
+# Styled alphabets: mathematical, in circles, squares or brackets, roman numerals.
 STYLED = (
     _styled((0x1D400, 0x1D7FF), (0x249C, 0x24E9), (0x1F110, 0x1F149), (0x2160, 0x217F))
     | _styled((0x2102, 0x2138))
@@ -59,7 +59,8 @@ STYLED = (
     | _drawn(0x1F170)
 )
 FULL_WIDTH = _styled((0xFF21, 0xFF3A), (0xFF41, 0xFF5A))
-# Raised, lowered and small capital letters: common by the one in phonetics, chemistry and French.
+# Superscript, subscript and small capital letters. Single ones are common in phonetics, chemistry
+# and French.
 SMALL = _styled((0x1D2C, 0x1D6A), (0x02B0, 0x02E3), (0x2071, 0x209C)) | _pairs(
     "ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘꞯʀꜱᴛᴜᴠᴡʏᴢ abcdefghijklmnopqrstuvwyz"
 )

@@ -1,11 +1,11 @@
-"""What a reader would see, next to what was sent.
+"""Describe how a reader would understand a text, for the judge to see next to the text itself.
 
-Pure, and linear in the length of the text. A judge gets a text as it is; where that is not what a
-reader, or the model, would take from it, the judge gets this beside it: hidden characters by name,
-the text without its disguise, and what encodings in it say. Nothing here says that a text is bad.
+Pure, and linear in the length of the text. A judge receives a text unchanged. If a reader, or the
+model, would understand something else, the judge also receives a reading: hidden characters by
+name, the text without its disguise, and decoded encodings. Nothing here decides that a text is bad.
 
-What is attached is bounded, however long the text: a prompt has room for hints, not for a second
-copy. Whatever is left out is counted, since an empty hint would look like an honest text.
+The size of a reading is bounded, however long the text: a prompt has room for hints, not for a
+second copy. What is omitted is counted, since an empty reading would look like an honest text.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from magistrate.text.scanning import OTHER, ascii_of, ranges, table
 from magistrate.text.spelling import can_be_leet, can_be_spread, fold_leet, join_spread
 from magistrate.wire.messages import JSON
 
-WHOLE = 8_000  # characters up to which a normalised text is attached whole: two pages
-PASSAGE = 400  # characters of a passage of longer ones: a disguised word with its sentence
-PASSAGES = 16  # of those; together no more than a text that is attached whole
+WHOLE = 8_000  # up to this many characters, a normalised text is shown whole: two pages
+PASSAGE = 400  # characters per passage of a longer text: a disguised word with its sentence
+PASSAGES = 16  # most passages; together no longer than a text that is shown whole
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Hidden characters by name, the normalised text where it differs, decoded payloads."""
+    """Hidden characters by name, the normalised text if it differs, and decoded payloads."""
 
     hidden: tuple[str, ...] = ()
     normalised: str | None = None
     decoded: tuple[tuple[str, str], ...] = ()
 
     def as_json(self) -> JSON:
-        """What stands on a part's line in the judge's prompt; empty for an honest text."""
+        """Return the fields for a part's line in the judge's prompt; empty for an honest text."""
         found: JSON = {}
         if self.hidden:
             found["hidden"] = list(self.hidden)
@@ -53,7 +53,7 @@ class Reading:
 
 
 def reading(text: str) -> Reading:
-    """How a reader would take a text. Never raises, whatever is in it."""
+    """Return how a reader would understand a text. Never raises, whatever the text contains."""
     stripped = strip(text)
     return Reading(
         stripped.hidden,
@@ -63,7 +63,7 @@ def reading(text: str) -> Reading:
 
 
 def _normalised(text: str, seen: str) -> str | None:
-    """The text without its disguise, or the passages that had one; None if no word changes."""
+    """Return the text, or the affected passages, without disguise; None if no word changes."""
     if _is_plain(text):
         return None
     if len(text) <= WHOLE:
@@ -90,14 +90,15 @@ _WORD = re.compile(r"\w+")
 
 
 def _differs(plain: str, text: str) -> bool:
-    """Whether a reader would take other words from it: an invisible character at an end is none."""
+    """Return whether the words differ: an invisible character at the end does not count."""
     return plain != text and _WORD.findall(plain) != _WORD.findall(text)
 
 
 def _plain(text: str, seen: str) -> str:
-    """Three rounds where there is anything to do: one step can uncover work for an earlier one.
+    """Return the text without its disguise. `seen` is the text without its hidden characters.
 
-    `seen` is the text without its hidden characters.
+    Runs three rounds if the first changes anything, since one step can reveal work for an earlier
+    one.
     """
     plain = _undressed(seen)
     for _ in range(2) if plain != text else ():
@@ -106,7 +107,7 @@ def _plain(text: str, seen: str) -> str:
 
 
 def _is_plain(text: str) -> bool:
-    """Whether no step of `_plain` could change any part of a text; cheap, and mostly so."""
+    """Return whether no step of `_plain` could change the text; cheap, and usually True."""
     odd = not text.isascii() and (_can_be_styled(text) or _can_be_mixed(text))
     return not (odd or can_hide(text) or can_be_spread(text) or can_be_leet(text))
 
@@ -119,7 +120,7 @@ def _undressed(text: str) -> str:
     return fold_leet(text) if can_be_leet(text) else text
 
 
-# --- letters in another dress ---------------------------------------------------------------------
+# --- styled letters -------------------------------------------------------------------------------
 
 _DRESSED = re.compile(f"[A-Za-z{ranges(STYLED | FULL_WIDTH)}]+")
 _ODD_LETTER = re.compile(f"[{ranges(STYLED | FULL_WIDTH | SMALL, gap=8)}]")
@@ -133,10 +134,10 @@ def _can_be_styled(text: str) -> bool:
 
 
 def _fold_styled(text: str) -> str:
-    """Alphabets such as the mathematical ones, where they spell words.
+    """Replace styled letters, such as mathematical ones, where they form words.
 
-    A single letter of them is a variable, a unit or a numeral, and full-width letters belong to
-    East Asian text: those stay.
+    A single styled letter is a variable, a unit or a numeral, and full-width letters are normal in
+    East Asian text: those are kept.
     """
     if not _can_be_styled(text):
         return text
@@ -171,7 +172,7 @@ _SHAPE = table(a="ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz", o=OTHER
 
 
 def _can_be_mixed(text: str) -> bool:
-    """Whether a word can mix scripts: in it, a letter of ASCII stands beside another one."""
+    """Return whether a word can mix scripts: an ASCII letter is next to a non-ASCII character."""
     if _LOOKALIKE.search(text) is None:
         return False
     shape = ascii_of(text).translate(_SHAPE)
@@ -179,9 +180,9 @@ def _can_be_mixed(text: str) -> bool:
 
 
 def _fold_lookalikes(text: str) -> str:
-    """Words that mix scripts, in the one that the text is mostly in; all letters of a word or none.
+    """Convert words that mix scripts to the text's main script: all letters of a word or none.
 
-    A word wholly of look-alikes is ambiguous ("сор"): it is folded where another one is mixed.
+    A word of only look-alikes is ambiguous ("сор"): it is converted if another word is mixed.
     """
     if not _can_be_mixed(text):
         return text
@@ -211,9 +212,9 @@ _TO_CYRILLIC = str.maketrans(CYRILLIC)
 
 
 def _is_mixed(word: str) -> bool:
-    """Whether it has ASCII letters and, all others, look-alikes of one other script.
+    """Return whether a word has ASCII letters, and all others are look-alikes of one script.
 
-    Short ones with Greek letters that mean something are formulas ("ρgh").
+    Short words with Greek letters that are common symbols are formulas ("ρgh").
     """
     others = [char for char in word if not ("A" <= char <= "Z" or "a" <= char <= "z")]
     if not others or len(others) == len(word):

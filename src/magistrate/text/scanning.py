@@ -1,7 +1,7 @@
-"""How a text is searched in linear time: where in it a pattern can match at all.
+"""Search texts in linear time: find where a pattern can match at all.
 
-Pure. Most texts hold nothing that is looked for. Whether they can is told by byte operations, which
-cost a hundredth of a regular expression; those then run only where there is reason to.
+Pure. Most texts contain nothing of interest. Byte operations, at a hundredth of the cost of a
+regular expression, find where something can be; regular expressions run only there.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ OTHER = "?"  # a character outside ASCII, in `ascii_of`
 
 
 def ascii_of(text: str) -> bytes:
-    """One byte a character. A question mark as it is would look like `OTHER`: it becomes NUL."""
+    """Return one byte per character. A question mark becomes NUL: it would look like `OTHER`."""
     return text.replace("?", "\0").encode("ascii", "replace")
 
 
 def table(**kinds: str) -> bytes:
-    """For `bytes.translate`: the characters of each kind to the kind's letter, others to spaces."""
+    """Return a `bytes.translate` table: each kind's characters to its letter, others to spaces."""
     kind_of = {ord(char): ord(kind) for kind, chars in kinds.items() for char in chars}
     return bytes(kind_of.get(code, ord(" ")) for code in range(256))
 
 
 def runs(raw: bytes, alphabet: bytes, least: int) -> Iterator[tuple[int, int]]:
-    """Where at least so many characters of an alphabet, `table(x=...)`, stand in a row.
+    """Yield start and end of runs of at least `least` characters of an alphabet, `table(x=...)`.
 
-    Each run is whole, so that whoever reads one never reads a character twice.
+    Runs are complete and never overlap, so that no character is read twice.
     """
     mask = raw.translate(alphabet)
     end = 0
@@ -36,9 +36,9 @@ def runs(raw: bytes, alphabet: bytes, least: int) -> Iterator[tuple[int, int]]:
 
 
 def ranges(chars: Iterable[str], gap: int = 0) -> str:
-    """Characters for a character class, in ranges: `re` tries those beyond U+FFFF one by one.
+    """Return ranges for a character class: `re` tries characters beyond U+FFFF one by one.
 
-    With a gap, what stands between two characters at most so far apart is taken along.
+    With `gap`, ranges also include gaps of up to that many other characters.
     """
     found: list[list[int]] = []
     for code in sorted(map(ord, chars)):

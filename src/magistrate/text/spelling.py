@@ -1,7 +1,7 @@
-"""Words with a sign between each two letters, or with digits in the place of letters.
+"""Normalise words with separators between their letters, or with digits in place of letters.
 
-Pure. Both look much like what is in every program and table, so that a single short one never
-counts: there must be more of them, or more in them.
+Pure. Programs and tables contain much that looks like either, so a single short word never counts:
+there must be several words, or a longer one.
 """
 
 from __future__ import annotations
@@ -17,23 +17,26 @@ from magistrate.text.scanning import ascii_of, ranges, table
 _UNDRESSED = STYLED | FULL_WIDTH | REGIONAL
 _LETTER = f"[A-Za-zÀ-ÖØ-öø-ɏͰ-ϿЀ-ӿ԰-֏{ranges(_UNDRESSED)}]"
 _SEPARATOR = "[ \\u00a0\\u2000-\\u200a.·•*_|/,+~=-]"
-# One that is no part of a longer word, nor tied to one by another sign than that between the rest.
+# A letter that is not part of a longer word, nor joined to one by a different separator.
 _ALONE = f"{_LETTER}(?![\\w'’🇦-🇿])(?!(?!\\1)[.*_|/,+~=-]\\w)"
 _RUN = f"(?<![\\w'’🇦-🇿])(?<!\\w[.*_|/,+~=-]){_LETTER}({_SEPARATOR}){_ALONE}(?:\\1{_ALONE}){{%d,}}+"
 _SPREAD = re.compile(_RUN % 2)
 _ALSO_SPREAD = re.compile(_RUN % 0)
 _GOES_ON = re.compile(r"[.*_|/,+~=-]\w")
-# The last three letters of four: a search that begins with the sign is a fast one.
+# The last three letters of four: a search that begins with the separator is fast.
 _CAN_BE_SPREAD = re.compile(f"({_SEPARATOR}){_LETTER}\\1{_LETTER}\\1{_LETTER}(?![\\w'’🇦-🇿])")
 
 
 def can_be_spread(text: str) -> bool:
-    """Whether `join_spread` could change any part of it; cheap."""
+    """Return whether `join_spread` could change any part of a text; cheap."""
     return _CAN_BE_SPREAD.search(text) is not None
 
 
 def join_spread(text: str) -> str:
-    """Letters with the same sign between each two, four at least; where there are, also shorter."""
+    """Join letters with the same separator between them: runs of at least four letters.
+
+    If a text has such a run, shorter runs with its separator are joined too.
+    """
     signs: set[str] = set()
 
     def join(match: re.Match[str]) -> str:
@@ -56,7 +59,7 @@ def _shorter(match: re.Match[str], signs: set[str]) -> str:
 
 
 def _end(match: re.Match[str]) -> int:
-    """Where a run ends, without the letters at its end that go on as something else."""
+    """Return the end of a run, without final letters that belong to the text after it."""
     end = match.end()
     while end > match.start() + 1 and _GOES_ON.match(match.string, end):
         end -= 2
@@ -64,7 +67,7 @@ def _end(match: re.Match[str]) -> int:
 
 
 def _could_be_word(letters: str) -> bool:
-    """Whether it has vowels and others, and is no enumeration: a row of variables is no word."""
+    """Return whether letters have vowels and consonants, and are not an enumeration (a, b, c)."""
     vowels = sum(char in VOWELS for char in letters)
     follows = sum(ord(b) - ord(a) == 1 for a, b in pairwise(letters))
     return 0 < vowels < len(letters) and follows < len(letters) - 2
@@ -72,7 +75,7 @@ def _could_be_word(letters: str) -> bool:
 
 # --- digits for letters ---------------------------------------------------------------------------
 
-_LEET_WORD = re.compile(  # not a piece of an address, a path, an escape or a key
+_LEET_WORD = re.compile(  # not part of a URL, a path, an escape or a key
     r"(?<![\w@$.\\%#&+/=])(?=[A-Za-z]{0,23}[0-9@$])(?=[0-9@$]{0,23}[A-Za-z])[A-Za-z0-9@$]{2,24}"
     r"(?![\w@$+/=]|\.\w)"
 )
@@ -87,13 +90,16 @@ _UNLEET = str.maketrans(LEET)
 
 
 def can_be_leet(text: str) -> bool:
-    """Whether `fold_leet` could change any part of it; cheap."""
+    """Return whether `fold_leet` could change any part of a text; cheap."""
     shape = ascii_of(text).translate(_SHAPE)
     return any(inside in shape for inside in _INSIDE_SHAPES)
 
 
 def fold_leet(text: str) -> str:
-    """Words with two or more digits for letters; where there are several such, also with one."""
+    """Replace digits in words with at least two digits for letters.
+
+    If a text has several such words, words with one digit are changed too.
+    """
     words = {word for word in _LEET_WORD.findall(text) if _is_leet(word)}
     spoken = len(words) > 1
     if not spoken:
@@ -118,9 +124,9 @@ def _could_be_leet(word: str) -> bool:
 
 
 def _is_leet(word: str) -> bool:
-    """Whether a word has digits for letters inside, and is no hash, version, unit or code."""
+    """Return whether a word has digits for letters, and is not a hash, version, unit or code."""
     letters = "".join(char for char in word if char.isalpha())
-    others = len(word) - len(letters) - word.count("@")  # "checkout@v4" is no word
+    others = len(word) - len(letters) - word.count("@")  # "checkout@v4" is not a word
     return (
         len(word) >= 4
         and len(letters) >= 2
@@ -135,6 +141,6 @@ def _is_leet(word: str) -> bool:
 
 
 def _is_surely_leet(word: str) -> bool:
-    """Whether it is so even alone: long, and mostly letters."""
+    """Return whether one such word alone is enough: long, and mostly letters."""
     letters = sum(map(str.isalpha, word))
     return len(word) >= 6 and 2 * letters >= len(word) and _SURE.fullmatch(word) is not None

@@ -1,1 +1,1 @@
-"""The JSON and the event streams of the Messages API: read and written, nothing decided. Pure."""
+"""Read and write the JSON and the event streams of the Messages API. Pure; decides nothing."""

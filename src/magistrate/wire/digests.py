@@ -1,8 +1,8 @@
-"""Keyed digests: how turns, conversations and subjects are recognised without being kept.
+"""Keyed digests: recognise turns, conversations and subjects without storing them.
 
-Pure. Always an HMAC with the deployment's key, over length-prefixed canonical JSON: a plain hash of
-a short text can be reversed by trying, and a record of plain hashes would say what users wrote.
-The plain hashes of what is no secret (policies, settings, prompts, cases) are made here too.
+Pure. Always an HMAC with the deployment's key over length-prefixed canonical JSON: a plain hash of
+a short text can be reversed by trying candidates, so plain hashes would reveal what users wrote.
+Plain hashes of data that is not secret (policies, settings, prompts, cases) are made here too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import orjson
 from magistrate.wire.messages import JSON, canonical, is_object, turns
 
 _ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-# Subclasses, data classes and dates are the standard library's to accept or refuse.
+# The standard library decides whether to accept subclasses, data classes and dates.
 _SORTED = (
     orjson.OPT_SORT_KEYS
     | orjson.OPT_PASSTHROUGH_DATACLASS
@@ -34,30 +34,26 @@ _SORTED = (
 class Digests:
     """Makes digests under one key and one scope.
 
-    `scope` names everything that a remembered verdict depends on besides the content: policy,
-    prompts, judge and settings. A different scope makes every digest a different one.
+    `scope` names everything that a cached verdict depends on except the content: policy, prompts,
+    judge and settings. A different scope changes every digest.
     """
 
     key: bytes
     scope: str
 
     def of(self, purpose: str, *values: object) -> str:
-        """The digest of some JSON values for one purpose; hex."""
+        """Return the digest of JSON values for one purpose, in hex."""
         mac = _begun(self.key, self.scope, purpose).copy()
         for value in values:
             mac.update(_measured(value))
         return mac.hexdigest()
 
     def prefixes(self, body: JSON) -> list[str]:
-        """One digest per turn: of the whole conversation up to and including that turn.
-
-        The chain starts from the system prompt, so the same turns under another one are another
-        conversation.
-        """
+        """Return one digest per turn: of the system prompt and all turns up to that one."""
         return self.chain(body)[1:]
 
     def chain(self, body: JSON) -> list[str]:
-        """The digest of the conversation before its first turn, then those of `prefixes`."""
+        """Return the digest of the conversation before its first turn, then the `prefixes`."""
         chain = [self.start(body)]
         for message in turns(body):
             turn = message if is_object(message) else {"role": None, "content": {"not": message}}
@@ -65,25 +61,24 @@ class Digests:
         return chain
 
     def start(self, body: JSON) -> str:
-        """The digest of the empty conversation under this request's system prompt."""
+        """Return the digest of the empty conversation under this request's system prompt."""
         return self.of("conversation", body.get("system"))
 
     def extended(self, prefix: str, message: JSON) -> str:
-        """The digest of a conversation continued by one more turn."""
+        """Return the digest of a conversation with one more turn."""
         return self.of("turn", prefix, canonical(message))
 
 
 class AsJSON(Protocol):
-    """Something with a JSON form that says everything about it."""
+    """An object whose JSON form contains all of its data."""
 
     def as_json(self) -> object: ...
 
 
 class GrowingDigest:
-    """Digests of sequences that mostly begin as the one before, as the windows of an answer do.
+    """Digests of sequences that mostly begin like the one before, such as an answer's windows.
 
-    What two of them share is hashed once. Only the very same objects are shared, so that nothing
-    has to be compared.
+    A shared beginning is hashed once. It is recognised by object identity, without comparing.
     """
 
     def __init__(self, digests: Digests, purpose: str) -> None:
@@ -91,7 +86,7 @@ class GrowingDigest:
         self._shared: tuple[AsJSON, ...] = ()
 
     def of(self, items: tuple[AsJSON, ...], lasting: int, about: object) -> str:
-        """The digest of all items and of `about`. The first `lasting` are likely to come again."""
+        """Return the digest of `items` and `about`. The first `lasting` items are likely reused."""
         shared, mac = self._shared, self._mac
         if len(shared) > lasting or not all(map(is_, shared, items)):
             shared, mac = (), self._begun
@@ -109,7 +104,7 @@ class GrowingDigest:
 
 @lru_cache(maxsize=256)
 def _begun(key: bytes, scope: str, purpose: str) -> hmac.HMAC:
-    """What all digests of one purpose begin with. To be copied, never updated."""
+    """Return the common start of all digests of one purpose. Copy it, never update it."""
     return hmac.new(key, _measured(scope) + _measured(purpose), hashlib.sha256)
 
 
@@ -122,28 +117,28 @@ def _length_first(data: bytes) -> bytes:
 
 
 def _distinct_json(value: object) -> bytes:
-    """One byte string per JSON value, fast; not the same in every version of this package."""
+    """Return one byte string per JSON value, fast. It may differ between package versions."""
     try:
         data = orjson.dumps(value, option=_SORTED)
-    except TypeError:  # lone surrogates, integers beyond 64 bits, and what is no JSON
+    except TypeError:  # lone surrogates, integers beyond 64 bits, and non-JSON values
         return canonical_json(value)
-    # To orjson NaN and infinities are null. No other two values have bytes in common, whichever of
-    # the two wrote them: both write JSON that reads back as its value.
+    # orjson writes NaN and infinities as null. No other two values share their bytes, whichever
+    # library wrote them: both write JSON that parses back to its value.
     if b"null" in data and orjson.loads(data) != value:
         return canonical_json(value)
     return data
 
 
 def canonical_json(value: object) -> bytes:
-    """One byte string per JSON value; lone surrogates are kept apart from their escapes."""
+    """Return one byte string per JSON value. Lone surrogates differ from their escapes."""
     return _ENCODER.encode(value).encode("utf-8", "surrogatepass")
 
 
-# --- unkeyed: recorded with results, so that they must never change -------------------------------
+# --- unkeyed: stored with results, so they must never change --------------------------------------
 
 
 def sha256(values: Iterable[object]) -> str:
-    """An unkeyed digest of some values, for things that are not secret: prompts, judges."""
+    """Return an unkeyed digest of values that are not secret: prompts, judges."""
     digest = hashlib.sha256()
     for value in values:
         digest.update(_length_first(canonical_json(value)))
@@ -151,5 +146,5 @@ def sha256(values: Iterable[object]) -> str:
 
 
 def fingerprint(value: object) -> str:
-    """An unkeyed digest of one JSON value: a policy, settings, a case."""
+    """Return an unkeyed digest of one JSON value: a policy, settings, a case."""
     return hashlib.sha256(canonical_json(value)).hexdigest()

@@ -1,7 +1,7 @@
-"""Views over Messages API JSON: turns, blocks, prefixes.
+"""Views of Messages API JSON: turns, blocks, canonical and redacted forms.
 
-Pure. The JSON itself stays a dict, so fields this version does not know survive untouched; nothing
-here changes what it is given.
+Pure. The JSON stays a dict, so fields that this version does not know survive untouched. No
+function changes its argument.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import Any, TypeGuard
 
 JSON = dict[str, Any]
 
-# What a turn that moderation blocked becomes before it travels upstream or is shown to a judge.
+# Replaces a blocked turn before it is sent upstream or shown to a judge.
 PLACEHOLDER = "[This message was removed by content moderation.]"
 
-# Opaque to everyone but the provider; apps commonly drop these when they send an answer back.
+# Opaque to everyone but the provider; apps often drop these when they send an answer back.
 THINKING = frozenset({"thinking", "redacted_thinking"})
 
-# Tools that the caller's own code executes. Any other `type` is run by the provider, or unknown.
+# Tools executed by the caller's own code. Any other `type` runs at the provider, or is unknown.
 _CLIENT_TOOL_PREFIXES = ("bash_", "text_editor_", "computer_", "memory_", "browser_")
 
 _NOT_CONTENT = frozenset({"cache_control"})
@@ -25,30 +25,30 @@ _HOLD_BLOCKS = frozenset({"content", "source", "citations"})  # fields of blocks
 
 
 def is_object(value: object) -> TypeGuard[JSON]:
-    """Whether `value` is a JSON object."""
+    """Return whether `value` is a JSON object."""
     return isinstance(value, dict)
 
 
 def is_array(value: object) -> TypeGuard[list[Any]]:
-    """Whether `value` is a JSON array."""
+    """Return whether `value` is a JSON array."""
     return isinstance(value, list)
 
 
 def turns(body: JSON) -> list[Any]:
-    """The conversation's turns as sent; empty where `messages` is missing or not an array."""
+    """Return the conversation's turns as sent; empty if `messages` is missing or not an array."""
     found = body.get("messages")
     return found if is_array(found) else []
 
 
 def blocks(content: object) -> list[Any]:
-    """The content blocks of a turn; a plain string is one text block."""
+    """Return the content blocks of a turn; a plain string is one text block."""
     if isinstance(content, str):
         return [{"type": "text", "text": content}]
     return content if is_array(content) else []
 
 
 def text_of(content: object) -> str:
-    """All text blocks of a turn, joined."""
+    """Return the joined text blocks of a turn."""
     return "".join(
         str(block.get("text", ""))
         for block in blocks(content)
@@ -57,14 +57,15 @@ def text_of(content: object) -> str:
 
 
 def asks_for_structure(body: JSON) -> bool:
-    """Whether the SDK will parse every text block of the answer as JSON."""
+    """Return whether the SDK will parse every text block of the answer as JSON."""
     config = body.get("output_config")
     return bool(is_object(config) and config.get("format")) or bool(body.get("output_format"))
 
 
 def platform_signals(message: JSON) -> JSON | None:
-    """What the provider itself says about the safety of an answer: a refusal that is not ours, and
-    safeguard results. None where it says nothing.
+    """Return what the provider says about the safety of an answer, or None.
+
+    That is: a refusal that magistrate did not write, and safeguard results.
     """
     found: JSON = {}
     details: object = message.get("stop_details")
@@ -77,10 +78,10 @@ def platform_signals(message: JSON) -> JSON | None:
 
 
 def acts_on_the_provider(body: JSON) -> bool:
-    """Whether the request can have effects before its answer is read.
+    """Return whether the request can have effects before its answer is read.
 
-    Server tools, MCP servers and containers run at the provider, and a thread is kept there. A
-    tool `type` that is not known to be executed by the caller counts as one of them.
+    Server tools, MCP servers and containers run at the provider, and threads are stored there. A
+    tool `type` counts as a server tool unless it is known to be executed by the caller.
     """
     if body.get("mcp_servers") or body.get("container") or body.get("thread"):
         return True
@@ -94,7 +95,7 @@ def acts_on_the_provider(body: JSON) -> bool:
 
 
 def _tools(body: JSON) -> Iterator[object]:
-    """Every tool that a request defines: in `tools`, or in a turn that brings in another."""
+    """Yield every tool that a request defines, in `tools` or in a turn that adds one."""
     tools = body.get("tools")
     yield from tools if is_array(tools) else []
     for turn in turns(body):
@@ -113,11 +114,11 @@ def _tools(body: JSON) -> Iterator[object]:
 
 
 def canonical(message: JSON) -> JSON:
-    """The form of a turn that identifies it: a string and its text block are the same turn.
+    """Return the form that identifies a turn: a string and its text block are the same turn.
 
-    Null fields and cache marks of blocks are left out, as the SDK adds and drops them freely, also
-    of blocks in blocks; elsewhere every key is content, as in the input of a tool call or a schema.
-    Content of no known shape stays as it is.
+    Null fields and cache marks of blocks, nested ones too, are omitted, since the SDK adds and
+    drops them. Everywhere else, as in the input of a tool call or a schema, every key is content.
+    Content of an unknown shape is returned unchanged.
     """
     content: object = message.get("content")
     known = content is None or isinstance(content, str) or is_array(content)
@@ -142,9 +143,9 @@ def _canonical_blocks(value: object) -> Any:
 
 
 def returned_forms(message: JSON) -> list[JSON]:
-    """The assistant turns an app may send back for an answer it was given.
+    """Return the assistant turns that an app may send back for an answer it received.
 
-    As it was; without thinking; and as one plain string.
+    These are: unchanged, without thinking, and as one plain string.
     """
     content = message.get("content")
     whole = blocks(content)
@@ -158,7 +159,7 @@ def returned_forms(message: JSON) -> list[JSON]:
 
 
 def redacted(message: JSON) -> JSON:
-    """The turn with its content replaced by a placeholder.
+    """Return the turn with its content replaced by a placeholder.
 
     Tool calls and tool results keep their ids, since the API pairs them.
     """

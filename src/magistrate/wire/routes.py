@@ -1,7 +1,7 @@
 """Which requests are judged, which carry no content, and which this version cannot judge.
 
-Pure. Requests are told apart by the path the server will see, not by the string that was given:
-relative forms, `..`, doubled slashes, percent-encoding and absolute URLs all resolve first.
+Pure. Requests are distinguished by the path that the server will see, not by the given string:
+relative forms, `..`, double slashes, percent-encoding and absolute URLs are resolved first.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ SurfaceName = Literal[
     "plugins",
     "complete",
 ]
-# Surfaces whose content is not judged yet, as people call them. Any request below them that could
-# carry content in either direction is refused unless they are let through; a look at their
-# metadata is not.
+# Surfaces whose content is not judged yet, with their names for people. Any request to them that
+# could carry content in either direction is refused unless the settings let the surface through.
+# Requests that read metadata are not refused.
 SURFACES: dict[SurfaceName, str] = {
     "sessions": "agent sessions",
     "agents": "agents",
@@ -36,16 +36,16 @@ SURFACES: dict[SurfaceName, str] = {
     "plugins": "plugins",
     "complete": "text completions",
 }
-# Resources, and last steps, whose POSTs bring no model output and put nothing before a model.
+# Resources, and last path segments, whose POSTs return no model output and send no model input.
 _CONTENT_FREE = frozenset({"organizations", "user_profiles", "vaults", "tunnels", "webhooks"})
 _CONTENT_FREE_STEPS = frozenset({"count_tokens", "cancel"})
 _READS = frozenset({"get", "head", "options", "delete"})
-# Segments of unhandled surfaces at or below which a GET brings content.
+# Path segments of unjudged surfaces at or below which a GET returns content.
 _PRODUCTS = frozenset({"stream", "events", "content", "memories", "memory_versions", "versions"})
 
 
 def segments(url: str) -> list[str]:
-    """The path's segments as a server resolves them."""
+    """Return the path's segments as a server resolves them."""
     path = urlsplit(url).path
     for _ in range(3):  # a server decodes once; proxies on the way may decode again
         path = unquote(path)
@@ -60,11 +60,11 @@ def segments(url: str) -> list[str]:
 
 
 def route(method: str, url: str) -> Route:
-    """What to do with a request.
+    """Classify a request.
 
-    `message`: a Messages API call. `batch`: one that makes a message batch. `results`: one that
-    reads the results of one. `free`: it carries no content. `surface`: one of `SURFACES`, which
-    this version cannot judge. `uninspected`: anything else that may carry content.
+    `message`: a Messages API call. `batch`: creates a message batch. `results`: reads the results
+    of a batch. `free`: carries no content. `surface`: belongs to one of `SURFACES`, which this
+    version cannot judge. `uninspected`: anything else that may carry content.
     """
     path = segments(url)
     last = path[-1] if path else ""
@@ -79,27 +79,27 @@ def route(method: str, url: str) -> Route:
             return "results"
         return "free" if reads or last == "cancel" else "uninspected"
     if unjudged_surface(url) is not None:
-        # What a session has produced arrives by GET; only bare metadata passes.
+        # A session's output is read by GET, so only requests for metadata pass.
         carries = method == "get" and not _PRODUCTS.isdisjoint(path)
         return "free" if last == "cancel" or (reads and not carries) else "surface"
-    # A resource stands behind the version, or begins a path that has none: elsewhere the same word
-    # may be anything, such as `models` in the addresses at which platforms serve them.
+    # A resource follows the version, or is first in a path without a version. Elsewhere the same
+    # word can mean anything, such as `models` in the URLs of platforms.
     resource = path[path.index("v1") + 1 :] if "v1" in path else path
     if last in _CONTENT_FREE_STEPS or not _CONTENT_FREE.isdisjoint(resource[:1]):
         return "free"
     if reads:
-        # The content of an uploaded or generated file is bytes the caller asked for by id.
+        # Also the bytes of an uploaded or generated file, which the caller requested by id.
         return "free"
     return "uninspected"
 
 
 def batch_id(url: str) -> str:
-    """The batch whose results a URL names, as it is written there."""
+    """Return the id of the batch in a results URL, as written there; empty if there is none."""
     path = [part for part in unquote(urlsplit(url).path).split("/") if part]
     lowered = [part.lower() for part in path]
     return path[lowered.index("results") - 1] if "results" in lowered[1:] else ""
 
 
 def unjudged_surface(url: str) -> SurfaceName | None:
-    """The surface a path belongs to, if it is one that this version cannot judge."""
+    """Return the surface that a path belongs to, if this version cannot judge it; else None."""
     return next((name for part in segments(url) for name in SURFACES if part == name), None)

@@ -1,6 +1,6 @@
-"""Server-sent events: bytes in, events out, and the message that a stream adds up to.
+"""Server-sent events: parse bytes into events, and events into the message they form.
 
-Pure push parsing. An event that nobody changed keeps the exact bytes it arrived in.
+Pure push parsing. An unchanged event keeps the exact bytes in which it arrived.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from magistrate.values import value
 from magistrate.wire.messages import JSON, blocks, is_object
 
 _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
-# An event as the API frames it, cut and split in one step; any other takes the long way.
+# An event as the API frames it, matched and split in one step; others take the slow path.
 _REGULAR = re.compile(rb"event: ([^\r\n]*)\ndata: ([^\r\n]*)\n\n")
 # Blocks whose input arrives in fragments of JSON.
 CALLS = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
-# Where each kind of delta carries its content.
+# The field that contains the content of each kind of delta.
 DELTA_FIELDS = {
     "citations_delta": "citation",
     "compaction_delta": "content",
@@ -30,22 +30,23 @@ DELTA_FIELDS = {
     "text_delta": "text",
     "thinking_delta": "thinking",
 }
-# The deltas that make up nearly all of a stream, and the field of the block that each adds to.
+# The deltas that make up nearly all of a stream, and the field of the block that each extends.
 _GROWING = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
 _JSON = json.JSONDecoder()
 _CONTENT_FIELDS = frozenset(DELTA_FIELDS.values())
-# And where it carries none, other kinds' being content that nobody would look for there.
+# The content fields of other kinds: content in them would not be looked for in this kind.
 _FOREIGN_FIELDS = {kind: _CONTENT_FIELDS - {own} for kind, own in DELTA_FIELDS.items()}
 
 
 @value
 class Event:
-    """One event: the bytes it arrived in (blank line included) and its parsed data.
+    """One event: the bytes in which it arrived (blank line included) and its parsed data.
 
-    `data` is {} for comments, keep-alives and anything that is not a JSON object. `type` is what
-    the data says, else the SSE event name. `piece` is what an event adds to the text, thinking or
-    input of a block, `grows` the field of the delta that it stands in: only where the event says
-    nothing else at all, so that whoever has read these has read the event. Else both are empty.
+    `data` is {} for comments, keep-alives and anything that is not a JSON object. `type` is the
+    type in the data, else the SSE event name. `piece` is what the event adds to the text, thinking
+    or input of a block, and `grows` the field of the delta that contains it. They are set only if
+    the event contains nothing else, so that reading them reads the whole event; else both are
+    empty.
     """
 
     raw: bytes
@@ -76,7 +77,7 @@ def _growth(data: JSON) -> tuple[str, str]:
 
 
 def event(data: JSON) -> Event:
-    """An event of our own, in the API's framing."""
+    """Make an event in the API's framing."""
     name = str(data["type"])
     payload = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     raw = f"event: {name}\ndata: {payload}\n\n".encode("utf-8", "surrogatepass")
@@ -84,16 +85,16 @@ def event(data: JSON) -> Event:
 
 
 class Decoder:
-    """Cuts a byte stream into events at blank lines, wherever the chunks happen to end."""
+    """Cuts a byte stream into events at blank lines, independent of where chunks end."""
 
     def __init__(self) -> None:
         self._rest = bytearray()
-        self._scanned = 0  # bytes of `_rest` known to hold no frame end: keeps feeding linear
+        self._scanned = 0  # bytes of `_rest` known to contain no frame end: keeps feeding linear
 
     def feed(self, chunk: bytes) -> list[Event]:
-        """The events that `chunk` completes."""
+        """Return the events that `chunk` completes."""
         found: list[Event] = []
-        if not self._rest:  # mostly, and mostly a chunk is whole events
+        if not self._rest:  # the usual case, and a chunk is usually whole events
             end = 0
             while regular := _REGULAR.match(chunk, end):
                 found.append(_read(regular[0], regular[1], regular[2]))
@@ -123,7 +124,7 @@ class Decoder:
         return found.end()
 
     def flush(self) -> list[Event]:
-        """What is left when the stream ends: an unfinished event, kept as it came."""
+        """Return the unfinished event at the end of the stream, unchanged, if there is one."""
         raw, self._rest, self._scanned = bytes(self._rest), bytearray(), 0
         return [_parse(raw)] if raw.strip() else []
 
@@ -148,36 +149,36 @@ def _read(raw: bytes, name: bytes, data: bytes) -> Event:
         fast = None
     if is_object(fast) and (item := Event(raw, named, fast)).grows:
         return item
-    # All others are read by the standard library: orjson rounds large integers, takes no lone
-    # surrogates and no NaN, and goes deeper.
+    # The standard library parses all others: orjson rounds large integers, rejects lone surrogates
+    # and NaN, and allows deeper nesting.
     found: object = None
     try:
         text = data.decode("utf-8", "surrogatepass").strip(" \t\r\n")
         value, end = _JSON.raw_decode(text)  # half the time of `loads`
         found = value if end == len(text) else None
-    except (ValueError, RecursionError):  # also where there are no data
+    except (ValueError, RecursionError):  # also for events without data
         pass
     return Event(raw, named, found if is_object(found) else {})
 
 
 class MessageBuilder:
-    """The message JSON that a stream adds up to, as far as it has been fed.
+    """Builds the message JSON from the events of a stream.
 
-    Whatever arrives ends up in `content`, under a type of its own if it has to: a delta for a block
-    that never started, or of an unknown kind, must be seen by whoever inspects the message.
+    Everything that arrives is put into `content`, if necessary under a type of its own: inspection
+    of the message must see a delta of an unknown kind, or for a block that never started.
     """
 
     def __init__(self) -> None:
         self._message: JSON = {}
         self._at: dict[str, int] = {}  # block index -> position
-        # By position of an open block: the field its deltas have, and what they added since it was
-        # last looked at (of a call: all of its input, which cannot be read before its end). Joined
-        # only on demand: to add up strings one by one takes the square of their length.
+        # By position of an open block: the field of its deltas, and what they added since the last
+        # read (for a call: all of its input, which cannot be parsed before its end). Joined only on
+        # demand: appending strings one by one takes quadratic time.
         self._grown: dict[int, tuple[str, list[str]]] = {}
 
     @property
     def message(self) -> JSON:
-        """The message so far. The input of a call still open is under `unparseable`."""
+        """The message so far. The input of an unfinished call is under `unparseable`."""
         for at in self._grown:
             self._join(at)
         return self._message
@@ -221,7 +222,7 @@ class MessageBuilder:
 
     @property
     def _blocks(self) -> list[Any]:
-        """The content as it is, with what was added since it was last looked at still aside."""
+        """The content without what was added since the last read."""
         return self._message.setdefault("content", [])
 
     def _start(self, index: str, block: object) -> None:
@@ -285,6 +286,6 @@ class MessageBuilder:
 
 
 def _is_regular(delta: JSON) -> bool:
-    """Whether a delta has no content where its kind has none: nobody would look for it there."""
+    """Return whether a delta has no content in another kind's field, where it would be missed."""
     kind = str(delta.get("type"))
     return _FOREIGN_FIELDS.get(kind, _CONTENT_FIELDS).isdisjoint(delta)

@@ -23,9 +23,9 @@ from magistrate.judging.prompt import make_prompt
 from magistrate.judging.rubric import Rubric, has_third_party, make_rubric
 from magistrate.judging.templates import templates
 from magistrate.settings import Settings
-from magistrate.wire.content import Subject
 from magistrate.wire.digests import sha256
 from magistrate.wire.messages import JSON
+from magistrate.wire.parts import Subject
 
 DATASET, TASK, RUBRICS = "dataset.jsonl", "task.py", "rubrics"
 
