@@ -20,10 +20,11 @@ from rich.table import Table
 from magistrate import Moderation
 from magistrate.core import streaming, windows
 from magistrate.judging.prices import price_of
-from magistrate.judging.prompt import parse_prompt
 from magistrate.testing import JudgeScript, LatencyProfile, Simulator, finds, text, when_judging
 from magistrate.testing.events import characters
 from magistrate.testing.prompt_cache import Lookup, PromptCache
+from magistrate.testing.prompt_parser import parse_prompt
+from magistrate.text.tokens import BYTES_PER_TOKEN
 
 JUDGE = "claude-haiku-5-5"
 STAGES = ("input", "output")
@@ -210,7 +211,7 @@ class Paced(windows.StreamBuffer):
         """Tokens of text that wait and are not out with the judge."""
         waiting = islice(self._queue, max(0, self._judged_to - self._first), None)
         deltas = (event.data.get("delta") or {} for event, _ in waiting)
-        return sum(len(delta.get("text") or "") for delta in deltas) // windows.BYTES_PER_TOKEN
+        return sum(len(delta.get("text") or "") for delta in deltas) // BYTES_PER_TOKEN
 
     @property
     def wants_more(self) -> bool:

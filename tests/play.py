@@ -14,15 +14,9 @@ from typing import Any
 from magistrate.core.effects import (
     Answer,
     Cancel,
-    Chunk,
     Effect,
-    End,
-    Failed,
-    FlowEvent,
     Forward,
-    Head,
     HoldAnswer,
-    JudgeResult,
     KeepThread,
     Next,
     Open,
@@ -35,6 +29,7 @@ from magistrate.core.effects import (
     StartJudging,
     Write,
 )
+from magistrate.core.events import Chunk, End, Failed, FlowEvent, Head, JudgeResult
 from magistrate.core.exchange import Exchange
 from magistrate.core.flow import moderate
 from magistrate.settings import Settings

@@ -13,9 +13,7 @@ from hypothesis import strategies as st
 
 from magistrate.core.effects import (
     Answer,
-    Failed,
     Forward,
-    Head,
     HoldAnswer,
     Open,
     RaiseDecision,
@@ -23,6 +21,7 @@ from magistrate.core.effects import (
     StartJudging,
     Write,
 )
+from magistrate.core.events import Failed, Head
 from magistrate.core.replacement import as_stream
 from magistrate.settings import Settings
 from magistrate.testing.judge_script import judged_parts_with

@@ -19,7 +19,8 @@ import pytest
 from edges import CLAUSE, FLOOR, asking, both, edge
 from magistrate import Blocked, Finding, HeldForReview, Moderation, ModerationUnavailable
 from magistrate.core.decision import Decision
-from magistrate.core.effects import Head, RaiseDecision
+from magistrate.core.effects import RaiseDecision
+from magistrate.core.events import Head
 from magistrate.settings import Settings
 from magistrate.testing import ScriptedJudge, Simulator, text
 from magistrate.verdicts import (

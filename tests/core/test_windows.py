@@ -9,14 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from magistrate.core.windows import (
-    BYTES_PER_TOKEN,
-    FIRST_WINDOW,
-    FULL,
-    WINDOW,
-    StreamBuffer,
-    tokens,
-)
+from magistrate.core.windows import FIRST_WINDOW, FULL, WINDOW, StreamBuffer
+from magistrate.text.tokens import BYTES_PER_TOKEN, tokens
 from magistrate.wire.sse import Decoder, Event, MessageBuilder, event
 from strategies import MESSAGE_START, chaos, streams, text_delta
 

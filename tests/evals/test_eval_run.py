@@ -33,9 +33,9 @@ from magistrate.evals.run import PASSES, Progress, run
 from magistrate.evals.run_folder import RESULTS, Run, read_results
 from magistrate.judging.base import ModelReply
 from magistrate.judging.claude import ClaudeJudge
-from magistrate.judging.prompt import parse_prompt
 from magistrate.settings import Settings
 from magistrate.testing import JudgeScript, Simulator, finds, when_judging
+from magistrate.testing.prompt_parser import parse_prompt
 from magistrate.verdicts import JudgeInfo, Outcome, Unavailable, Usage, Verdict
 from magistrate.wire.parts import Subject
 

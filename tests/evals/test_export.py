@@ -21,10 +21,10 @@ from magistrate.core.offline import OfflineDecision
 from magistrate.evals.cases import Case, Dataset
 from magistrate.evals.formats.exporting import export_inspect
 from magistrate.evals.labels import for_case
-from magistrate.judging.prompt import parse_prompt
 from magistrate.judging.rubric import make_rubric
 from magistrate.judging.templates import templates
 from magistrate.settings import Settings
+from magistrate.testing.prompt_parser import parse_prompt
 
 SETTINGS = Settings()
 REVIEWS, SPAM = "fraud_abuse.fake_reviews", "fraud_abuse.spam"

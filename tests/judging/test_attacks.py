@@ -23,10 +23,11 @@ from ruamel.yaml import YAML
 
 from magistrate.core.history import RequestHistory
 from magistrate.judging.plan import tasks
-from magistrate.judging.prompt import make_prompt, parse_prompt
+from magistrate.judging.prompt import make_prompt
 from magistrate.judging.rubric import Rubric, has_third_party, make_rubric, make_screen
 from magistrate.judging.templates import templates
 from magistrate.settings import Settings
+from magistrate.testing.prompt_parser import parse_prompt
 from magistrate.verdicts import STAGES, Stage
 from magistrate.wire.content import read_answer
 from magistrate.wire.digests import Digests

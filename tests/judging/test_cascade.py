@@ -20,7 +20,6 @@ import pytest
 from edges import CLAUSE, FLOOR, Edge, asking, both, edge
 from magistrate import Blocked, ModerationUnavailable
 from magistrate.judging.chunks import MOST_TOKENS
-from magistrate.judging.prompt import ParsedPrompt, parse_prompt
 from magistrate.policy import builtin_policy
 from magistrate.settings import DEFAULT_JUDGE_MODEL
 from magistrate.testing import (
@@ -38,6 +37,7 @@ from magistrate.testing import (
     when_judging,
 )
 from magistrate.testing.judge_script import judged_parts_with
+from magistrate.testing.prompt_parser import ParsedPrompt, parse_prompt
 from magistrate.testing.transport import SimulatorTransport
 from magistrate.verdicts import Stage
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from magistrate.core.windows import tokens
+from magistrate.core.sizes import total_size
 from magistrate.judging.chunks import GAP, MOST_PIECES, MOST_TOKENS, OVERLAP_BYTES, split
+from magistrate.text.tokens import tokens
 from magistrate.wire.parts import Part, Subject
-from magistrate.wire.sizes import total_size
 
 
 def part(text: str, path: str = "a", *, judged: bool = True) -> Part:

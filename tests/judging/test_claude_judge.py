@@ -14,8 +14,9 @@ import pytest
 from magistrate.judging.base import ModelReply
 from magistrate.judging.claude import SETTINGS_KEPT, ClaudeJudge
 from magistrate.judging.plan import tasks
-from magistrate.judging.prompt import Shown, parse_prompt, show
+from magistrate.judging.prompt import Shown, show
 from magistrate.settings import DEFAULT_JUDGE_MODEL, Settings
+from magistrate.testing.prompt_parser import parse_prompt
 from magistrate.verdicts import Failure, Outcome, Unavailable, Verdict
 from magistrate.wire.parts import Part, Subject
 

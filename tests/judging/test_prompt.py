@@ -10,10 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from magistrate.judging.prompt import labelled, make_prompt, parse_prompt, show
+from magistrate.judging.prompt import labelled, make_prompt, show
 from magistrate.judging.rubric import Rubric, make_rubric, make_screen
 from magistrate.judging.templates import templates
 from magistrate.settings import Settings
+from magistrate.testing.prompt_parser import parse_prompt
 from magistrate.verdicts import STAGES, Stage
 from magistrate.wire.parts import Kind, Part, Role, Subject
 from strategies import NASTY, NONCE, json_values, labels, nasty_text

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from magistrate.judging.prompt import make_prompt, parse_prompt
+from magistrate.judging.prompt import make_prompt
 from magistrate.judging.rubric import Rubric, Templates, groups_for, make_rubric, make_screen
 from magistrate.judging.templates import templates
 from magistrate.policy import builtin_policy, load_policy
 from magistrate.settings import Settings
+from magistrate.testing.prompt_parser import parse_prompt
 from magistrate.verdicts import ANSWER_KINDS, GRADES, SEVERITIES, STAGES, Stage
 from magistrate.wire.parts import Part, Subject
 

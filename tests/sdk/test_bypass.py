@@ -16,7 +16,6 @@ from anthropic.lib.middleware import BetaRefusalFallbackMiddleware
 
 from edges import CLAUSE, FLOOR, Edge, asking, both, edge, plain
 from magistrate import Blocked, Moderation, ModerationError
-from magistrate.judging.prompt import parse_prompt
 from magistrate.settings import DEFAULT_BLOCK_TEXT
 from magistrate.testing import (
     JudgeScript,
@@ -35,6 +34,7 @@ from magistrate.testing import (
     when,
     when_judging,
 )
+from magistrate.testing.prompt_parser import parse_prompt
 from magistrate.wire.messages import PLACEHOLDER
 
 BAD = "violating-words"

@@ -21,7 +21,6 @@ import magistrate
 from edges import CLAUSE, Edge, asking, both, edge
 from magistrate import Moderation, ModerationUnavailable
 from magistrate.core.decision import Decision
-from magistrate.judging.prompt import parse_prompt
 from magistrate.testing import (
     JudgeScript,
     LatencyProfile,
@@ -33,6 +32,7 @@ from magistrate.testing import (
     text,
     when_judging,
 )
+from magistrate.testing.prompt_parser import parse_prompt
 
 BAD = "violating-words"
 JUDGE = JudgeScript(when_judging(BAD, finds(CLAUSE)))

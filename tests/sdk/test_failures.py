@@ -18,7 +18,6 @@ import pytest
 
 from edges import CLAUSE, FLAVOURS, Edge, Got, asking, both, edge, plain
 from magistrate import Finding, Moderation, ModerationUnavailable
-from magistrate.judging.prompt import parse_prompt
 from magistrate.testing import (
     JudgeReply,
     JudgeScript,
@@ -49,6 +48,7 @@ from magistrate.testing import (
     when_judging,
     wrong_clause,
 )
+from magistrate.testing.prompt_parser import parse_prompt
 
 DEADLINE_S = 0.25
 MARGIN_S = 5.0  # beyond the deadline: for slow machines, not for us

@@ -48,13 +48,8 @@ from leak_strategies import (
 from magistrate.core.effects import (
     Answer,
     Cancel,
-    Chunk,
-    End,
-    Failed,
     Forward,
-    Head,
     HoldAnswer,
-    JudgeResult,
     Next,
     Open,
     PropagateError,
@@ -66,6 +61,7 @@ from magistrate.core.effects import (
     StartJudging,
     Write,
 )
+from magistrate.core.events import Chunk, End, Failed, Head, JudgeResult
 from magistrate.core.exchange import Exchange
 from magistrate.core.flow import moderate
 from magistrate.sdk.errors import ModerationError, ModerationUnavailable

@@ -17,7 +17,6 @@ import pytest
 from edges import CLAUSE, asking, both, edge
 from magistrate import Moderation, ModerationUnavailable
 from magistrate.judging.claude import ClaudeJudge
-from magistrate.judging.prompt import parse_prompt
 from magistrate.judging.single_flight import SingleFlight
 from magistrate.settings import Settings
 from magistrate.testing import (
@@ -32,6 +31,7 @@ from magistrate.testing import (
     text,
     when_judging,
 )
+from magistrate.testing.prompt_parser import parse_prompt
 from magistrate.verdicts import JudgeInfo, Outcome, Waits
 from magistrate.wire.parts import Subject
 from server_side import Batches, connected

@@ -21,7 +21,6 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from edges import CLAUSE, STRUCTURED, SURFACES, Edge, asking, both, edge, plain
 from magistrate import Moderation
 from magistrate.core.replacement import HEADER
-from magistrate.judging.prompt import parse_prompt
 from magistrate.testing import (
     JudgeScript,
     LatencyProfile,
@@ -34,6 +33,7 @@ from magistrate.testing import (
     text,
     when_judging,
 )
+from magistrate.testing.prompt_parser import parse_prompt
 from magistrate.wire.sse import Decoder, event
 from server_side import Batches, message
 

@@ -13,6 +13,7 @@ from dataclasses import field
 from typing import Any, Generic, Literal, NoReturn, TypeAlias, TypeVar, cast
 
 from magistrate.core.decision import Decision, Upstream
+from magistrate.core.events import FlowEvent
 from magistrate.values import value
 from magistrate.verdicts import Outcome
 from magistrate.wire.messages import JSON
@@ -28,44 +29,6 @@ class Effect(Generic[T]):
 
 
 # --- what can happen ------------------------------------------------------------------------------
-
-
-@value
-class Head:
-    """Upstream answered. `ok`: a 2xx status. `sse`: the body is a stream of server-sent events."""
-
-    ok: bool
-    sse: bool
-
-
-@value
-class Chunk:
-    """Bytes of the upstream body, decoded of any content encoding."""
-
-    data: bytes
-
-
-@value
-class End:
-    """The upstream body ended as bodies do."""
-
-
-@value
-class Failed:
-    """The upstream call failed with an exception, before or within the body."""
-
-    error: BaseException
-
-
-@value
-class JudgeResult:
-    """A judge answered, or its deadline passed."""
-
-    ticket: str
-    outcome: Outcome
-
-
-FlowEvent: TypeAlias = Head | Chunk | End | Failed | JudgeResult
 
 
 # --- what the flow asks for -----------------------------------------------------------------------

@@ -16,13 +16,8 @@ from magistrate.core.decide import StageDecision
 from magistrate.core.effects import (
     Answer,
     Cancel,
-    Chunk,
-    End,
-    Failed,
     Flow,
     Forward,
-    Head,
-    JudgeResult,
     Next,
     PropagateError,
     Recall,
@@ -31,15 +26,16 @@ from magistrate.core.effects import (
     end,
     perform,
 )
+from magistrate.core.events import Chunk, End, Failed, Head, JudgeResult
 from magistrate.core.exchange import Exchange
 from magistrate.core.history import RequestHistory
 from magistrate.core.outcomes import conclude, keys_when_allowed, keys_when_blocked, refuse, settle
 from magistrate.core.questions import about_answer, ask
+from magistrate.core.sizes import total_size
 from magistrate.core.streaming import answer_stream
 from magistrate.verdicts import Outcome, Unavailable
 from magistrate.wire.messages import JSON, acts_on_the_provider, is_object
 from magistrate.wire.parts import Part, Subject, Uninspected, as_context
-from magistrate.wire.sizes import total_size
 
 # How much of a stream is read ahead while the input is still being judged, in bytes.
 _READ_AHEAD = 256 * 1024

@@ -7,18 +7,13 @@ what is said to the judge, to the caller, and in the end.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 
 from magistrate.core import replacement
 from magistrate.core.decide import StageDecision
+from magistrate.core.delivery import DeliveredStream
 from magistrate.core.effects import (
     Cancel,
-    Chunk,
-    End,
-    Failed,
     Flow,
-    Head,
-    JudgeResult,
     Next,
     Open,
     PropagateError,
@@ -27,15 +22,16 @@ from magistrate.core.effects import (
     end,
     perform,
 )
+from magistrate.core.events import Chunk, End, Failed, Head, JudgeResult
 from magistrate.core.exchange import Exchange
 from magistrate.core.history import RequestHistory
 from magistrate.core.outcomes import keep_thread, keys_when_answered, refuse, settle
 from magistrate.core.questions import about_answer
 from magistrate.core.windows import StreamBuffer
 from magistrate.wire.content import Pieces, Windows, judged_so_far
-from magistrate.wire.messages import JSON, is_object, platform_signals
+from magistrate.wire.messages import JSON, platform_signals
 from magistrate.wire.parts import Part
-from magistrate.wire.sse import Decoder, Event, MessageBuilder
+from magistrate.wire.sse import Decoder, Event
 
 _READ, _WAIT = Next(read=True), Next(read=False)
 
@@ -116,47 +112,6 @@ def answer_stream(
         yield from _finish(exchange, history, outlet, held.answer.message)
     if failed is not None:
         yield from end(PropagateError(failed))
-
-
-class DeliveredStream:
-    """What has been handed to the caller, and what state that leaves the stream in."""
-
-    def __init__(self) -> None:
-        self.delivered = MessageBuilder()
-        self.begun = False
-        self.open_block: int | None = None
-        self.next_index = 0
-        self.has_text = False
-        self.settled = False
-
-    def passing(self, events: Iterable[Event]) -> bytes:
-        """Note events on their way out; their bytes."""
-        out: list[bytes] = []
-        for item in events:
-            self.delivered.feed(item)
-            match item.type:
-                case "content_block_delta":  # most events are
-                    pass
-                case "message_start":
-                    self.begun = True
-                case "content_block_start" if isinstance(index := item.data.get("index"), int):
-                    self.open_block, self.next_index = index, index + 1
-                case "content_block_stop":
-                    self.open_block = None
-                case _:
-                    pass
-            out.append(item.raw)
-        return b"".join(out)
-
-    def starts_text(self, item: Event) -> bool:
-        """Whether this event brings the first text of the answer."""
-        delta = item.data.get("delta")
-        return (
-            item.type == "content_block_delta"
-            and is_object(delta)
-            and delta.get("type") == "text_delta"
-            and bool(delta.get("text"))
-        )
 
 
 def _write(

@@ -12,6 +12,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from itertools import islice
 
+from magistrate.text.tokens import BYTES_PER_TOKEN, byte_size
 from magistrate.wire.messages import JSON, is_object
 from magistrate.wire.parts import Uninspected
 from magistrate.wire.sse import DELTA_FIELDS, Event, MessageBuilder
@@ -23,7 +24,6 @@ FIRST_WINDOW = 40
 WINDOW = 145
 # Past this much unjudged text the upstream body is no longer read until a verdict arrives.
 FULL = 2_000
-BYTES_PER_TOKEN = 4
 
 _CONTENT_FREE = frozenset({"content_block_stop", "message_delta", "message_stop", "error"})
 # Every line whole, so that nothing can stand behind what may stand there.
@@ -32,16 +32,6 @@ _NO_DATA = re.compile(
 )
 _HOLD_CONTENT = frozenset({"message", "content_block", *DELTA_FIELDS.values()})
 _WHOLE_BLOCKS = frozenset({"text", "thinking"})  # every other block is judged in one piece
-
-
-def tokens(data: str) -> int:
-    """About how many tokens a text has."""
-    return -(-_size(data) // BYTES_PER_TOKEN)
-
-
-def _size(data: str) -> int:
-    """Bytes of a text. Deltas are added up in bytes: rounding each one up would count too many."""
-    return len(data) if data.isascii() else len(data.encode("utf-8", "surrogatepass"))
 
 
 @dataclass(slots=True)
@@ -86,7 +76,7 @@ class StreamBuffer:
     def feed(self, event: Event) -> list[Event]:
         """Take one event from upstream. Returns it if it may pass at once."""
         if event.piece:  # nearly all are held, and nothing begins or ends with one
-            self._hold(event, _size(event.piece))
+            self._hold(event, byte_size(event.piece))
             if self._bare:
                 self._bare.pop(str(event.data["index"]), None)
             return []
@@ -129,16 +119,16 @@ class StreamBuffer:
                 return _weigh_delta(delta)
             case "message_start" if is_object(start := data.get("message")):
                 content = start.get("content")
-                return _size(str(content)) if content else 0
+                return byte_size(str(content)) if content else 0
             case "content_block_start":
                 block = data.get("content_block")
                 kind = block.get("type") if is_object(block) else None
                 if is_object(block) and str(kind) in _WHOLE_BLOCKS:
-                    return _size(str(block.get(str(kind)) or ""))
+                    return byte_size(str(block.get(str(kind)) or ""))
                 if self._block_at is None:
                     self._block_at = self._next
                 self._open.add(str(data.get("index")))
-                return _size(str(block))
+                return byte_size(str(block))
             case name if name in _CONTENT_FREE and _says_nothing(event):
                 return 0
             case _:
@@ -209,7 +199,7 @@ def _weigh_delta(delta: JSON) -> int:
     kind = str(delta.get("type"))
     if kind == "signature_delta" and delta.keys() <= {"type", "signature"}:
         return 0
-    size = _size("".join([str(value) for name, value in delta.items() if name != "type"]))
+    size = byte_size("".join([str(value) for name, value in delta.items() if name != "type"]))
     return size if kind in DELTA_FIELDS else max(1, size)
 
 

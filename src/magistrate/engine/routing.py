@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from magistrate.core.batches import Entry, entries_of, moderate_batch, moderate_results
+from magistrate.core.batch_results import moderate_results
+from magistrate.core.batches import Entry, entries_of, moderate_batch
 from magistrate.core.flow import moderate
 from magistrate.core.threads import begins_thread, moderate_thread
 from magistrate.engine.engine import Engine

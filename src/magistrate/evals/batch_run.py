@@ -28,7 +28,8 @@ from magistrate.evals.results import result_of
 from magistrate.evals.run import Progress, Watcher
 from magistrate.evals.run_folder import Writer, read_json, write_json, wrong
 from magistrate.judging.base import ModelReply
-from magistrate.judging.claude import Call, ClaudeJudge, Judgment
+from magistrate.judging.calls import Call, Judgment
+from magistrate.judging.claude import ClaudeJudge
 from magistrate.judging.plan import Question
 from magistrate.judging.prices import price_table
 from magistrate.verdicts import JudgeInfo, Outcome, Screened, Usage, Verdict

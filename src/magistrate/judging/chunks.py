@@ -12,9 +12,9 @@ from dataclasses import replace
 from itertools import accumulate
 from typing import TypeAlias
 
-from magistrate.core.windows import BYTES_PER_TOKEN
+from magistrate.core.sizes import size_of, total_size
+from magistrate.text.tokens import BYTES_PER_TOKEN
 from magistrate.wire.parts import Part, Subject, as_context
-from magistrate.wire.sizes import size_of, total_size
 
 # Tokens of a subject in one call, estimated at four bytes each. With rubric and reply it stays
 # below the 100,000 from which the default judge's price is five times as high (prices.yaml).

@@ -15,11 +15,11 @@ from dataclasses import replace
 
 from cachetools import LRUCache
 
+from magistrate.core.sizes import size_of
 from magistrate.judging.prompt import Shown, same_lines, show
 from magistrate.text.reading import Reading, reading
 from magistrate.wire.digests import Digests
 from magistrate.wire.parts import Part, Subject, as_context
-from magistrate.wire.sizes import size_of
 
 # Digests of texts with nothing to see, some 250 bytes of memory each.
 READINGS = 50_000

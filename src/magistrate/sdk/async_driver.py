@@ -10,25 +10,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, assert_never
 
 import anyio
 import httpx2
-from anthropic import APIRequest, AsyncAPIResponse, AsyncCallNext
+from anthropic import AsyncAPIResponse, AsyncCallNext
 
 from magistrate.core.decision import Upstream
 from magistrate.core.effects import (
     Answer,
     Cancel,
-    Chunk,
-    End,
-    Failed,
-    FlowEvent,
     Forward,
-    Head,
     HoldAnswer,
-    JudgeResult,
     KeepBatch,
     KeepThread,
     Next,
@@ -45,23 +39,19 @@ from magistrate.core.effects import (
     StartJudging,
     Write,
 )
+from magistrate.core.events import Chunk, Failed, FlowEvent, JudgeResult
 from magistrate.sdk.async_judging import AsyncJudging
-from magistrate.sdk.model_client import head_of
+from magistrate.sdk.async_upstream import AsyncUpstream
 from magistrate.sdk.requests import ModeratedRequest
 from magistrate.sdk.responses import (
     AsyncBody,
-    async_events_of,
     declined,
-    received,
     rewritten,
     synthetic,
 )
 from magistrate.wire.messages import JSON
 
 _Outward = Relay | Answer | RespondError | Open | Write
-
-# Chunks that upstream may be ahead of the flow: enough to keep the connection busy.
-_AHEAD = 8
 
 
 class AsyncDriver:
@@ -74,7 +64,7 @@ class AsyncDriver:
         self._mailbox: asyncio.Queue[FlowEvent] = asyncio.Queue()
         self._aside: deque[FlowEvent] = deque()
         self._judging = AsyncJudging(moderated, call_next, self._mailbox)
-        self._upstream = _Upstream(moderated, call_next, self._mailbox)
+        self._upstream = AsyncUpstream(moderated, call_next, self._mailbox)
         self._pump: asyncio.Task[None] | None = None
 
     async def respond(self) -> AsyncAPIResponse[Any]:
@@ -222,110 +212,3 @@ class AsyncDriver:
             await asyncio.wait([self._pump])
         await self._upstream.close()
         return "cancelled" if self._upstream.sent else "not_sent"
-
-
-class _Upstream:
-    """The upstream call: a step at a time, or run ahead in a task. Holds no reference to the
-    driver."""
-
-    def __init__(
-        self,
-        moderated: ModeratedRequest,
-        call_next: AsyncCallNext,
-        mailbox: asyncio.Queue[FlowEvent],
-    ) -> None:
-        self._moderated = moderated
-        self._session = moderated.session
-        self._call_next = call_next
-        self._mailbox = mailbox
-        self._room = asyncio.Event()  # for the task to read on
-        self._kept = True
-        self._sse = False
-        self.request: APIRequest | None = None
-        self.response: AsyncAPIResponse[Any] | None = None
-        self.pieces = False  # the body is used as it comes, and the caller may leave meanwhile
-        self.sent = False  # a task that is cancelled before its first step has sent nothing
-        self.complete = False
-        self.over = False  # nothing more can be read
-        self.ahead = 0  # chunks that the flow has not taken yet
-
-    @property
-    def pending(self) -> bool:
-        """Whether there is a call, and more of it to come."""
-        return self.request is not None and not self.over
-
-    def go_on(self) -> None:
-        """The flow reads on: let the body run ahead. Not for each chunk, so that the tasks take
-        turns less often, but before the last one that is there."""
-        if self.response is not None and self.ahead <= _AHEAD // 2:
-            self._room.set()
-
-    def hand_over(self) -> AsyncAPIResponse[Any]:
-        """Give up the response, unread and open, to the caller."""
-        assert self.response is not None
-        self._kept = False
-        return self.response
-
-    async def close(self) -> None:
-        """Close what was not read to its end."""
-        if self.response is None or not self._kept or self.response.http_response.is_closed:
-            return  # a scope is dear
-        with anyio.CancelScope(shield=True):
-            await self.response.http_response.aclose()
-
-    async def next(self) -> FlowEvent:
-        """Send the request and return its head; after that, the body in one piece."""
-        try:
-            if self.response is None:
-                return await self._send()
-            data = await self.response.http_response.aread()
-        except Exception as error:
-            self.over = True
-            return Failed(error)
-        self.over = self.complete = True
-        self._mailbox.put_nowait(End())
-        return Chunk(data)
-
-    async def run(self) -> None:
-        """Put what is to come into the mailbox: head, chunks and end."""
-        try:
-            try:
-                if self.response is None:
-                    self._mailbox.put_nowait(await self._send())
-                await self._room.wait()
-                async for data in self._body():
-                    self._mailbox.put_nowait(Chunk(data))
-                    self.ahead += 1
-                    if self.ahead >= _AHEAD:
-                        self._room.clear()
-                        await self._room.wait()
-                self.over = self.complete = True
-                self._mailbox.put_nowait(End())
-            finally:
-                await self.close()
-        except Exception as error:
-            self._mailbox.put_nowait(Failed(error))
-        except BaseException as error:  # a cancellation that is not ours must not hang the caller
-            self._mailbox.put_nowait(Failed(error))
-            raise
-
-    async def _send(self) -> Head:
-        assert self.request is not None
-        self.sent = True
-        found = await self._call_next(self.request)
-        self.response = received(found, self._moderated.request, AsyncAPIResponse)
-        head = head_of(self.response.http_response, stream=self._session.stream)
-        self._sse, self.pieces = head.sse, head.sse or self._session.lines
-        return head
-
-    def _body(self) -> AsyncIterator[bytes]:
-        assert self.response is not None
-        if self._sse:
-            return async_events_of(self.response)
-        raw = self.response.http_response
-        return raw.aiter_bytes() if self.pieces else _whole(raw)
-
-
-async def _whole(raw: httpx2.Response) -> AsyncIterator[bytes]:
-    """A body that is of use only when all of it is there."""
-    yield await raw.aread()

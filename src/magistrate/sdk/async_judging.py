@@ -7,7 +7,8 @@ import contextvars
 
 from anthropic import AsyncAPIResponse, AsyncCallNext
 
-from magistrate.core.effects import FlowEvent, JudgeResult, StartJudging
+from magistrate.core.effects import StartJudging
+from magistrate.core.events import FlowEvent, JudgeResult
 from magistrate.judging.base import ModelReply
 from magistrate.judging.connection import no_model, replied
 from magistrate.sdk.model_client import GRACE_S, failed_call, judge_here, judged_at_once, judging

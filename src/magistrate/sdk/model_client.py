@@ -9,7 +9,7 @@ from contextvars import ContextVar
 import httpx2
 from anthropic import APIRequest
 
-from magistrate.core.effects import Head
+from magistrate.core.events import Head
 from magistrate.engine.session import Session
 from magistrate.judging.base import AskModel, ModelReply
 from magistrate.judging.connection import failed

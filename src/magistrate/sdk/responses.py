@@ -7,11 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import (
-    AsyncGenerator,
     AsyncIterator,
-    Awaitable,
-    Callable,
-    Generator,
     Iterator,
 )
 from contextlib import suppress
@@ -32,6 +28,7 @@ from anthropic import (
 from anthropic.lib.bedrock import AnthropicBedrock
 
 from magistrate.core.replacement import HEADER
+from magistrate.sdk.bodies import AsyncBody, SyncBody, elapsed
 from magistrate.sdk.errors import ModerationError
 from magistrate.wire.messages import JSON
 
@@ -47,86 +44,6 @@ _DROPPED = frozenset(
 _SSE = "text/event-stream"
 _BINARY = "application/vnd.amazon.eventstream"  # Bedrock's own framing of the same events
 EVENT_STREAMS = frozenset({_SSE, _BINARY})
-
-
-class SyncBody(httpx2.SyncByteStream):
-    """A body produced by a generator. Closing it closes the generator, then what feeds it.
-
-    Both, because a body that nobody began to read has a generator whose `finally` does not run.
-    While another thread reads it, it cannot be closed: `interrupt` then makes that thread do it.
-    """
-
-    stands_for: httpx2.Response | None = None
-
-    def __init__(
-        self,
-        chunks: Generator[bytes, None, None],
-        close: Callable[[], None],
-        interrupt: Callable[[], None] | None = None,
-    ) -> None:
-        self._chunks = chunks
-        self._close = close
-        self._interrupt = interrupt
-        self._closed = False
-
-    @property
-    def elapsed(self) -> timedelta | None:
-        return _elapsed(self.stands_for)
-
-    def __iter__(self) -> Generator[bytes, None, None]:
-        for chunk in self._chunks:
-            if self._closed:
-                self.close()
-                return
-            yield chunk
-
-    def close(self) -> None:
-        self._closed = True
-        try:
-            self._chunks.close()
-            self._close()
-        except ValueError:
-            if self._interrupt is None or not getattr(self._chunks, "gi_running", False):
-                raise
-            self._interrupt()
-
-
-class AsyncBody(httpx2.AsyncByteStream):
-    """The same, asynchronous: another task may be reading it."""
-
-    stands_for: httpx2.Response | None = None
-
-    def __init__(
-        self,
-        chunks: AsyncGenerator[bytes, None],
-        close: Callable[[], Awaitable[None]],
-        interrupt: Callable[[], None] | None = None,
-    ) -> None:
-        self._chunks = chunks
-        self._close = close
-        self._interrupt = interrupt
-        self._closed = False
-
-    @property
-    def elapsed(self) -> timedelta | None:
-        return _elapsed(self.stands_for)
-
-    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
-        async for chunk in self._chunks:
-            if self._closed:
-                await self.aclose()
-                return
-            yield chunk
-
-    async def aclose(self) -> None:
-        self._closed = True
-        try:
-            await self._chunks.aclose()
-            await self._close()
-        except RuntimeError:
-            if self._interrupt is None or not getattr(self._chunks, "ag_running", False):
-                raise
-            self._interrupt()
 
 
 def rewritten(response: R, public: JSON, body: JSON | SyncBody | AsyncBody) -> R:
@@ -156,7 +73,7 @@ def rewritten(response: R, public: JSON, body: JSON | SyncBody | AsyncBody) -> R
     )
     if not isinstance(body, dict):
         body.stands_for = old
-    elif (took := _elapsed(old)) is not None:
+    elif (took := elapsed(old)) is not None:
         new.http_response.elapsed = took
     return new
 
@@ -284,13 +201,6 @@ def _raw(
 
 def _request(request: APIRequest) -> httpx2.Request:
     return httpx2.Request(request.method.upper(), "https://magistrate.invalid/v1/messages")
-
-
-def _elapsed(response: httpx2.Response | None) -> timedelta | None:
-    try:
-        return None if response is None else response.elapsed
-    except RuntimeError:  # not known before the response has ended
-        return None
 
 
 def _header(public: JSON) -> str:

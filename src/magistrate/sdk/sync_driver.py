@@ -9,26 +9,16 @@ down.
 
 from __future__ import annotations
 
-import socket
-import threading
-from collections.abc import Generator, Iterator
-from contextlib import suppress
+from collections.abc import Generator
 from typing import Any, assert_never
 
-import httpx2
 from anthropic import APIResponse, CallNext
 
-from magistrate.core.decision import Upstream
 from magistrate.core.effects import (
     Answer,
     Cancel,
-    Chunk,
-    End,
-    Failed,
     Forward,
-    Head,
     HoldAnswer,
-    JudgeResult,
     KeepBatch,
     KeepThread,
     Next,
@@ -45,10 +35,11 @@ from magistrate.core.effects import (
     StartJudging,
     Write,
 )
-from magistrate.sdk.model_client import head_of
+from magistrate.core.events import Chunk, End, Failed, Head, JudgeResult
 from magistrate.sdk.requests import ModeratedRequest
-from magistrate.sdk.responses import SyncBody, declined, events_of, received, rewritten, synthetic
+from magistrate.sdk.responses import SyncBody, declined, rewritten, synthetic
 from magistrate.sdk.sync_judging import Judging
+from magistrate.sdk.sync_upstream import SyncUpstream
 from magistrate.sdk.threads import JudgeThreads
 from magistrate.wire.messages import JSON
 
@@ -64,7 +55,7 @@ class SyncDriver:
         self._moderated = moderated
         self._session = moderated.session
         self._flow = self._session.flow
-        self._upstream = _Upstream(moderated, call_next)
+        self._upstream = SyncUpstream(moderated, call_next)
         self._judging = Judging(moderated, call_next, pool, self._upstream.interrupt)
         self._aside: Failed | None = None
 
@@ -174,98 +165,3 @@ class SyncDriver:
             self._aside = event  # probably our own doing: the verdict explains it
             return judged
         return event
-
-
-class _Upstream:
-    """The upstream call, on the caller's thread; judging threads may interrupt it."""
-
-    def __init__(self, moderated: ModeratedRequest, call_next: CallNext) -> None:
-        self._moderated = moderated
-        self._session = moderated.session
-        self._call_next = call_next
-        self.request = moderated.request
-        self.response: APIResponse[Any] | None = None
-        self.over = False  # nothing more can be read
-        self._sse = False
-        self._chunks: Iterator[bytes] | None = None
-        self._complete = False
-        self._guard = threading.Lock()  # held to change, or act on, `_reading`
-        self._reading = False
-        self._doomed = False
-
-    def read(self) -> Head | Chunk | End | Failed:
-        """Send the request and return its head; after that, what comes next of the body."""
-        try:
-            if self.response is None:
-                found = self._call_next(self.request)
-                self.response = received(found, self._moderated.request, APIResponse)
-                head = head_of(self.response.http_response, stream=self._session.stream)
-                self._sse = head.sse
-                return head
-            if self._chunks is None:
-                self._chunks = _body(self.response, sse=self._sse, lines=self._session.lines)
-            with self._guard:
-                if self._doomed:
-                    raise httpx2.ReadError("given up after a verdict")
-                self._reading = True
-            try:
-                data = next(self._chunks, None)
-            finally:
-                with self._guard:
-                    self._reading = False
-        except Exception as error:
-            self.over = True
-            return Failed(error)
-        if data is None:
-            self.over = self._complete = True
-            return End()
-        return Chunk(data)
-
-    def interrupt(self) -> None:
-        """Wake the thread that is reading a body that no longer matters.
-
-        A connection may be back in the pool an instant before the reader says so; shutting it down
-        then costs another request a retry, never a wrong answer.
-        """
-        with self._guard:
-            self._doomed = True
-            if not self._reading or self.response is None:
-                return
-            extensions = self.response.http_response.extensions
-            if extensions.get("http_version") == b"HTTP/2":
-                return  # the socket belongs to other requests too
-            stream = extensions.get("network_stream")
-            sock = stream.get_extra_info("socket") if stream is not None else None
-            if sock is not None:
-                with suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)
-
-    def cancel(self) -> Upstream:
-        """Give the call up; how far it had got."""
-        if self.response is None:
-            # A call that raised was sent; one that was never started was not.
-            return "cancelled" if self.over else "not_sent"
-        if self._complete:
-            return "completed"
-        self.response.close()
-        return "cancelled"
-
-    def hand_over(self) -> APIResponse[Any]:
-        """Give up the response, unread and open, to the caller."""
-        assert self.response is not None
-        response, self.response = self.response, None
-        return response
-
-    def close(self) -> None:
-        """Close what was not read to its end."""
-        if self.response is not None and not self.response.is_closed:
-            self.response.close()
-
-
-def _body(response: APIResponse[Any], *, sse: bool, lines: bool) -> Iterator[bytes]:
-    if sse:
-        yield from events_of(response)
-    elif lines:
-        yield from response.http_response.iter_bytes()
-    else:  # of use only when all of it is there
-        yield response.http_response.read()

@@ -10,7 +10,8 @@ from queue import Empty, SimpleQueue
 
 from anthropic import APIResponse, CallNext
 
-from magistrate.core.effects import JudgeResult, StartJudging
+from magistrate.core.effects import StartJudging
+from magistrate.core.events import JudgeResult
 from magistrate.judging.base import ModelReply
 from magistrate.judging.connection import replied
 from magistrate.sdk.model_client import GRACE_S, failed_call, judge_here, judged_at_once, judging

@@ -251,6 +251,8 @@ def _object(content: bytes) -> JSON | None:
 
 
 def _parse_prompt(body: JSON) -> ParsedPrompt | None:
-    from magistrate.judging.prompt import parse_prompt  # here: it reads the prompt's templates
+    from magistrate.testing.prompt_parser import (
+        parse_prompt,  # here: it reads the prompt's templates
+    )
 
     return parse_prompt(body)

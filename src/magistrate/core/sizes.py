@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from magistrate.core.windows import tokens
+from magistrate.text.tokens import tokens
 from magistrate.wire.parts import Part
 
 _MEDIA_TOKENS = 3_000  # about the cost of an image or a page, independent of its bytes

@@ -1,0 +1,209 @@
+"""A judgment under way: its calls, its clock, and what their attempts have cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from tenacity import RetryCallState, stop_after_attempt, stop_before_delay
+from tenacity.wait import wait_random_exponential
+
+from magistrate.core.sizes import total_size
+from magistrate.judging.base import ModelReply
+from magistrate.judging.plan import Question, Task, plan_judging
+from magistrate.judging.prepared import Preparations
+from magistrate.judging.prompt import Shown, labelled, make_prompt
+from magistrate.judging.reply import read_reply
+from magistrate.judging.rubric import Rubric
+from magistrate.settings import Settings
+from magistrate.verdicts import (
+    Failure,
+    JudgeInfo,
+    Outcome,
+    Screened,
+    Unavailable,
+    Usage,
+)
+from magistrate.wire.messages import JSON, is_object
+from magistrate.wire.parts import Subject
+
+_ATTEMPTS = 4
+_LONG = 5_000  # tokens of a subject that take longer to prepare than an event loop may stand
+# Asking again would get the same answer: the content is the cause.
+_FINAL: frozenset[Failure] = frozenset({"refused", "truncated", "too_long", "unsupported"})
+_STANDING = frozenset({401, 403, 404})  # a key, its rights, or the model's name: no wait mends them
+_BACKOFF = wait_random_exponential(multiplier=0.25, max=4)
+_FAILURE_BY_STATUS: dict[int, Failure] = {
+    400: "unsupported",
+    408: "timeout",
+    413: "too_long",
+    429: "overloaded",
+    503: "overloaded",
+    529: "overloaded",
+}
+
+
+class Owner(Protocol):
+    """What a judgment takes from its judge."""
+
+    clear: Callable[[Subject], bool] | None
+    prepared: Preparations
+
+    def rubric(self, settings: Settings, task: Task) -> Rubric: ...
+
+    def info(self, settings: Settings) -> JudgeInfo: ...
+
+
+class Judgment:
+    """A judgment under way: its deliberation, its clock, and the code that fences its subject."""
+
+    outcome: Outcome
+
+    def __init__(
+        self, owner: Owner, subject: Subject, settings: Settings, deadline_s: float
+    ) -> None:
+        self.owner, self.subject, self.settings = owner, subject, settings
+        self.give_up = time.monotonic() + deadline_s
+        self.deadline_s = deadline_s
+        self.info = owner.info(settings)
+        self.prepared = owner.prepared.of(subject)
+        self.nonce = self.prepared.nonce
+        sizes = self.prepared.sizes(subject)
+        self._plan = plan_judging(settings, subject, self.info, owner.clear, sizes=sizes)
+        self._shown: dict[int, tuple[Subject, Shown]] = {}
+
+    @property
+    def late(self) -> bool:
+        """Whether the deadline has passed."""
+        return time.monotonic() >= self.give_up
+
+    def begin(self) -> list[Question] | None:
+        return self._step(lambda: next(self._plan))
+
+    def go_on(self, answers: list[Outcome | Screened]) -> list[Question] | None:
+        return self._step(lambda: self._plan.send(answers))
+
+    def _step(self, move: Callable[[], list[Question]]) -> list[Question] | None:
+        try:
+            return move()
+        except StopIteration as end:
+            self.outcome = end.value
+            return None
+
+    def call(self, question: Question) -> Call:
+        return Call(self, question)
+
+    def shown(self, subject: Subject) -> Shown:
+        """The lines of one piece of the subject, made once for all that is asked about it."""
+        kept = self._shown.get(id(subject))
+        if kept is None:  # the subject is kept along, so that its id stays its own
+            kept = self._shown[id(subject)] = (subject, self.prepared.show(subject))
+        return kept[1]
+
+
+@dataclass(slots=True)
+class Call:
+    """One question: its prompt, and what its attempts have cost."""
+
+    judgment: Judgment
+    question: Question
+    spent: Usage = field(default_factory=Usage)
+    retry_after: float | None = None
+    status: int = 0  # of the last attempt; 0 where no answer came
+
+    @property
+    def remaining(self) -> float:
+        return max(0.05, self.judgment.give_up - time.monotonic())
+
+    @property
+    def is_long(self) -> bool:
+        return total_size(self.question.subject.parts) > _LONG
+
+    @property
+    def rubric(self) -> Rubric:
+        return self.judgment.owner.rubric(self.judgment.settings, self.question.task)
+
+    def prompt(self) -> JSON:
+        options = self.judgment.settings.judge
+        effort = options.effort
+        if self.question.task.screen and options.screen.effort is not None:
+            effort = options.screen.effort
+        return make_prompt(
+            self.rubric,
+            self.question.subject,
+            nonce=self.judgment.nonce,
+            model=self.question.model,
+            max_tokens=options.max_tokens,
+            effort=effort,
+            shown=self.judgment.shown(self.question.subject),
+        )
+
+    def read(self, reply: ModelReply) -> Outcome | Screened:
+        """One attempt's answer, with the usage of all attempts so far."""
+        info = replace(self.judgment.info, model=self.question.model)
+        self.retry_after, self.status = _retry_after(reply), reply.status
+        if reply.failure is not None:
+            return Unavailable(reply.failure, info, reply.detail, self.spent)
+        if reply.status != 200:
+            return Unavailable(*_failure(reply, info), usage=self.spent)
+        if reply.body is None:
+            return Unavailable("unparseable", info, "the response is not JSON", self.spent)
+        # A screen names no parts; and labels take time that grows with all that was said before.
+        parts = {} if self.question.task.screen else labelled(self.question.subject)
+        read = self.judgment.owner.prepared.read
+        answer = read_reply(reply.body, info, self.rubric, parts, read)
+        self.spent = self.spent + answer.usage
+        return replace(answer, usage=self.spent)
+
+    def retrying(self) -> dict[str, Any]:
+        """The retry policy, the same for both flavours."""
+        return {
+            "retry": self._worth_another,
+            "wait": self._wait,
+            "stop": stop_after_attempt(_ATTEMPTS) | stop_before_delay(self.remaining),
+            "retry_error_callback": _last_outcome,
+        }
+
+    def _worth_another(self, state: RetryCallState) -> bool:
+        if state.outcome is None or state.outcome.failed:
+            return False  # a bug of ours or of a user's `ask` is not retried
+        outcome: Outcome | Screened = state.outcome.result()
+        if not isinstance(outcome, Unavailable) or outcome.reason in _FINAL:
+            return False
+        if self.status in _STANDING:
+            return False
+        return outcome.reason != "unparseable" or state.attempt_number < 2
+
+    def _wait(self, state: RetryCallState) -> float:
+        return _BACKOFF(state) if self.retry_after is None else self.retry_after
+
+
+def _last_outcome(state: RetryCallState) -> Any:
+    assert state.outcome is not None
+    return state.outcome.result()
+
+
+def _failure(reply: ModelReply, info: JudgeInfo) -> tuple[Failure, JudgeInfo, str]:
+    """Name a failed status. `detail` holds the API's error type only: messages can quote input."""
+    body = reply.body or {}
+    error = body.get("error")
+    kind = str(error.get("type") or "") if is_object(error) else ""
+    said = str(error.get("message") or "") if is_object(error) else ""
+    reason = _FAILURE_BY_STATUS.get(reply.status, "error")
+    if reply.status == 400 and "too long" in said:
+        reason = "too_long"
+    return reason, info, f"HTTP {reply.status} {kind}".strip()
+
+
+def _retry_after(reply: ModelReply) -> float | None:
+    """Seconds the server asks to wait, from the headers the SDK honours too."""
+    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        try:
+            seconds = float(reply.headers.get(name, "")) / unit
+        except ValueError:
+            continue
+        if seconds >= 0:
+            return seconds
+    return None
