@@ -28,7 +28,8 @@ from magistrate import Moderation
 from magistrate.core.decision import Decision
 from magistrate.core.replacement import HEADER
 from magistrate.testing import Simulator
-from magistrate.wire.sse import Decoder, MessageBuilder, event
+from magistrate.wire.message_builder import MessageBuilder
+from magistrate.wire.sse import Decoder, event
 
 FLAVOURS = ("sync", "async")
 both = pytest.mark.parametrize("flavour", FLAVOURS)

@@ -33,9 +33,10 @@ from magistrate.verdicts import (
     Unavailable,
     Verdict,
 )
+from magistrate.wire.message_builder import MessageBuilder
 from magistrate.wire.messages import PLACEHOLDER
 from magistrate.wire.parts import Subject
-from magistrate.wire.sse import Decoder, MessageBuilder, event
+from magistrate.wire.sse import Decoder, event
 from play import JUDGE, Played, World, play
 
 BAD = "BADWORDS"

@@ -21,7 +21,8 @@ from magistrate.core.replacement import (
     refusal,
     stop_details,
 )
-from magistrate.wire.sse import Decoder, Event, MessageBuilder, event
+from magistrate.wire.message_builder import MessageBuilder
+from magistrate.wire.sse import Decoder, Event, event
 from strategies import streams
 
 JSON = dict[str, Any]

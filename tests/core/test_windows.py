@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from magistrate.core.windows import FIRST_WINDOW, FULL, WINDOW, StreamBuffer
 from magistrate.text.tokens import BYTES_PER_TOKEN, tokens
-from magistrate.wire.sse import Decoder, Event, MessageBuilder, event
+from magistrate.wire.message_builder import MessageBuilder
+from magistrate.wire.sse import Decoder, Event, event
 from strategies import MESSAGE_START, chaos, streams, text_delta
 
 JSON = dict[str, Any]

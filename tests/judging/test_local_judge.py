@@ -23,14 +23,8 @@ from magistrate.evals.case_files import load_cases
 from magistrate.evals.cases import Case, Dataset
 from magistrate.evals.labels import for_case
 from magistrate.judging import local, local_model
-from magistrate.judging.local import (
-    LocalJudge,
-    discloses_ai,
-    high_risk,
-    is_english,
-    is_plain,
-    middle,
-)
+from magistrate.judging.local import LocalJudge, is_english, is_plain, middle
+from magistrate.judging.local_answers import discloses_ai, high_risk
 from magistrate.judging.local_model import (
     BUCKETS,
     HEADER,

@@ -73,8 +73,9 @@ from magistrate.settings import (
 )
 from magistrate.verdicts import Stage
 from magistrate.wire.digests import Digests
+from magistrate.wire.message_builder import MessageBuilder
 from magistrate.wire.parts import Subject
-from magistrate.wire.sse import Decoder, MessageBuilder
+from magistrate.wire.sse import Decoder
 
 EXAMPLES = 300
 MANY = int(os.environ.get("MAGISTRATE_LEAK_EXAMPLES", "2000"))

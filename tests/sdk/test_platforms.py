@@ -48,7 +48,8 @@ from magistrate.testing import (
     when_judging,
 )
 from magistrate.testing.transport import SimulatorTransport
-from magistrate.wire.sse import Decoder, MessageBuilder, event
+from magistrate.wire.message_builder import MessageBuilder
+from magistrate.wire.sse import Decoder, event
 
 MODEL = "claude-sonnet-5-5"
 JUDGE = "claude-judge-of-this-platform"

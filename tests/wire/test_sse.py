@@ -24,8 +24,9 @@ from magistrate.testing import (
     tool_use,
 )
 from magistrate.wire.content import read_answer
+from magistrate.wire.message_builder import MessageBuilder
 from magistrate.wire.parts import Part, Uninspected
-from magistrate.wire.sse import Decoder, Event, MessageBuilder, event
+from magistrate.wire.sse import Decoder, Event, event
 from strategies import any_text, chaos, cuts, json_values, streams, text_delta
 
 JSON = dict[str, Any]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from magistrate.wire.message_builder import MessageBuilder
 from magistrate.wire.messages import is_object
-from magistrate.wire.sse import Event, MessageBuilder
+from magistrate.wire.sse import Event
 
 
 class DeliveredStream:

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from magistrate.text.tokens import BYTES_PER_TOKEN, byte_size
+from magistrate.wire.message_builder import DELTA_FIELDS, MessageBuilder
 from magistrate.wire.messages import JSON, is_object
 from magistrate.wire.parts import Uninspected
-from magistrate.wire.sse import DELTA_FIELDS, Event, MessageBuilder
+from magistrate.wire.sse import Event
 
 # Sizes in tokens, estimated at four bytes each. The first window is small, so that a reader sees
 # text early; later ones are larger, since every verdict reads the answer so far again. With the

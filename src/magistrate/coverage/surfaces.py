@@ -15,10 +15,11 @@ from typing import Any, Literal
 
 from magistrate.coverage.sdk_source import Call, Types, calls
 from magistrate.wire.content import read_answer, read_request
+from magistrate.wire.message_builder import MessageBuilder
 from magistrate.wire.messages import JSON, is_array, is_object
 from magistrate.wire.parts import Part, Uninspected
 from magistrate.wire.routes import SURFACES, route, unjudged_surface
-from magistrate.wire.sse import MessageBuilder, event
+from magistrate.wire.sse import event
 
 Treatment = Literal["inspected", "refused", "uninspected", "passes", "free"]
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 from magistrate.config.diagnostics import Problem, SettingsError, listed
 from magistrate.judging.base import AskModel, AskModelAsync
+from magistrate.judging.local_answers import discloses_ai, high_risk
 from magistrate.judging.local_model import (
     LocalModel,
     Scored,
@@ -25,15 +26,13 @@ from magistrate.judging.local_model import (
 )
 from magistrate.judging.rubric import has_third_party
 from magistrate.policy import INTEGRITY, Policy
-from magistrate.policy.schema import Clause, HighRiskUse
+from magistrate.policy.schema import Clause
 from magistrate.settings import Settings
 from magistrate.text.reading import Reading, reading
 from magistrate.verdicts import (
     GRADES,
-    AnswerKind,
     Finding,
     Grade,
-    HighRiskAnswer,
     JudgeInfo,
     Outcome,
     Severity,
@@ -65,24 +64,6 @@ _ENGLISH_SHARE = 0.25
 _FREE = Usage(judge_calls=1, cost_usd=0.0)
 
 _LETTERS = re.compile(r"[^\W\d_]+")
-_ADVICE = re.compile(
-    r"\b(you (should|need to|must|may|can|are (owed|entitled)|have)|your|i would|i'd)\b", re.I
-)
-_RECOMMENDATION = re.compile(
-    r"\b(i (suggest|recommend)|recommend(ed|ation)?|rank(ed|ing)?)\b", re.I
-)
-_DECISION = re.compile(
-    r"\b(approved|accepted|declined|denied|dismissed|rejected|refused|(not |in)?eligible"
-    r"|decision)\b",
-    re.I,
-)
-_SELF = re.compile(
-    r"\b(i am|i['’]m|as|this is|soy|como|ich bin|als|je suis|en tant qu['’]|sono|sou|jestem|ik ben)"
-    r"\b[^.!?\n]{0,40}\b"
-    r"(ai|a\.i\.|ki|ia|si|artificial intelligence|intelligenza artificiale|language model)\b",
-    re.I,
-)
-_DENIAL = re.compile(r"\b(not|no|never|nicht|kein\w*|pas|non|não|nie|niet)\b", re.I)
 
 
 class LocalJudge:
@@ -234,50 +215,3 @@ def middle(clause: Clause) -> Severity:
 
 
 # --- what an answer is: rules, not the model ------------------------------------------------------
-
-
-def discloses_ai(subject: Subject) -> bool:
-    """Whether an answer says in the first person that an AI speaks, in one of nine languages.
-
-    A sentence with a negation before "AI" in it does not count.
-    """
-    if subject.stage != "output":
-        return False
-    answers = (p.text for p in subject.parts if p.role == "assistant" and p.path[:8] == "response")
-    found = (match for text in answers for match in _SELF.finditer(text))
-    return any(not _DENIAL.search(match[0]) for match in found)
-
-
-def high_risk(subject: Subject, settings: Settings) -> Iterator[HighRiskAnswer]:
-    """What an answer is in the high-risk domains that the app declares; others are not looked for.
-
-    The domain is the one whose lines in the policy share most words with question and answer, the
-    first declared one where none does. English words of a decision, a recommendation or advice make
-    it that; a domain that is only about publishing makes any answer a publication.
-    """
-    declared = settings.app.high_risk if settings.app else ()
-    uses = [use for use in settings.policy.high_risk if use.id in declared]
-    judged = "\n".join(p.text for p in subject.parts if p.judged and p.kind == "text")
-    if subject.stage != "output" or not uses or not judged:
-        return
-    words = _long_words(said(subject))
-    use = max(uses, key=lambda use: len(words & _vocabulary(use)))
-    kind: AnswerKind = "general"
-    if use.review_for == ("publication",):
-        kind = "publication"
-    elif _DECISION.search(judged):
-        kind = "decision"
-    elif _RECOMMENDATION.search(judged):
-        kind = "recommendation"
-    elif _ADVICE.search(judged):
-        kind = "advice"
-    yield HighRiskAnswer(use.id, kind, kind not in ("general", "publication"))
-
-
-def _vocabulary(use: HighRiskUse) -> frozenset[str]:
-    return _long_words(" ".join((use.title, use.rule, *use.counts)))
-
-
-def _long_words(text: str) -> frozenset[str]:
-    """Words of five letters and more: the shorter ones are everybody's."""
-    return frozenset(re.findall(r"\w{5,}", text.lower()))

@@ -15,7 +15,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from magistrate.judging.prices import priced
-from magistrate.judging.rubric import NOTHING, Rubric
+from magistrate.judging.reply_schema import NOTHING
+from magistrate.judging.rubric import Rubric
 from magistrate.text.reading import Reading, reading
 from magistrate.verdicts import (
     AnswerKind,

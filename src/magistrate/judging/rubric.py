@@ -11,21 +11,21 @@ breaks).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cache
 
 import jinja2
 
+from magistrate.judging.reply_schema import judgment_schema, record_schema, word_schema
 from magistrate.policy import INTEGRITY, Clause, Section
 from magistrate.settings import Settings
-from magistrate.verdicts import ANSWER_KINDS, GRADES, SEVERITIES, Stage
+from magistrate.verdicts import Stage
 from magistrate.wire.digests import sha256
 from magistrate.wire.messages import JSON
 from magistrate.wire.parts import Subject
 
 MARK = "magistrate judge · "
-NOTHING = "none"  # stands in the schema where nothing is on offer: it takes no empty list
 ANSWER = "answer"  # the group of what an answer is; no section can have this id (policy_checks)
 _ENVIRONMENT = jinja2.Environment(  # prompts are plain text, so no autoescape; JSON fences them
     undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False
@@ -110,8 +110,8 @@ def make_screen(settings: Settings, stage: Stage, templates: Templates) -> Rubri
         domains=policy.high_risk if answer else (),
         app=settings.app,
     )
-    schema = _record(
-        suspected={"type": "array", "items": _word(groups)}, discloses_ai={"type": "boolean"}
+    schema = record_schema(
+        suspected={"type": "array", "items": word_schema(groups)}, discloses_ai={"type": "boolean"}
     )
     digest = sha256([templates.screen, templates.subject, system, schema])
     return Rubric(stage, system, schema, groups, (), (), True, False, templates, digest)
@@ -155,7 +155,7 @@ def make_rubric(
         explain=settings.judge.explain,
     )
     ids = tuple(use.id for use in domains)
-    schema = _judgment(clauses, ids, answers=answers, explain=settings.judge.explain)
+    schema = judgment_schema(clauses, ids, answers=answers, explain=settings.judge.explain)
     digest = sha256([templates.system, templates.subject, system, schema])
     return Rubric(
         stage,
@@ -184,40 +184,3 @@ def _integrity(settings: Settings, stage: Stage) -> tuple[Clause, ...]:
 
 
 # --- the shape of the reply -----------------------------------------------------------------------
-
-
-def _record(**fields: JSON) -> JSON:
-    """Every field is required: a missing one is not a "no"."""
-    return {
-        "type": "object",
-        "properties": fields,
-        "required": list(fields),
-        "additionalProperties": False,
-    }
-
-
-def _word(values: Sequence[str]) -> JSON:
-    return {"type": "string", "enum": list(values) or [NOTHING]}
-
-
-def _judgment(
-    clauses: tuple[str, ...], domains: tuple[str, ...], *, answers: bool, explain: bool
-) -> JSON:
-    text: JSON = {"type": "string"}
-    finding: dict[str, JSON] = {
-        "clause": _word(clauses),
-        "grade": _word(GRADES),
-        "severity": _word(SEVERITIES),
-        "part": text,
-        "quote": text,
-    }
-    if explain:
-        finding["reason"] = text
-    fields: dict[str, JSON] = {"findings": {"type": "array", "items": _record(**finding)}}
-    if answers:
-        answer = _record(
-            domain=_word(domains), kind=_word(ANSWER_KINDS), individual={"type": "boolean"}
-        )
-        fields["high_risk"] = {"type": "array", "items": answer}
-        fields["discloses_ai"] = {"type": "boolean"}
-    return _record(**fields)
