@@ -90,7 +90,9 @@ class ClaudeJudge:
             asked = settings.judge.model_dump(mode="json", exclude={"deadline_s", "on_failure"})
             model = settings.judge.model or DEFAULT_JUDGE_MODEL
             digest = sha256([prompts, asked, self.clear_by])
-            told.info = JudgeInfo("claude", model, digest, waits="within_deadline")
+            # `waits` stays unknown: a server that trickles bytes outlasts the timeout of a call, so
+            # the driver has to end the wait.
+            told.info = JudgeInfo("claude", model, digest)
         return told.info
 
     def after_fork(self) -> None:
