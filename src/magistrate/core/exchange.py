@@ -135,7 +135,7 @@ class Exchange:
         return retainable(self.settings, (*self.input.findings(), *self.output.findings()))
 
     def disclosure_due(self, history: RequestHistory, answer: JSON | None) -> str | None:
-        """Return the disclosure text that is still needed; note a duty that is met or cannot be met.
+        """Return the disclosure text still needed; note a duty that is met or cannot be met.
 
         `answer` is the judged part of what the caller will see; None for a notice of ours, which
         contains no disclosure in its own words.

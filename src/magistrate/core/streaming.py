@@ -1,7 +1,7 @@
-"""An answer as it is written: windows go to the judge, and to the caller behind their verdict.
+"""Moderate an answer as it is written: each window is judged, then released to the caller.
 
-Part of the flow: a pure generator of effects. What may be released is `windows`' business; here is
-what is said to the judge, to the caller, and in the end.
+Part of the flow: a pure generator of effects. `windows` decides what may be released; this module
+asks the judge, writes to the caller, and ends the stream.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ def answer_stream(
                         yield from _write(exchange, history, outlet, passing, {})
             case End() | Failed():
                 for item in decoder.flush():
-                    # Half an event is nothing to a reader, and nobody can judge it. Half a ping
-                    # would run into what is held, which it overtakes.
+                    # Half an event without data means nothing to a client and cannot be judged.
+                    # Half a ping would overtake the held events and run into them.
                     if item.data and item.type != "ping":
                         yield from _write(exchange, history, outlet, held.feed(item), {})
                 held.end()
@@ -123,9 +123,10 @@ def _write(
     *,
     final: bool = False,
 ) -> Flow[None]:
-    """Hand events on, with the disclosure ahead of the first text.
+    """Write events to the caller, with the disclosure before the first text.
 
-    The decision is settled before the last byte leaves: who has the answer can ask for it.
+    The decision is settled before the last byte leaves: a caller who has the answer can look the
+    decision up.
     """
     for position, item in enumerate(events):
         if not outlet.has_text and outlet.starts_text(item):
@@ -152,7 +153,7 @@ def _finish(
     if not outlet.has_text and exchange.disclosure_due(history, {}) is not None:
         exchange.disclosed = "owed"
     yield from perform(Remember(keys_when_answered(exchange, history, outlet.delivered.message)))
-    if answer.get("stop_reason"):  # it came to its end, and all of it was given
+    if answer.get("stop_reason"):  # it is complete, and all of it was delivered
         yield from keep_thread(exchange, history, answer)
     yield from settle(exchange)
 
@@ -160,7 +161,7 @@ def _finish(
 def _cut(
     exchange: Exchange, history: RequestHistory, decided: StageDecision, outlet: DeliveredStream
 ) -> Flow[None]:
-    """End a stream that must not go on, as a valid stream."""
+    """End a stream that must not continue, as a valid stream."""
     exchange.upstream = yield from perform(Cancel())
     missing = decided.action == "unavailable"
     if not outlet.begun or missing or exchange.settings.on_block == "raise":
