@@ -13,7 +13,7 @@ class DeliveredStream:
     """The part of a stream that the caller has received, and the stream's state after it."""
 
     def __init__(self) -> None:
-        self.delivered = MessageBuilder()
+        self.message = MessageBuilder()
         self.begun = False
         self.open_block: int | None = None
         self.next_index = 0
@@ -24,7 +24,7 @@ class DeliveredStream:
         """Note events as delivered and return their bytes."""
         out: list[bytes] = []
         for item in events:
-            self.delivered.feed(item)
+            self.message.feed(item)
             match item.type:
                 case "content_block_delta":  # most events are
                     pass

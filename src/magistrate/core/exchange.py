@@ -78,7 +78,7 @@ class StageState:
 
     @property
     def judged_in_full(self) -> bool:
-        """Return whether every judge that was asked gave a verdict, so far."""
+        """Return whether no judge was unavailable."""
         return not any(isinstance(outcome, Unavailable) for outcome in self.outcomes)
 
 

@@ -126,7 +126,7 @@ def _await_input(
     *,
     forwarded: bool,
 ) -> Flow[Head | Failed | None]:
-    """Wait for the input's verdict; upstream events that arrive meanwhile are kept, not acted on."""
+    """Wait for the input's verdict; keep upstream events that arrive meanwhile for later."""
     head: Head | Failed | None = None
     size = 0
     over = not forwarded

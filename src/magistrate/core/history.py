@@ -106,7 +106,7 @@ class RequestHistory:
 
     @property
     def context_until(self) -> int:
-        """Return the first turn that was not yet allowed as part of this exact conversation."""
+        """Return how many turns, from the first, were allowed as this exact conversation."""
         allowed = (i + 1 for i, at in enumerate(self.turn_keys) if at.allowed in self.known)
         return max(allowed, default=0)
 
@@ -124,7 +124,7 @@ class RequestHistory:
 
     @property
     def floor_found(self) -> bool:
-        """Return whether a clause that cannot be loosened was found earlier in this conversation."""
+        """Return whether this conversation already violated a clause that cannot be loosened."""
         return any(at.floor in self.known for at in self.turn_keys)
 
     # --- what follows from it ---------------------------------------------------------------------
@@ -178,7 +178,7 @@ class RequestHistory:
     # --- what is to be stored ---------------------------------------------------------------------
 
     def allowed_keys(self, warned_of: Collection[str] | None = None) -> tuple[str, ...]:
-        """Return the keys to store once the input was judged and may pass.
+        """Return the keys to store for an input that was judged and may pass.
 
         `warned_of`: the paths of the findings, if the input passes with a warning. It then becomes
         context only together with its answer: sent again unchanged, as the SDK's retries do, it is
@@ -199,7 +199,7 @@ class RequestHistory:
         return (*around, *last, *blocked)
 
     def blocked_keys(self, causes: Iterable[str], *, floor: bool) -> tuple[str, ...]:
-        """Return the keys to store once the input was blocked: of the turns that contain the causes.
+        """Return the keys to store for a blocked input: of the turns that contain the causes.
 
         `causes` are paths. If no path can be placed, the current question counts as the cause.
         Earlier turns may be shared by all users, such as the application's own examples, so they
@@ -228,7 +228,7 @@ class RequestHistory:
     def answered_keys(
         self, message: JSON, blocked_by: Iterable[str] | None = None
     ) -> tuple[str, ...]:
-        """Return the keys to store once an answer was delivered: one for each form it may return in.
+        """Return the keys to store for a delivered answer: one for each form it may return in.
 
         `blocked_by`: the causes of the block, if the answer is a refusal of ours. After a refusal,
         the turns before it become context, except those marked as blocked. So nothing is stored if

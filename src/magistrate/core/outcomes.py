@@ -105,7 +105,7 @@ def conclude(
 
 
 def keep_thread(exchange: Exchange, history: RequestHistory, answer: JSON) -> Flow[None]:
-    """Store what the provider holds from now on: the answer as the model wrote it, without additions.
+    """Store what the provider holds from now on: the answer as written, without additions.
 
     Only for an answer that was delivered in full. A later request that continues from any other id
     is declined, and its client sends the whole conversation again.

@@ -52,7 +52,7 @@ class Engine:
 
     @cached_property
     def digests(self) -> Digests:
-        """Return digests under the deployment's key, valid only for this policy, judge and settings."""
+        """Return digests under the deployment's key, only for this policy, judge and settings."""
         judge = self.judge_info
         about = [self.settings.policy.hash, self.settings.hash]
         return Digests(self._key, sha256([*about, judge.name, judge.model, judge.prompt_hash]))

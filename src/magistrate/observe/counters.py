@@ -28,7 +28,7 @@ class Counters:
 
     @property
     def usage(self) -> Usage:
-        """Return the judges' usage. `cost_usd` is None once a model without a known price was asked."""
+        """Return the judges' usage. `cost_usd` is None once a model of unknown price was asked."""
         with self._lock:
             return self._usage
 
