@@ -75,7 +75,7 @@ class Decision:
         }
 
     def as_json(self, *, evidence: bool) -> dict[str, Any]:
-        """Return the record as JSON. `evidence` includes quotes of judged content."""
+        """Return the record as JSON. `evidence` adds judged content, so it must be stated."""
         return {
             "id": self.id,
             "action": self.action,

@@ -126,7 +126,7 @@ def _await_input(
     *,
     forwarded: bool,
 ) -> Flow[Head | Failed | None]:
-    """Wait for the input's verdict; keep upstream events that arrive meanwhile for later."""
+    """Wait for the input's verdict; keep upstream events that arrive meanwhile, unprocessed."""
     head: Head | Failed | None = None
     size = 0
     over = not forwarded

@@ -124,7 +124,7 @@ class RequestHistory:
 
     @property
     def floor_found(self) -> bool:
-        """Return whether this conversation already violated a clause that cannot be loosened."""
+        """Return whether a clause that cannot be loosened was found earlier in the conversation."""
         return any(at.floor in self.known for at in self.turn_keys)
 
     # --- what follows from it ---------------------------------------------------------------------
