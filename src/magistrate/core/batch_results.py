@@ -1,4 +1,4 @@
-"""The results of a message batch: every answer is judged as its line streams. Pure."""
+"""Moderate the results of a message batch: judge every answer as its line streams. Pure."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from magistrate.wire.parts import Uninspected, as_context
 
 @dataclass(slots=True)
 class _Line:
-    """One line on its way. `raw`: it carries no answer and goes as it is."""
+    """One line of the results. `raw`: a line without an answer, passed on unchanged."""
 
     data: JSON
     exchange: Exchange | None = None
@@ -42,10 +42,10 @@ class _Line:
 
 
 def moderate_results(batch_id: str, make: Callable[[JSON], Exchange]) -> Flow[None]:
-    """Judge the results of a batch line by line, a few at a time, in the order they come.
+    """Judge the results of a batch line by line, a few at a time, in the order they arrive.
 
-    `make` opens an exchange for a question; {} stands for one this process does not know. Entries
-    that were left out of the batch are answered with their refusal at the end.
+    `make` opens an exchange for a question, or for {} if this process does not know the question.
+    Entries that were left out of the batch are answered with their refusal at the end.
     """
     questions, omitted = yield from perform(RecallBatch(batch_id))
     yield from perform(Forward(None))
@@ -72,7 +72,7 @@ def moderate_results(batch_id: str, make: Callable[[JSON], Exchange]) -> Flow[No
                 waiting[ticket] = line
                 line.waits = True
                 yield from perform(asking)
-        # Only the first line is ever concluded, so what stands before a failure still arrives.
+        # Only the first line is ever concluded, so the lines before a failure still arrive.
         while lines and not lines[0].waits:
             yield from perform(Write((yield from _concluded(lines.popleft()))))
         if backlog and len(lines) < WIDTH:
@@ -103,7 +103,7 @@ def moderate_results(batch_id: str, make: Callable[[JSON], Exchange]) -> Flow[No
 
 
 def _opened(raw: bytes, questions: dict[str, JSON], make: Callable[[JSON], Exchange]) -> _Line:
-    """A line, with an exchange if it carries an answer."""
+    """Return a parsed line, with an exchange if it carries an answer."""
     if not raw.strip():
         return _Line({})
     try:
@@ -125,7 +125,7 @@ def _opened(raw: bytes, questions: dict[str, JSON], make: Callable[[JSON], Excha
 
 
 def _message(line: _Line) -> JSON:
-    """The answer in a line; {} for none that could be read."""
+    """Return the answer in a line, or {} if none can be read."""
     result = line.data.get("result")
     message = result.get("message") if is_object(result) else None
     return message if is_object(message) and is_array(message.get("content")) else {}
@@ -139,7 +139,7 @@ def _question(line: _Line, ticket: str) -> StartJudging | None:
 
 
 def _concluded(line: _Line) -> Flow[bytes]:
-    """What the caller gets of a line."""
+    """Return the bytes that the caller receives for a line."""
     if line.exchange is None or line.history is None:
         return line.raw
     decided = line.exchange.decide("output")

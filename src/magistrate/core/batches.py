@@ -1,8 +1,8 @@
-"""Message batches: every entry judged before the batch is sent, every result as its line streams.
+"""Moderate message batches: judge every entry before the batch is sent.
 
-Pure generators of effects, like `flow`. A batch's entries can act before anybody reads their
-answers, so all are judged first. Results may be read by another process than the one that made the
-batch: an answer whose question is not known is then judged by itself.
+Pure generators of effects, like `flow`. A batch's entries can act before their answers are read,
+so all are judged first. `batch_results` judges the answers. The results may be read by another
+process than the one that made the batch; an answer whose question is unknown is judged by itself.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from magistrate.settings import Settings
 from magistrate.wire.messages import JSON, is_array, is_object
 from magistrate.wire.parts import Uninspected
 
-# How many entries, or lines, are out for judgment at a time.
+# How many entries, or lines, are judged at the same time.
 WIDTH = 16
 
 
@@ -51,7 +51,7 @@ class Entry:
 
 
 def entries_of(body: JSON) -> list[tuple[str, JSON]]:
-    """The requests of a batch by `custom_id`, in order; entries of no known shape are {}."""
+    """Return a batch's requests by `custom_id`, in order; an entry of unknown shape becomes {}."""
     found = body.get("requests")
     entries: list[tuple[str, JSON]] = []
     for item in found if is_array(found) else []:
@@ -65,7 +65,7 @@ def entries_of(body: JSON) -> list[tuple[str, JSON]]:
 
 
 def moderate_batch(body: JSON, entries: list[Entry], settings: Settings) -> Flow[None]:
-    """Judge every entry, then send the batch: whole, without what is blocked, or not at all."""
+    """Judge every entry, then send the batch: all of it, without blocked entries, or not at all."""
     histories, stage_decisions = yield from _judge_entries(entries, settings)
     stopped = [entry for entry in entries if stage_decisions[id(entry)].stops]
     missing = next((e for e in stopped if stage_decisions[id(e)].action == "unavailable"), None)
@@ -150,7 +150,7 @@ def _judge_entries(
 def _sent(
     body: JSON, entries: list[Entry], kept: list[Entry], histories: dict[int, RequestHistory]
 ) -> JSON | None:
-    """The batch that travels upstream, or None if it is the one that came."""
+    """Return the batch to send upstream, or None to send the caller's unchanged."""
     changed = {id(entry): histories[id(entry)].forwarded() for entry in kept}
     if len(kept) == len(entries) and not any(changed.values()):
         return None
@@ -164,7 +164,7 @@ def _sent(
 
 
 def _whole_answer() -> Flow[JSON | Head | Failed]:
-    """The batch object that was made, or the head or failure there is instead of one."""
+    """Return the batch object that was made; without one, the response's head or the failure."""
     head: Head | None = None
     data = bytearray()
     while True:

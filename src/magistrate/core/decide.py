@@ -1,8 +1,7 @@
-"""From verdicts and settings to what happens. Deterministic; no I/O, no clock.
+"""Decide what happens, from verdicts and settings. Deterministic; no I/O, no clock.
 
 The order is allow < warn < hold < unavailable < block, and the strictest cause wins: a verdict
-that blocks says more than a judge that is missing. Fail-open or fail-closed is decided here and
-nowhere else.
+that blocks says more than a missing judge. Only this module decides whether to fail open or closed.
 """
 
 from __future__ import annotations
@@ -30,19 +29,19 @@ from magistrate.verdicts import (
 )
 from magistrate.wire.parts import Uninspected
 
-# What an outage can cause. Every other failure can be provoked by the content itself, so it never
-# fails open, whatever the settings say.
+# What an outage can cause. The content itself can cause every other failure, so those never
+# fail open, whatever the settings say.
 _OUTAGES: frozenset[Failure] = frozenset({"timeout", "overloaded", "error"})
 
 
 @value
 class StageDecision:
-    """What one stage comes to.
+    """The decision on one stage.
 
-    `action` is `unavailable` where a judge could not answer and the settings fail closed: nobody's
-    verdict, and never presented as one. `domains`: what a reviewer of a held answer must be
-    qualified in. `floor`: a clause that cannot be loosened was found. `shadowed`: what would have
-    happened outside shadow mode.
+    `action` is `unavailable` if a judge could not answer and the settings fail closed: this is not
+    a verdict and is never presented as one. `domains`: what a reviewer of a held answer must be
+    qualified in. `floor`: a clause that cannot be loosened was found. `shadowed`: the action that
+    would have been taken outside shadow mode.
     """
 
     stage: Stage
@@ -53,7 +52,7 @@ class StageDecision:
 
     @property
     def stops(self) -> bool:
-        """Whether the exchange ends here, with no answer of the model's."""
+        """Return whether the exchange ends here, without an answer from the model."""
         return self.action in ("unavailable", "block")
 
 
@@ -65,7 +64,7 @@ def decide(
     *,
     can_act: bool = False,
 ) -> StageDecision:
-    """What the verdicts of one stage come to.
+    """Decide one stage from its outcomes and what could not be inspected.
 
     `can_act`: the request has effects before its answer is read, so its input never fails open.
     """
@@ -87,26 +86,27 @@ def decide(
 
 
 def is_blocking(settings: Settings, stage: Stage, outcome: Outcome) -> bool:
-    """Whether this outcome alone ends the exchange, so that upstream need not go on."""
+    """Return whether this outcome alone ends the exchange, so upstream can be cancelled."""
     return decide(settings, stage, [outcome]).stops
 
 
 def blocks(settings: Settings, stage: Stage, found: Finding) -> bool:
-    """Whether this finding alone is a reason to block."""
+    """Return whether this finding alone is a reason to block."""
     return _on_finding(settings, stage, found).action == "block"
 
 
 def retainable(settings: Settings, findings: Iterable[Finding]) -> bool:
-    """Whether the content in which this was found may be kept at all: not where a clause was
-    touched whose floor is unconditional."""
+    """Return whether content with these findings may be stored at all.
+
+    It may not if a finding is about a clause whose floor is unconditional."""
     touched = (found.clause for found in findings if found.grade != "none")
     return not any(settings.floor(clause) == SEVERITIES[0] for clause in touched)
 
 
 def stricter(earlier: StageDecision, later: StageDecision) -> StageDecision:
-    """Of two stages' rulings, the one that decides the exchange: the later one where equal.
+    """Return the decision of two stages that decides the exchange: the later one if equal.
 
-    What shadow mode suppressed in either stays on record.
+    What shadow mode suppressed in either is kept in the record.
     """
     decides = max(later, earlier, key=_strictness)  # of equals, `max` takes the first
     shadowed: list[Action] = [each.shadowed for each in (earlier, later) if each.shadowed]
@@ -118,7 +118,7 @@ def _strictness(decided: StageDecision) -> int:
 
 
 def strictest(stage: Stage, causes: list[StageDecision]) -> StageDecision:
-    """What several causes in one stage come to. Each may be what others came to before."""
+    """Combine several causes in one stage. A cause may itself be an earlier combination."""
     if not causes:
         return StageDecision(stage)
     worst = max(causes, key=_strictness)
@@ -138,7 +138,7 @@ def _on_finding(settings: Settings, stage: Stage, found: Finding) -> StageDecisi
         return StageDecision(stage)
     clause = settings.policy.clauses[found.clause]
     if clause.evidence != "conversation":
-        # A text cannot prove what happens across accounts or inside an app.
+        # Text alone cannot prove what happens across accounts or inside an app.
         suspicious = at_least(found.grade, "likely", GRADES)
         asked = settings.clause_action(found.clause, stage).action
         return StageDecision(stage, "warn" if suspicious and asked != "allow" else "allow")
@@ -166,7 +166,7 @@ def _on_failure(
 
 
 def _on_high_risk(settings: Settings, answer: HighRiskAnswer) -> StageDecision:
-    """The policy's human-in-the-loop requirement, for an answer the judge puts into a domain."""
+    """Apply the policy's human-in-the-loop requirement to an answer in a high-risk domain."""
     app = settings.app
     use = next((use for use in settings.policy.high_risk if use.id == answer.domain), None)
     if app is None or use is None or answer.kind not in use.review_for:
@@ -174,7 +174,7 @@ def _on_high_risk(settings: Settings, answer: HighRiskAnswer) -> StageDecision:
     if use.applies_when and not use.may_owe_review(app):
         return StageDecision("output")
     # General advice ("how to prepare for a hearing") is education; a recommendation or a decision
-    # is about somebody's case even where the text names nobody.
+    # is about one person's case even if the text names no person.
     weighty = answer.individual or answer.kind != "advice"
     owed = (
         (app.audience == "consumer" and weighty)

@@ -24,7 +24,7 @@ Disclosed = Literal["added", "present", "owed"]
 
 @value
 class JudgeFailure:
-    """One judgment that did not come about."""
+    """One judgment that failed."""
 
     stage: Stage
     reason: Failure
@@ -35,13 +35,13 @@ class JudgeFailure:
 class Decision:
     """The whole record of one exchange: audit event, review item and eval result are this shape.
 
-    `action` is `unavailable` where nobody decided: no judge answered, or none was waited for, and
-    nothing more was given out; or an answer to be held could not be stored. A caller who waits gets
-    `ModerationUnavailable`. `latency_ms` is the time from the request to the decision; `upstream`
-    says how far the model call got. `disclosure` is None where none is owed. `domains`: what a
-    reviewer of a held answer must be qualified in. `shadow` is the action that shadow mode
-    suppressed. `platform` is what the provider's own safeguards said of the answer, as far as it
-    was read: a verdict beside ours, on which no action is taken.
+    `action` is `unavailable` if there is no verdict (no judge answered, or none was awaited, and
+    nothing more was delivered), or if an answer to be held could not be stored. A waiting caller
+    receives `ModerationUnavailable`. `latency_ms` is the time from the request to the decision;
+    `upstream` says how far the model call got. `disclosure` is None if none is owed. `domains`:
+    what a reviewer of a held answer must be qualified in. `shadow` is the action that shadow mode
+    suppressed. `platform` is what the provider's own safeguards reported about the answer, as far
+    as it was read: a separate verdict, on which no action is taken.
     """
 
     id: str
@@ -66,7 +66,7 @@ class Decision:
 
     @property
     def public(self) -> dict[str, Any]:
-        """The part of the record that may reach a browser."""
+        """Return the part of the record that may reach a browser."""
         return {
             "id": self.id,
             "action": self.action,
@@ -75,7 +75,7 @@ class Decision:
         }
 
     def as_json(self, *, evidence: bool) -> dict[str, Any]:
-        """The record as JSON. `evidence` quotes judged content, so it is asked for by name."""
+        """Return the record as JSON. `evidence` adds judged content, so it must be stated."""
         return {
             "id": self.id,
             "action": self.action,

@@ -1,4 +1,4 @@
-"""What of a stream was handed to the caller, and the state that leaves it in. Pure."""
+"""What part of a stream the caller has received, and the stream's state after it. Pure."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from magistrate.wire.sse import Event
 
 
 class DeliveredStream:
-    """What has been handed to the caller, and what state that leaves the stream in."""
+    """The part of a stream that the caller has received, and the stream's state after it."""
 
     def __init__(self) -> None:
-        self.delivered = MessageBuilder()
+        self.message = MessageBuilder()
         self.begun = False
         self.open_block: int | None = None
         self.next_index = 0
@@ -21,10 +21,10 @@ class DeliveredStream:
         self.settled = False
 
     def passing(self, events: Iterable[Event]) -> bytes:
-        """Note events on their way out; their bytes."""
+        """Note events as delivered and return their bytes."""
         out: list[bytes] = []
         for item in events:
-            self.delivered.feed(item)
+            self.message.feed(item)
             match item.type:
                 case "content_block_delta":  # most events are
                     pass
@@ -40,7 +40,7 @@ class DeliveredStream:
         return b"".join(out)
 
     def starts_text(self, item: Event) -> bool:
-        """Whether this event brings the first text of the answer."""
+        """Return whether this event carries text of the answer."""
         delta = item.data.get("delta")
         return (
             item.type == "content_block_delta"

@@ -1,4 +1,4 @@
-"""The AI disclosure: what an app owes, by the policy and the app's profile."""
+"""The AI disclosure that an app owes, from the policy and the app's profile."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from magistrate.values import value
 
 @value
 class Duty:
-    """The AI disclosure an integration owes. `text` is None where there is no chat to put it in.
+    """The AI disclosure an integration owes. `text` is None if there is no chat to put it in.
 
-    `own_words`: an answer that says in its own words that an AI speaks has done enough. It has not
-    where the person must learn that AI informed a decision.
+    `own_words`: an answer that says in its own words that an AI wrote it is enough. It is not
+    enough if the person must learn that AI informed a decision.
     """
 
     owed: bool
@@ -20,7 +20,7 @@ class Duty:
 
 
 def disclosure_duty(settings: Settings) -> Duty:
-    """What the app profile owes, from the policy's disclosure rules and high-risk uses."""
+    """Return what the app owes, from the policy's disclosure rules and high-risk uses."""
     app = settings.app
     if app is None:
         return Duty(owed=False)

@@ -1,9 +1,9 @@
-"""What the flow asks of an edge, and what the edge answers.
+"""The effects: what a flow asks of an edge, and what the edge replies.
 
 The flow yields effects and is sent their replies; it never does I/O itself. Each edge performs
-them in its own way: on the caller's thread, in an event loop, in a gateway. Replies are typed by
-`perform`, so a driver that answers wrongly is the only place where a type can be wrong. The union
-`AnyEffect` is closed: the type checker finds a driver that forgot one.
+them in its own way: on the caller's thread, in an event loop, in a gateway. `perform` types the
+replies, so a type can be wrong only if a driver sends a wrong reply. The union `AnyEffect` is
+closed: the type checker finds a driver that forgot an effect.
 """
 
 from __future__ import annotations
@@ -23,12 +23,9 @@ T = TypeVar("T")
 
 
 class Effect(Generic[T]):
-    """Something an edge does for the flow; T is what it answers."""
+    """Something an edge does for the flow; T is the type of its reply."""
 
     __slots__ = ()
-
-
-# --- what can happen ------------------------------------------------------------------------------
 
 
 # --- what the flow asks for -----------------------------------------------------------------------
@@ -36,21 +33,21 @@ class Effect(Generic[T]):
 
 @value
 class Recall(Effect[frozenset[str]]):
-    """Which of these digests are on record?"""
+    """Return which of these approval keys are stored."""
 
     keys: tuple[str, ...]
 
 
 @value
 class Remember(Effect[None]):
-    """Put these digests on record."""
+    """Store these approval keys."""
 
     keys: tuple[str, ...]
 
 
 @value
 class StartJudging(Effect[None]):
-    """Start judging and return at once; the answer comes as `JudgeResult` with the same ticket.
+    """Start judging and return at once; the outcome arrives as `JudgeResult` with this ticket.
 
     `fatal` tells, without waiting for the flow, whether an outcome makes the upstream call
     pointless. An edge that cannot wait for two things at once uses it to wake itself up.
@@ -63,21 +60,21 @@ class StartJudging(Effect[None]):
 
 @value
 class Forward(Effect[None]):
-    """Start the upstream call and return at once. None: with the request exactly as it came."""
+    """Start the upstream call and return at once. None: send the request unchanged."""
 
     body: JSON | None
 
 
 @value
 class Next(Effect[FlowEvent]):
-    """Wait for whatever comes first. With `read=False` the upstream body is left alone."""
+    """Wait for the next event. With `read=False` the upstream body is not read."""
 
     read: bool
 
 
 @value
 class Cancel(Effect[Upstream]):
-    """Give up the upstream call; says how far it had got."""
+    """Cancel the upstream call. The reply says how far it got."""
 
 
 @value
@@ -89,7 +86,7 @@ class StoreFailure:
 
 @value
 class HoldAnswer(Effect[str | StoreFailure]):
-    """Put an answer into the review queue, durably, before anybody is told. The reply is its id."""
+    """Store an answer durably in the review queue before the caller is told. Replies its id."""
 
     domains: tuple[str, ...]
     request: JSON
@@ -99,7 +96,7 @@ class HoldAnswer(Effect[str | StoreFailure]):
 
 @value
 class KeepThread(Effect[None]):
-    """The provider now holds this conversation under the id of its last message."""
+    """Store a conversation that the provider now holds under the id of its last message."""
 
     message_id: str
     conversation: JSON
@@ -107,7 +104,7 @@ class KeepThread(Effect[None]):
 
 @value
 class KeepBatch(Effect[None]):
-    """The provider took a batch: its questions, and refusals for the entries left out, by id."""
+    """Store an accepted batch: its questions, and refusals for omitted entries, by `custom_id`."""
 
     batch_id: str
     questions: dict[str, JSON]
@@ -130,15 +127,15 @@ class RecallBatch(Effect[tuple[dict[str, JSON], dict[str, JSON]]]):
 
 @value
 class Settle(Effect[Decision]):
-    """Make a decision final and record it. The reply is the record as it is kept: with the time it
-    took, and without quotes where the settings keep none."""
+    """Make a decision final and record it. The reply is the stored record: with the time it took,
+    and without quotes if the settings do not keep them."""
 
     decision: Decision
 
 
 @value
 class Relay(Effect[None]):
-    """Give the caller the upstream response as it is; its body was not read."""
+    """Give the caller the upstream response unchanged; its body was not read."""
 
 
 @value
@@ -169,8 +166,8 @@ class Write(Effect[None]):
 class RaiseDecision(Effect[NoReturn]):
     """End by raising: `blocked`, `held`, or `unavailable`.
 
-    `entries`: the decisions of a batch's entries that are the cause, by `custom_id`. `detail`: why
-    it is unavailable, where no judge is the cause.
+    `entries`: the decisions of the batch entries that are the cause, by `custom_id`. `detail`: why
+    it is unavailable, if a judge is not the cause.
     """
 
     kind: Literal["blocked", "held", "unavailable"]
@@ -181,7 +178,7 @@ class RaiseDecision(Effect[NoReturn]):
 
 @value
 class RespondError(Effect[NoReturn]):
-    """End with an error response of the API's own shape, without sending the request."""
+    """End with an error response in the API's own shape, without sending the request."""
 
     status: int
     body: JSON
@@ -194,11 +191,11 @@ class PropagateError(Effect[NoReturn]):
     error: BaseException
 
 
-# What a session answers by itself, from the stores; an edge only decides on which thread.
+# What a session performs itself, on the stores; an edge only chooses the thread.
 StateEffect: TypeAlias = (
     Recall | Remember | RecallThread | KeepThread | RecallBatch | KeepBatch | HoldAnswer | Settle
 )
-# What becomes of the caller: a response, a part of one, or an exception.
+# What ends a flow: an exception or an error response for the caller.
 Ending: TypeAlias = RaiseDecision | RespondError | PropagateError
 AnyEffect: TypeAlias = (
     StateEffect | StartJudging | Forward | Next | Cancel | Relay | Answer | Open | Write | Ending
@@ -213,6 +210,6 @@ def perform(effect: Effect[T]) -> Flow[T]:
 
 
 def end(effect: Effect[NoReturn]) -> Flow[NoReturn]:
-    """Yield an effect that ends the flow. A driver must not go on after it."""
+    """Yield an effect that ends the flow. A driver must not resume the flow after it."""
     yield cast("AnyEffect", effect)
     raise AssertionError(f"the flow was driven on after {type(effect).__name__}")

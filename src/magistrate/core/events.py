@@ -1,4 +1,4 @@
-"""What can happen while a flow waits: upstream moves on, or a judge answers."""
+"""The events a flow waits for: progress of the upstream call, or a judge's outcome."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Chunk:
 
 @value
 class End:
-    """The upstream body ended as bodies do."""
+    """The upstream body ended normally."""
 
 
 @value

@@ -1,7 +1,7 @@
-"""One request and what has become of it so far: the state a flow carries, and its record.
+"""One request and its state so far: what a flow carries, and the record of it.
 
-Pure. The edge makes an `Exchange`; the flow fills it in; `decision()` is its record at any time,
-so an exchange that is abandoned half way has one too.
+Pure. The session makes an `Exchange`; the flow fills it in; `decision()` returns its record at any
+time, so an exchange that is abandoned half way has one too.
 """
 
 from __future__ import annotations
@@ -32,27 +32,27 @@ from magistrate.wire.parts import Uninspected
 
 @dataclass(slots=True)
 class StageState:
-    """One stage: what the judge said, and what nobody could read."""
+    """One stage: the judge's outcomes, and what could not be inspected."""
 
     asked: int = 0
     outcomes: list[Outcome] = field(default_factory=list[Outcome])
     _unread: dict[Uninspected, None] = field(default_factory=dict[Uninspected, None])
     _decided: StageDecision | None = None
-    _decided_of: tuple[int, int] = (0, 0)  # of how many outcomes and things unread
+    _decided_of: tuple[int, int] = (0, 0)  # how many outcomes and unread items it covers
 
     @property
     def uninspected(self) -> tuple[Uninspected, ...]:
-        """What nobody could read, each once."""
+        """Return what could not be inspected, without duplicates."""
         return tuple(self._unread)
 
     def note(self, unread: Iterable[Uninspected]) -> None:
-        """Add what nobody could read."""
+        """Add what could not be inspected."""
         self._unread.update(dict.fromkeys(unread))
 
     def decide(self, settings: Settings, stage: Stage, *, can_act: bool) -> StageDecision:
-        """What the stage comes to: what it came to before, and what is new since then.
+        """Decide the stage: combine the previous decision with what is new since then.
 
-        A long stream has hundreds of verdicts and is ruled after each of them.
+        A long stream has hundreds of verdicts and is decided after each of them.
         """
         outcomes, unread = self._decided_of
         found = decide(
@@ -68,25 +68,25 @@ class StageState:
         return found
 
     def findings(self) -> tuple[Finding, ...]:
-        """Every finding, each once."""
+        """Return every finding, without duplicates."""
         return tuple(dict.fromkeys(found for each in self.outcomes for found in each.findings))
 
     @property
     def waiting(self) -> bool:
-        """Whether a judge was asked who has not answered."""
+        """Return whether a judge was asked and has not answered."""
         return len(self.outcomes) < self.asked
 
     @property
     def judged_in_full(self) -> bool:
-        """Whether no judge was missing."""
+        """Return whether no judge was unavailable."""
         return not any(isinstance(outcome, Unavailable) for outcome in self.outcomes)
 
 
 @dataclass(slots=True)
 class Exchange:
-    """One request on its way. `judge` is who would be asked, for a record without a verdict.
+    """One request in progress. `judge` is who would be asked, for a record without a verdict.
 
-    `body` is the whole conversation, also where the request itself only continues one.
+    `body` is the whole conversation, even if the request itself only continues one.
     """
 
     id: str
@@ -100,7 +100,7 @@ class Exchange:
     input: StageState = field(default_factory=StageState)
     output: StageState = field(default_factory=StageState)
     stage_decision: StageDecision = field(default_factory=lambda: StageDecision("input"))
-    is_decided: bool = False  # whether `ruling` says anything yet
+    is_decided: bool = False  # whether `stage_decision` was decided
     upstream: Upstream = "not_sent"
     disclosed: Disclosed | None = None
     review_id: str | None = None
@@ -108,25 +108,25 @@ class Exchange:
 
     @property
     def model(self) -> str:
-        """The model the caller asked for."""
+        """Return the model the caller asked for."""
         return str(self.body.get("model") or "")
 
     @property
     def structured(self) -> bool:
-        """Whether the answer will be parsed as JSON, so that no text of ours may join it."""
+        """Return whether the answer will be parsed as JSON, so we must not add text to it."""
         return asks_for_structure(self.body)
 
     @property
     def held_whole(self) -> bool:
-        """Whether a streamed answer is released in one piece or not at all."""
+        """Return whether a streamed answer is released in one piece or not at all."""
         return self.structured or self.settings.release == "message"
 
     def decide(self, stage: Stage, *, can_act: bool = False) -> StageDecision:
-        """Decide a stage from what is known of it. The strictest stage decides the exchange."""
+        """Decide a stage from what is known so far. The strictest stage decides the exchange."""
         state = self.input if stage == "input" else self.output
         found = state.decide(self.settings, stage, can_act=can_act)
         if found.action == "hold" and not self._may_store():
-            # To hold an answer is to store it with its question, which must not be kept at all.
+            # Holding an answer means storing it with its question, and this must not be stored.
             found = replace(found, action="block", domains=())
         self.stage_decision, self.is_decided = stricter(self.stage_decision, found), True
         return found
@@ -135,10 +135,10 @@ class Exchange:
         return retainable(self.settings, (*self.input.findings(), *self.output.findings()))
 
     def disclosure_due(self, history: RequestHistory, answer: JSON | None) -> str | None:
-        """The disclosure text that is still needed; notes a duty that is met or cannot be.
+        """Return the disclosure text still needed; note a duty that is met or cannot be met.
 
-        `answer` is as much as has been judged of what the caller will see; None for a notice of
-        ours, which says nothing of the kind in words of its own.
+        `answer` is the judged part of what the caller will see; None for a notice of ours, which
+        contains no disclosure in its own words.
         """
         duty = disclosure_duty(self.settings)
         if not duty.owed:
@@ -154,7 +154,7 @@ class Exchange:
         return None if self.disclosed else duty.text
 
     def disclose_in_notice(self, history: RequestHistory) -> str | None:
-        """The disclosure for a refusal or notice of ours."""
+        """Return the disclosure to put into a refusal or notice of ours, and note it."""
         text = self.disclosure_due(history, None)
         if text is None:
             return None
@@ -162,8 +162,10 @@ class Exchange:
         return None if self.structured else text
 
     def abandoned(self) -> Decision:
-        """The record where the caller left, or an error ended the request: as of now, and whose
-        verdict was not waited for. What no judge allowed was not given out, so it is no `allow`.
+        """Return the record of an exchange that the caller left or an error ended, as of now.
+
+        It says which verdict was not awaited. Content that no judge allowed was not delivered, so
+        the action is then not `allow`.
         """
         for stage, state in self._stages():
             if state.waiting or (stage == "input" and not self.is_decided):
@@ -180,7 +182,7 @@ class Exchange:
         return ("input", self.input), ("output", self.output)
 
     def decision(self) -> Decision:
-        """The record as of now. The edge adds the time it took."""
+        """Return the record as of now. The session adds the time it took."""
         settings = self.settings
         failures: list[JudgeFailure] = []
         usage = Usage()

@@ -1,9 +1,9 @@
-"""The way of one exchange, from request to answer, told once for every edge.
+"""Moderate one exchange, from request to answer, in the same way for every edge.
 
-A generator that yields effects and is sent what happened. It does no I/O, has no clock and logs
-nothing. Rules live elsewhere: what is judged in `conversation` and `subjects`, what a verdict means
-in `decisions`, what the caller reads in `enforcement`, what a stream may release in `windows`. The
-story goes on in `streaming` (an answer as it is written) and closes in `endings`.
+A generator that yields effects and is sent their replies. It does no I/O, has no clock and logs
+nothing. Other modules decide the details: `history`, `wire.content` and `wire.parts` what is
+judged, `decide` what a verdict means, `replacement` what the caller reads, `windows` what a stream
+may release. `streaming` handles an answer as it is written; `outcomes` ends the exchange.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from magistrate.wire.parts import Part, Subject, Uninspected, as_context
 
 # How much of a stream is read ahead while the input is still being judged, in bytes.
 _READ_AHEAD = 256 * 1024
-# Tokens that are read for disguises in well under a second or two, whatever is in them.
+# This many tokens are searched for disguised text in well under a second or two, whatever they say.
 _READ_AT_ONCE = 50_000
 
 
@@ -54,7 +54,7 @@ def moderate(exchange: Exchange) -> Flow[None]:
     exchange.input.note(unread)
     can_act = acts_on_the_provider(exchange.body)
     first = settings.input_check == "before" or can_act or history.floor_found
-    # A blocked turn never got into a thread, so there is nothing to redact in one.
+    # A blocked turn never enters a thread, so a thread has nothing to redact.
     body = None if exchange.threaded else history.forwarded()
 
     asked = any(part.judged for part in subject.parts)
@@ -62,7 +62,7 @@ def moderate(exchange: Exchange) -> Flow[None]:
         yield from perform(ask(exchange, "input", subject, "input"))
     if not first:
         yield from perform(Forward(body))
-        exchange.upstream = "cancelled"  # unless it gets further
+        exchange.upstream = "cancelled"  # unless the call gets further
     inbox: deque[Chunk | End | Failed] = deque()
     head: Head | Failed | None = None
     if asked:
@@ -107,8 +107,11 @@ def moderate(exchange: Exchange) -> Flow[None]:
 
 
 def _as_provoked(outcome: Outcome, subject: Subject) -> Outcome:
-    """A timeout over a text so long that reading it may have taken the time is no outage: whoever
-    wrote the text can bring it about, so it must not fail open as one."""
+    """Return a timeout over a very long text as `too_long`; return other outcomes unchanged.
+
+    Reading such a text may have taken the time. Its author can cause this, so it must not fail
+    open as an outage does.
+    """
     late = isinstance(outcome, Unavailable) and outcome.reason == "timeout"
     size = total_size(part for part in subject.parts if part.judged) if late else 0
     if not late or size <= _READ_AT_ONCE:
@@ -123,7 +126,7 @@ def _await_input(
     *,
     forwarded: bool,
 ) -> Flow[Head | Failed | None]:
-    """Wait for the input's verdict; whatever upstream says meanwhile is kept, not acted on."""
+    """Wait for the input's verdict; keep upstream events that arrive meanwhile, unprocessed."""
     head: Head | Failed | None = None
     size = 0
     over = not forwarded
@@ -135,7 +138,7 @@ def _await_input(
                 return head
             case Head(ok=ok):
                 head = event
-                over = not ok  # an error is handed on unread
+                over = not ok  # an error is passed on unread
             case Failed() if head is None:
                 head, over = event, True
             case Chunk(data):

@@ -1,8 +1,8 @@
-"""A request's turns next to what is on record about them: context, to be judged, or blocked.
+"""A request's turns and the approval keys stored for them: context, to be judged, or blocked.
 
-Pure. A turn is mere context only if this exact conversation up to it was allowed before. A turn
-that was blocked before is replaced by a placeholder, so that it neither travels upstream nor blocks
-the rest of the conversation; the question being asked now is never treated so, it is judged.
+Pure. A turn is context only if this exact conversation up to it was allowed before. A turn that was
+blocked before is replaced by a placeholder, so that it is not sent upstream and does not block the
+rest of the conversation; the current question is never replaced, it is judged.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _is_of_system(turn: object) -> bool:
 
 @value
 class ApprovalKeys:
-    """What can be on record about a conversation up to one of its turns."""
+    """The keys that can be stored for a conversation up to one of its turns."""
 
     allowed: str
     blocked: str
@@ -41,22 +41,22 @@ class ApprovalKeys:
 
     @classmethod
     def of(cls, prefix: str) -> ApprovalKeys:
-        """The marks of a conversation, by its digest."""
+        """Return the approval keys of a conversation, from its digest."""
         return cls(_key("allowed", prefix), _key("blocked", prefix), _key("floor", prefix))
 
 
 def _key(kind: str, *about: object) -> str:
-    """What is put on record: a digest and what is said of it. The digest is keyed already, so that
-    another one over it would hide nothing more."""
+    """Return an approval key: its kind and a digest. The digest is already keyed, so hashing it
+    again would hide nothing more."""
     return " ".join((kind, *map(str, about)))
 
 
 @value
 class RequestHistory:
-    """A request, read. `known` is the subset of `keys()` that is on record.
+    """A parsed request. `known` is the subset of `keys()` that is stored.
 
     `prefixes` are the digests of the conversation before its first turn and up to each turn,
-    `marks` what is kept of the latter.
+    `turn_keys` the approval keys made from those up to each turn.
     """
 
     body: JSON
@@ -71,7 +71,7 @@ class RequestHistory:
 
     @classmethod
     def of(cls, body: JSON, digests: Digests, *, redact: bool) -> RequestHistory:
-        """Read a request; nothing is on record yet."""
+        """Read a request; no key is known yet."""
         prefixes = tuple(digests.chain(body))
         places = read_request(body)
         defined = [[p.path, p.text] for p in places["definitions"] if isinstance(p, Part)]
@@ -87,34 +87,34 @@ class RequestHistory:
         )
 
     def keys(self) -> tuple[str, ...]:
-        """Everything worth looking up about this request."""
+        """Return every key worth looking up for this request."""
         turn_keys = (key for at in self.turn_keys for key in (at.allowed, at.blocked, at.floor))
         refused = map(self._refused, range(self.question))
         return (self.system_key, self.definitions_key, *turn_keys, *refused)
 
     def _refused(self, turn: int) -> str:
-        """The mark of a turn for which this very request was refused."""
+        """Return the key that says this very request was refused because of a turn."""
         return _key("refused", self.prefixes[-1], turn)
 
-    # --- what is on record ------------------------------------------------------------------------
+    # --- what is stored ---------------------------------------------------------------------------
 
     @property
     def question(self) -> int:
-        """The turn being asked now: the last of the user's. What follows it is a prefill."""
+        """Return the turn being asked now: the user's last. A turn after it is a prefill."""
         roles = [m.get("role") if is_object(m) else None for m in turns(self.body)]
         return max((i for i, role in enumerate(roles) if role == "user"), default=0)
 
     @property
     def context_until(self) -> int:
-        """Turns before this one were allowed, as this exact conversation."""
+        """Return how many turns, from the first, were allowed as this exact conversation."""
         allowed = (i + 1 for i, at in enumerate(self.turn_keys) if at.allowed in self.known)
         return max(allowed, default=0)
 
     @property
     def blocked_turns(self) -> frozenset[int]:
-        """Earlier turns that were blocked, this conversation having gone on after them.
+        """Return earlier turns that were blocked, in a conversation that continued after them.
 
-        Not those that this very request was refused for: asked again it is refused again.
+        Without turns for which this very request was refused: sent again, it is refused again.
         """
         return frozenset(
             i
@@ -124,13 +124,13 @@ class RequestHistory:
 
     @property
     def floor_found(self) -> bool:
-        """Whether a clause that cannot be loosened was found earlier in this conversation."""
+        """Return whether a clause that cannot be loosened was found earlier in the conversation."""
         return any(at.floor in self.known for at in self.turn_keys)
 
     # --- what follows from it ---------------------------------------------------------------------
 
     def forwarded(self) -> JSON | None:
-        """The body that travels upstream, or None if it is the one that came."""
+        """Return the body to send upstream, or None to send the caller's unchanged."""
         blocked = self.blocked_turns
         if not self.redact or not blocked:
             return None
@@ -141,7 +141,7 @@ class RequestHistory:
         return {**self.body, "messages": kept}
 
     def read(self) -> tuple[Subject, tuple[Uninspected, ...]]:
-        """What the input's judge is asked, and what no judge can read."""
+        """Return what the input's judge is asked, and what no judge can read."""
         parts: list[Part] = []
         unread: list[Uninspected] = []
         for place in ("system", "definitions"):
@@ -149,7 +149,7 @@ class RequestHistory:
             fresh = key not in self.known
             for item in self.places[place]:
                 if isinstance(item, Uninspected):
-                    # The key of the definitions covers what was read, not what could not be.
+                    # The definitions' key covers only what could be read.
                     unread += [item] * (fresh or place == "definitions")
                 elif fresh:
                     parts.append(item)
@@ -175,17 +175,18 @@ class RequestHistory:
                     unread.append(item)
         return Subject("input", tuple(parts)), tuple(unread)
 
-    # --- what is put on record --------------------------------------------------------------------
+    # --- what is to be stored ---------------------------------------------------------------------
 
     def allowed_keys(self, warned_of: Collection[str] | None = None) -> tuple[str, ...]:
-        """To remember once the input has been heard and may pass.
+        """Return the keys to store for an input that was judged and may pass.
 
-        `warned_of`: the places of what was found, where the input does not pass without a word.
-        Then it is context only with its answer: sent again as it is, as the SDK's retries do, it
-        is heard again, so that the warning is not lost; and so is each time what a warning is of.
+        `warned_of`: the paths of the findings, if the input passes with a warning. It then becomes
+        context only together with its answer: sent again unchanged, as the SDK's retries do, it is
+        judged again, so that the warning is not lost. A system prompt or definitions with a finding
+        are judged every time.
 
-        The marks of blocked turns are renewed, after the one that allows what follows them, so
-        that a bounded record never forgets the first and keeps the second.
+        The keys of blocked turns are renewed after the key that allows what follows them, so that
+        a bounded store never drops a blocked key while it keeps the allowing one.
         """
         found = frozenset(warned_of or ())
         last = [at.allowed for at in self.turn_keys[-1:]] if warned_of is None else []
@@ -198,11 +199,11 @@ class RequestHistory:
         return (*around, *last, *blocked)
 
     def blocked_keys(self, causes: Iterable[str], *, floor: bool) -> tuple[str, ...]:
-        """To remember once the input has been blocked: the turns in which the causes lie (paths).
+        """Return the keys to store for a blocked input: of the turns that contain the causes.
 
-        Where none can be placed, what is asked now counts. Earlier turns may be everybody's, such
-        as examples of the application's own, and lose their place only by name; turns of the
-        system never do.
+        `causes` are paths. If no path can be placed, the current question counts as the cause.
+        Earlier turns may be shared by all users, such as the application's own examples, so they
+        are blocked only if a path names them; system turns are never blocked.
         """
         named, _ = self._blamed(causes)
         keys = [at.blocked for i, at in enumerate(self.turn_keys) if i in named]
@@ -210,7 +211,7 @@ class RequestHistory:
         return (*keys, *([at.floor for at in self.turn_keys[-1:]] if floor else []))
 
     def _blamed(self, causes: Iterable[str]) -> tuple[set[int], bool]:
-        """The turns to be called blocked, and whether the causes lie in no other turn."""
+        """Return the turns to mark as blocked, and whether the causes lie in no other turn."""
         judged = range(self.context_until, len(self.turn_keys))
         of_system = {i for i in judged if _is_of_system(turns(self.body)[i])}
         outside = {item.path for at in ("system", "definitions") for item in self.places[at]}
@@ -227,11 +228,11 @@ class RequestHistory:
     def answered_keys(
         self, message: JSON, blocked_by: Iterable[str] | None = None
     ) -> tuple[str, ...]:
-        """To remember once an answer has been delivered: the forms it may come back in.
+        """Return the keys to store for a delivered answer: one for each form it may return in.
 
-        `blocked_by`: the causes for which it is a refusal of ours. Behind one the turns before it
-        are context, but for those called blocked; so there is nothing to remember if a cause may
-        lie in others.
+        `blocked_by`: the causes of the block, if the answer is a refusal of ours. After a refusal,
+        the turns before it become context, except those marked as blocked. So nothing is stored if
+        a cause may lie in another turn.
         """
         if blocked_by is not None and not self._blamed(blocked_by)[1]:
             return ()
@@ -246,7 +247,7 @@ class RequestHistory:
         return tuple(_key("allowed", prefix) for prefix in found)
 
     def carries(self, text: str) -> bool:
-        """Whether a returned assistant turn already carries a text."""
+        """Return whether an earlier assistant turn of the request already contains a text."""
         return any(
             is_object(m) and m.get("role") == "assistant" and text in text_of(m.get("content"))
             for m in turns(self.body)

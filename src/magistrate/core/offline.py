@@ -1,7 +1,7 @@
-"""A decision about a request, or an answer, that is already there: nobody is asked to complete it.
+"""Decide about a request or an answer that already exists: no model is asked to complete it.
 
-Pure. `magistrate check` and the eval suites decide here, by the rules of `decisions` and
-`exchange`, so that what they report is what an application would have met.
+Pure. `magistrate check` and the eval suites decide here, with the code of `decide` and `exchange`,
+so that they report what an application would have received.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from magistrate.wire.parts import Part, Subject, Uninspected, as_context
 class OfflineDecision:
     """One question to a judge, and how its answer is decided.
 
-    `subject` is None where there is nothing to judge: no text, or only what nobody can read.
+    `subject` is None if there is nothing to judge: no text, or only what no judge can read.
     """
 
     settings: Settings
@@ -48,7 +48,7 @@ class OfflineDecision:
         return cls(settings, stage, body, answer, asked if judged else None, unread)
 
     def decide(self, outcomes: Iterable[Outcome], judge: JudgeInfo) -> Decision:
-        """What these outcomes come to. `judge` names who would have been asked."""
+        """Return the decision for these outcomes. `judge` names who would have been asked."""
         exchange = Exchange(
             id=f"dec_{secrets.token_urlsafe(12)}",
             body=self.body,
@@ -71,5 +71,5 @@ class OfflineDecision:
 
 
 def _digests() -> Digests:
-    """Nothing is remembered from one trial to the next, so any key will do."""
+    """Return digests under a random key: nothing is stored between decisions, so any key works."""
     return Digests(secrets.token_bytes(32), "trial")

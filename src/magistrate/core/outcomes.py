@@ -1,4 +1,4 @@
-"""How an exchange ends: settled, refused, held, or given an answer of ours.
+"""End an exchange: deliver, refuse or hold its answer, and settle its decision.
 
 Part of the flow: pure generators of effects.
 """
@@ -37,7 +37,7 @@ def settle(exchange: Exchange) -> Flow[Decision]:
 def keys_when_allowed(
     exchange: Exchange, history: RequestHistory, decided: StageDecision
 ) -> tuple[str, ...]:
-    """To remember of an input that was heard and may pass."""
+    """Return the keys to store for an input that was judged and may pass."""
     if decided.action == "allow" and decided.shadowed is None:
         return history.allowed_keys()
     return history.allowed_keys(warned_of=[found.path for found in exchange.input.findings()])
@@ -46,14 +46,14 @@ def keys_when_allowed(
 def keys_when_blocked(
     exchange: Exchange, history: RequestHistory, decided: StageDecision
 ) -> tuple[str, ...]:
-    """To remember of an input that a verdict blocked: the turns that are the reason."""
+    """Return the keys to store for a blocked input: of the turns that are the reason."""
     if decided.action != "block":
         return ()
     return history.blocked_keys(_causes(exchange), floor=decided.floor)
 
 
 def _causes(exchange: Exchange) -> list[str]:
-    """The places for which alone the input would be blocked."""
+    """Return the paths each of which alone would block the input."""
     settings, judged = exchange.settings, exchange.input
     found = [f.path for f in judged.findings() if blocks(settings, "input", f)]
     unread = [
@@ -65,10 +65,10 @@ def _causes(exchange: Exchange) -> list[str]:
 def keys_when_answered(
     exchange: Exchange, history: RequestHistory, message: JSON
 ) -> tuple[str, ...]:
-    """To remember of an answer that is given: with it, the turns before it become context.
+    """Return the keys to store for a delivered answer: with it, the turns before it become context.
 
-    Nothing where no judge heard the input: its answer was judged beside it, but not all that
-    matters in an input matters in an answer.
+    None if the input was not judged in full: the answer was judged together with it, but not
+    everything that matters in an input matters in an answer.
     """
     if not exchange.input.judged_in_full:
         return ()
@@ -83,11 +83,11 @@ def conclude(
     answer: JSON,
     keys: tuple[str, ...] = (),
 ) -> Flow[JSON]:
-    """The message that the caller gets in the place of `answer`, settled and remembered.
+    """Settle the exchange and return the message that the caller receives in place of `answer`.
 
-    `keys` say what was blocked. They are put on record after the one that allows the refusal as
-    context, so that a bounded record never forgets them first. Does not come back where the
-    settings, or a judge that is missing, have it raise instead.
+    `keys` say what was blocked. They are stored after the key that allows the refusal as context,
+    so that a bounded store never drops them first. Ends the flow by raising, without returning, if
+    the settings say so or no judge was available.
     """
     exchange.platform = platform_signals(answer) or exchange.platform
     match decided.action:
@@ -105,10 +105,10 @@ def conclude(
 
 
 def keep_thread(exchange: Exchange, history: RequestHistory, answer: JSON) -> Flow[None]:
-    """Remember what the provider holds from now on: the answer as it wrote it, without additions.
+    """Store what the provider holds from now on: the answer as written, without additions.
 
-    Only for an answer that was given whole. A later request that continues from any other id is
-    declined, and its client sends the whole conversation anew.
+    Only for an answer that was delivered in full. A later request that continues from any other id
+    is declined, and its client sends the whole conversation again.
     """
     if not exchange.threaded or not isinstance(answer.get("id"), str):
         return
@@ -142,7 +142,7 @@ def refuse(
 def _refusal(
     exchange: Exchange, history: RequestHistory, decided: StageDecision, keys: tuple[str, ...]
 ) -> Flow[JSON]:
-    """A refusal in the API's own shape. A judge that is missing always raises instead."""
+    """Return a refusal in the API's own shape. Always raises instead if no judge was available."""
     missing = decided.action == "unavailable"
     if missing or (exchange.settings.on_block == "raise" and not exchange.in_batch):
         yield from perform(Remember(keys))
@@ -160,7 +160,7 @@ def _refusal(
 def _pending(
     exchange: Exchange, history: RequestHistory, decided: StageDecision, answer: JSON
 ) -> Flow[JSON]:
-    """Put the answer into the review queue, and only then say that it is pending."""
+    """Put the answer into the review queue, and only then return the pending notice."""
     released = _with_disclosure(exchange, history, answer)
     held = yield from perform(
         HoldAnswer(decided.domains, exchange.body, released, exchange.decision())

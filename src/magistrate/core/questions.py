@@ -1,4 +1,4 @@
-"""What the flow asks a judge about an exchange, and when an answer would end it. Pure."""
+"""What the flow asks a judge about an exchange, and which outcomes would end it. Pure."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from magistrate.wire.parts import Part, Subject, Uninspected
 
 
 def ask(exchange: Exchange, stage: Stage, subject: Subject, ticket: str) -> StartJudging:
-    """Ask about a subject. The edge learns which outcomes alone end the upstream call: none does
-    where other entries of the same batch wait for it."""
+    """Return the effect that asks about a subject, and count it.
+
+    It tells the edge which outcomes alone end the upstream call. In a batch none does, since other
+    entries wait for the same call.
+    """
 
     def fatal(outcome: Outcome) -> bool:
         return not exchange.in_batch and is_blocking(exchange.settings, stage, outcome)
@@ -33,7 +36,7 @@ def about_answer(
     pieces: Pieces | None = None,
     final: bool = True,
 ) -> StartJudging | None:
-    """Ask about an answer, or what is new of it, together with its question.
+    """Return the effect that asks about an answer, or its new part, together with its question.
 
     Notes what cannot be read. None if there is nothing new to judge.
     """

@@ -1,7 +1,7 @@
 """What the caller receives: refusal, pending notice, disclosure, warning, as JSON and as a stream.
 
 Pure. A message of ours is always a valid Messages API message, and always marked as ours, so that
-nobody takes it for the platform's own refusal.
+it is not mistaken for the platform's own refusal.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _SYNTHETIC_ID = "msg_magistrate_"
 def refusal(
     decision_id: str, model: str, text: str, *, structured: bool, disclosure: str | None = None
 ) -> JSON:
-    """A refusal in the API's own shape.
+    """Return a refusal in the API's own shape.
 
-    `content` is empty where structured output was asked for, since the SDK parses every text block
+    `content` is empty if structured output was asked for, since the SDK parses every text block
     of such an answer as JSON.
     """
     return _message(decision_id, model, text, structured, disclosure) | {
@@ -32,12 +32,12 @@ def refusal(
 def pending_notice(
     decision_id: str, model: str, text: str, *, structured: bool, disclosure: str | None = None
 ) -> JSON:
-    """What the caller gets while a person reviews the answer."""
+    """Return the message that the caller receives while a person reviews the answer."""
     return _message(decision_id, model, text, structured, disclosure) | {"stop_reason": "end_turn"}
 
 
 def stop_details(decision_id: str, text: str) -> JSON:
-    """Our mark on a refusal: the platform's own never carry `magistrate`."""
+    """Return our mark on a refusal: the platform's own refusals never carry `magistrate`."""
     return {
         "type": "refusal",
         "category": None,
@@ -63,7 +63,7 @@ def _message(
 
 
 def disclosed(message: JSON, text: str) -> JSON | None:
-    """The answer with the disclosure in front of its first text, or None if it has no text.
+    """Return the answer with the disclosure before its first text, or None if it has no text.
 
     It goes inside the first text block, not into a block of its own: applications read
     `content[0].text`, and must not lose the answer behind the disclosure.
@@ -77,7 +77,7 @@ def disclosed(message: JSON, text: str) -> JSON | None:
 
 
 def disclosing_delta(index: object, text: str) -> Event:
-    """The same in a stream: a delta of our own ahead of the first one of the first text block."""
+    """Return the disclosure for a stream: a delta to send before the first text delta."""
     return event(
         {
             "type": "content_block_delta",
@@ -88,7 +88,7 @@ def disclosing_delta(index: object, text: str) -> Event:
 
 
 def as_stream(message: JSON) -> list[Event]:
-    """A message of ours (text blocks only) as the events the API would have sent."""
+    """Return a message of ours (text blocks only) as the events the API would have sent."""
     start: JSON = {**message, "content": [], "stop_reason": None}
     start.pop("stop_details", None)
     events = [event({"type": "message_start", "message": start})]
@@ -108,9 +108,9 @@ def as_stream(message: JSON) -> list[Event]:
 def cut(
     decision_id: str, text: str, *, next_index: int, open_index: int | None, usage: JSON
 ) -> list[Event]:
-    """The valid end of a stream that is blocked half way.
+    """Return the events that end a stream, blocked half way, as a valid stream.
 
-    The open block is closed, the refusal follows as a block of its own, with the last usage seen.
+    They close the open block and add the refusal as its own block, with the last usage seen.
     """
     events: list[Event] = []
     if open_index is not None:

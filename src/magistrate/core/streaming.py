@@ -1,7 +1,7 @@
-"""An answer as it is written: windows go to the judge, and to the caller behind their verdict.
+"""Moderate an answer as it is written: each window is judged, then released to the caller.
 
-Part of the flow: a pure generator of effects. What may be released is `windows`' business; here is
-what is said to the judge, to the caller, and in the end.
+Part of the flow: a pure generator of effects. `windows` decides what may be released; this module
+asks the judge, writes to the caller, and ends the stream.
 """
 
 from __future__ import annotations
@@ -43,73 +43,75 @@ def answer_stream(
     inbox: deque[Chunk | End | Failed],
 ) -> Flow[None]:
     exchange.upstream = "streamed"
-    held = StreamBuffer(whole=exchange.held_whole)
-    decoder, outlet = Decoder(), DeliveredStream()
+    buffer = StreamBuffer(whole=exchange.held_whole)
+    decoder, delivered = Decoder(), DeliveredStream()
     failed: BaseException | None = None
     asked: str | None = None
     judged: Windows = {}
     pieces = Pieces()
     yield from perform(Open({"id": exchange.id}, ours=False))
     while True:
-        if held.due:
-            held.take()
-            exchange.output.note(held.unknown)
-            held.unknown.clear()
+        if buffer.due:
+            buffer.take()
+            exchange.output.note(buffer.unknown)
+            buffer.unknown.clear()
             ticket = f"output-{len(exchange.output.outcomes)}"
             asking = about_answer(
                 exchange,
                 question,
-                held.answer.message,
+                buffer.answer.message,
                 ticket,
                 judged=judged,
                 pieces=pieces,
-                final=held.ended,
+                final=buffer.ended,
             )
-            judged = judged_so_far(held.answer.message, judged)
+            judged = judged_so_far(buffer.answer.message, judged)
             if asking is not None:
                 asked = ticket
                 yield from perform(asking)
-        if held.out and asked is None:
+        if buffer.out and asked is None:
             decided = exchange.decide("output")
-            exchange.platform = platform_signals(held.answer.message)
+            exchange.platform = platform_signals(buffer.answer.message)
             if decided.stops:
-                yield from _cut(exchange, history, decided, outlet)
+                yield from _cut(exchange, history, decided, delivered)
                 return
             if decided.action == "hold":
                 exchange.upstream = "completed"
-                whole = held.answer.message
+                whole = buffer.answer.message
                 yield from refuse(exchange, history, decided, answer=whole, opened=True)
                 return
-            released = held.release()
-            last = held.ended and held.empty
-            yield from _write(exchange, history, outlet, released, held.answer.message, final=last)
+            released = buffer.release()
+            last = buffer.ended and buffer.empty
+            yield from _write(
+                exchange, history, delivered, released, buffer.answer.message, final=last
+            )
             continue
-        if held.ended and held.empty:
+        if buffer.ended and buffer.empty:
             break
-        if inbox and held.wants_more:
+        if inbox and buffer.wants_more:
             event = inbox.popleft()
         else:
-            event = yield from perform(_READ if held.wants_more else _WAIT)
+            event = yield from perform(_READ if buffer.wants_more else _WAIT)
         match event:
             case JudgeResult(outcome=outcome):
                 exchange.output.outcomes.append(outcome)
                 asked = None
             case Chunk(data):
                 for item in decoder.feed(data):
-                    if passing := held.feed(item):
-                        yield from _write(exchange, history, outlet, passing, {})
+                    if passing := buffer.feed(item):
+                        yield from _write(exchange, history, delivered, passing, {})
             case End() | Failed():
                 for item in decoder.flush():
-                    # Half an event is nothing to a reader, and nobody can judge it. Half a ping
-                    # would run into what is held, which it overtakes.
+                    # Half an event without data means nothing to a client and cannot be judged.
+                    # Half a ping would overtake the held events and run into them.
                     if item.data and item.type != "ping":
-                        yield from _write(exchange, history, outlet, held.feed(item), {})
-                held.end()
+                        yield from _write(exchange, history, delivered, buffer.feed(item), {})
+                buffer.end()
                 failed = event.error if isinstance(event, Failed) else None
             case Head():
                 pass
-    if not outlet.settled:
-        yield from _finish(exchange, history, outlet, held.answer.message)
+    if not delivered.settled:
+        yield from _finish(exchange, history, delivered, buffer.answer.message)
     if failed is not None:
         yield from end(PropagateError(failed))
 
@@ -117,19 +119,20 @@ def answer_stream(
 def _write(
     exchange: Exchange,
     history: RequestHistory,
-    outlet: DeliveredStream,
+    delivered: DeliveredStream,
     events: list[Event],
     answer: JSON,
     *,
     final: bool = False,
 ) -> Flow[None]:
-    """Hand events on, with the disclosure ahead of the first text.
+    """Write events to the caller, with the disclosure before the first text.
 
-    The decision is settled before the last byte leaves: who has the answer can ask for it.
+    The decision is settled before the last byte leaves: a caller who has the answer can look the
+    decision up.
     """
     for position, item in enumerate(events):
-        if not outlet.has_text and outlet.starts_text(item):
-            outlet.has_text = True
+        if not delivered.has_text and delivered.starts_text(item):
+            delivered.has_text = True
             text = exchange.disclosure_due(history, answer)
             if text is not None:
                 exchange.disclosed = "owed" if exchange.structured else "added"
@@ -137,38 +140,42 @@ def _write(
                 delta = replacement.disclosing_delta(item.data.get("index"), text)
                 events = [*events[:position], delta, *events[position:]]
             break
-    data = outlet.passing(events)
+    data = delivered.passing(events)
     if final:
-        yield from _finish(exchange, history, outlet, answer)
+        yield from _finish(exchange, history, delivered, answer)
     if data:
         yield from perform(Write(data))
 
 
 def _finish(
-    exchange: Exchange, history: RequestHistory, outlet: DeliveredStream, answer: JSON
+    exchange: Exchange, history: RequestHistory, delivered: DeliveredStream, answer: JSON
 ) -> Flow[None]:
-    outlet.settled = True
+    delivered.settled = True
     exchange.platform = platform_signals(answer) or exchange.platform
-    if not outlet.has_text and exchange.disclosure_due(history, {}) is not None:
+    if not delivered.has_text and exchange.disclosure_due(history, {}) is not None:
         exchange.disclosed = "owed"
-    yield from perform(Remember(keys_when_answered(exchange, history, outlet.delivered.message)))
-    if answer.get("stop_reason"):  # it came to its end, and all of it was given
+    yield from perform(Remember(keys_when_answered(exchange, history, delivered.message.message)))
+    if answer.get("stop_reason"):  # it is complete, and all of it was delivered
         yield from keep_thread(exchange, history, answer)
     yield from settle(exchange)
 
 
 def _cut(
-    exchange: Exchange, history: RequestHistory, decided: StageDecision, outlet: DeliveredStream
+    exchange: Exchange, history: RequestHistory, decided: StageDecision, delivered: DeliveredStream
 ) -> Flow[None]:
-    """End a stream that must not go on, as a valid stream."""
+    """End a stream that must not continue, as a valid stream."""
     exchange.upstream = yield from perform(Cancel())
     missing = decided.action == "unavailable"
-    if not outlet.begun or missing or exchange.settings.on_block == "raise":
+    if not delivered.begun or missing or exchange.settings.on_block == "raise":
         yield from refuse(exchange, history, decided, opened=True)
         return
     text = exchange.settings.texts.block
-    usage: JSON = outlet.delivered.message.get("usage") or {}
+    usage: JSON = delivered.message.message.get("usage") or {}
     events = replacement.cut(
-        exchange.id, text, next_index=outlet.next_index, open_index=outlet.open_block, usage=usage
+        exchange.id,
+        text,
+        next_index=delivered.next_index,
+        open_index=delivered.open_block,
+        usage=usage,
     )
-    yield from _write(exchange, history, outlet, events, {}, final=True)
+    yield from _write(exchange, history, delivered, events, {}, final=True)

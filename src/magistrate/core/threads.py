@@ -1,8 +1,8 @@
-"""A message thread: a request that continues a conversation which the provider holds.
+"""Moderate a message thread: a request that continues a conversation which the provider holds.
 
-It is judged as the whole conversation. One that is not known here is not continued: the API has an
-error for a thread it lost, and on it the SDK, like any client of threads, sends the whole
-conversation again.
+It is judged as the whole conversation. A thread that is unknown here is not continued: the request
+is answered with the API's error for a lost thread, and on that error the SDK, like any client of
+threads, sends the whole conversation again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def moderate_thread(body: JSON, make: Callable[[JSON], Exchange]) -> Flow[None]:
         previous = thread.get("previous_message_id") if is_object(thread) else None
         known = yield from perform(RecallThread(str(previous)))
     whole = body
-    if known:  # what the request itself sets is what the provider gets, so it is what is judged
+    if known:  # the provider applies what the request itself sets, so that is judged
         own = {key: value for key, value in body.items() if value is not None}
         whole = {**known, **own, "messages": [*turns(known), *turns(body)]}
     exchange = make(whole)

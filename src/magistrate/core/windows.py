@@ -1,8 +1,8 @@
-"""What of a stream is held back, and what may go: the two facts behind zero-leak streaming.
+"""Decide which events of a stream are held back and which may pass, so that nothing leaks unjudged.
 
-Pure. Events queue up in order. A window is a stretch at the front of the queue that one verdict
+Pure. Events are queued in order. A window is the part at the front of the queue that one verdict
 will cover; nothing in it leaves before that verdict, and nothing behind it overtakes it. Events
-that carry no content pass as soon as nothing is held in front of them; pings pass at once.
+without content pass as soon as nothing is held in front of them; pings pass at once.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from magistrate.wire.parts import Uninspected
 from magistrate.wire.sse import Event
 
 # Sizes in tokens, estimated at four bytes each. The first window is small, so that a reader sees
-# text early; later ones are larger, since every verdict reads the answer so far again. With the
-# delta that fills one, about 150 tokens are held at most beyond those out with the judge.
+# text early; later ones are larger, since every verdict reads the answer so far again. Including
+# the delta that fills one, at most about 150 tokens are held in addition to those being judged.
 FIRST_WINDOW = 40
 WINDOW = 145
-# Past this much unjudged text the upstream body is no longer read until a verdict arrives.
+# Beyond this much unjudged text, the upstream body is not read until a verdict arrives.
 FULL = 2_000
 
 _CONTENT_FREE = frozenset({"content_block_stop", "message_delta", "message_stop", "error"})
-# Every line whole, so that nothing can stand behind what may stand there.
+# Every line must match to its end, so that nothing can follow what is allowed in it.
 _NO_DATA = re.compile(
     rb"(?:(?:(?::|event:|id:|retry:)[^\r\n]*+|data:[ \t]*+(?:\{\})?+[ \t]*+)?[\r\n])*+"
 )
@@ -39,22 +39,22 @@ _WHOLE_BLOCKS = frozenset({"text", "thinking"})  # every other block is judged i
 class StreamBuffer:
     """The queue between upstream and caller. `whole`: one window for the entire message.
 
-    Events are counted from the start of the stream. Those before `_heard_to` are released or out
-    for judgment. A block that is judged in one piece and still open begins at `_block_at`; `_bare`
-    is where others begin of which there is no content yet.
+    Events are counted from the start of the stream. Those before `_judged_to` are released or being
+    judged. `_block_at` is where a block begins that is judged in one piece and is still open;
+    `_bare` is where other blocks begin that have no content yet.
     """
 
     whole: bool
-    answer: MessageBuilder = field(default_factory=MessageBuilder)  # as far as windows were cut
+    answer: MessageBuilder = field(default_factory=MessageBuilder)  # up to the last window taken
     unknown: list[Uninspected] = field(default_factory=list[Uninspected])
     ended: bool = False
     _queue: deque[Event] = field(default_factory=deque[Event])
-    # Their bytes of content: a queue of pairs would be one more object for each event held.
+    # Their bytes of content: a queue of pairs would need one more object for each event held.
     _weights: deque[int] = field(default_factory=deque[int])
     _first: int = 0  # number of the event at the front of the queue
     _judged_to: int = 0
     _block_at: int | None = None
-    _open: set[str] = field(default_factory=set[str])  # indices of the open blocks behind it
+    _open: set[str] = field(default_factory=set[str])  # indices of the open blocks from there on
     _bare: dict[str, int] = field(default_factory=dict[str, int])
     _block_size: int = 0
     _ready_size: int = 0
@@ -66,17 +66,17 @@ class StreamBuffer:
 
     @property
     def _boundary(self) -> int:
-        """Events before this one can be judged now.
+        """Return the event before which all events can be judged now.
 
-        A block that is judged whole has to be complete; and no block begins to show before some of
-        its content can, since a block left empty would make the message invalid as history.
+        A block that is judged whole must be complete. No block's start is released before some of
+        its content can be, since an empty block would make the message invalid as history.
         """
         block = self._next if self._block_at is None else self._block_at
         return min(block, *self._bare.values()) if self._bare else block
 
     def feed(self, event: Event) -> list[Event]:
-        """Take one event from upstream. Returns it if it may pass at once."""
-        if event.piece:  # nearly all are held, and nothing begins or ends with one
+        """Take one event from upstream and return it if it may pass at once."""
+        if event.piece:  # nearly all are held, and none begins or ends a block
             self._hold(event, byte_size(event.piece))
             if self._bare:
                 self._bare.pop(str(event.data["index"]), None)
@@ -113,7 +113,7 @@ class StreamBuffer:
             self._block_size += weight
 
     def _weigh(self, event: Event) -> int:
-        """Bytes of content in an event; 0 only for an event that carries none."""
+        """Return the bytes of content in an event; 0 only for an event that carries none."""
         data = event.data
         match event.type:
             case "content_block_delta" if is_object(delta := data.get("delta")):  # most events are
@@ -142,25 +142,25 @@ class StreamBuffer:
         self._open.clear()
 
     def end(self) -> None:
-        """No more events will come: what is left is the last window, complete or not."""
+        """Note that no more events will come: the rest is the last window, complete or not."""
         self.ended = True
         self._bare.clear()
         self._close_block()
 
     @property
     def out(self) -> bool:
-        """Whether a window is out for judgment."""
+        """Return whether a window is being judged."""
         return self._judged_to > self._first
 
     @property
     def due(self) -> bool:
-        """Whether there is enough for a verdict, none being out."""
+        """Return whether there is enough for a verdict and no window is being judged."""
         size = WINDOW if self._windows else FIRST_WINDOW
         ready = not self.whole and self._ready_size >= size * BYTES_PER_TOKEN
         return (self.ended or ready) and not self.out and self._boundary > self._judged_to
 
     def take(self) -> None:
-        """Cut the next window; `answer` then holds the message up to its end."""
+        """Take the next window; `answer` then holds the message up to its end."""
         for event in islice(self._queue, self._boundary - self._first):
             self.answer.feed(event)
         self._judged_to = self._boundary
@@ -168,7 +168,7 @@ class StreamBuffer:
         self._windows += 1
 
     def release(self) -> list[Event]:
-        """The window's verdict allows it: its events, and what may follow it at once."""
+        """Return the events of a window that was allowed, and those that may follow it at once."""
         out = [self._pop() for _ in range(self._judged_to - self._first)]
         while self._queue and not self._weights[0] and self._first < self._boundary:
             if self._queue[0].type == "content_block_start":
@@ -186,17 +186,17 @@ class StreamBuffer:
 
     @property
     def wants_more(self) -> bool:
-        """Whether to go on reading upstream."""
+        """Return whether to continue reading upstream."""
         return not self.ended and (self.whole or self._ready_size < FULL * BYTES_PER_TOKEN)
 
     @property
     def empty(self) -> bool:
-        """Nothing is held."""
+        """Return whether nothing is held."""
         return not self._queue
 
 
 def _weigh_delta(delta: JSON) -> int:
-    """Bytes in a delta; one of no known kind carries some, whatever it looks like."""
+    """Return the bytes in a delta; at least 1 for an unknown kind, whatever it contains."""
     kind = str(delta.get("type"))
     if kind == "signature_delta" and delta.keys() <= {"type", "signature"}:
         return 0
@@ -205,10 +205,10 @@ def _weigh_delta(delta: JSON) -> int:
 
 
 def _says_nothing(event: Event) -> bool:
-    """Whether an event whose type has no content has none.
+    """Return whether an event of a type without content really has none.
 
-    Readers differ in whether they go by its name, by the type in its data, or by what fields there
-    are: to all of them it must be the same event, and nothing that holds content elsewhere.
+    Clients differ: some read its name, some the type in its data, some the fields that exist. It
+    must be the same event to all of them, without fields that hold content in other events.
     """
     data = event.data
     if not data:

@@ -1,4 +1,4 @@
-"""What every edge shares and what outlives a request: settings, judge, stores, sinks.
+"""What all edges share and what outlives a request: settings, judge, stores, sinks.
 
 One engine serves any number of requests, from any edge and any thread. It knows no SDK.
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Engine:
-    """Moderation without an edge. `state`: what is remembered, by default in this process.
+    """Moderation without an edge. `state`: the store of state, by default in this process.
 
     Raises `ReviewError` if answers are to be held and the review store cannot be opened.
     """
@@ -41,18 +41,18 @@ class Engine:
         self.counters = Counters()
         self.sinks: tuple[Sink, ...] = (self.counters, Audit())
         self.reviews = _review_store(settings)
-        # Without a key of the deployment, one for this process.
+        # If the deployment sets no key, use one for this process.
         key = os.environ.get(settings.digest_key_env, "").encode()
         self._key = key or secrets.token_bytes(32)
 
     @cached_property
     def judge_info(self) -> JudgeInfo:
-        """Who judges, and everything its verdicts depend on."""
+        """Return which judge is used, and everything its verdicts depend on."""
         return self.judge.info(self.settings)
 
     @cached_property
     def digests(self) -> Digests:
-        """Digests under the deployment's key, valid for this policy, judge and settings only."""
+        """Return digests under the deployment's key, only for this policy, judge and settings."""
         judge = self.judge_info
         about = [self.settings.policy.hash, self.settings.hash]
         return Digests(self._key, sha256([*about, judge.name, judge.model, judge.prompt_hash]))
@@ -64,8 +64,10 @@ class Engine:
             sink.record(decision, self.settings)
 
     def after_fork(self) -> None:
-        """Make the engine usable in a child process: no thread of the parent exists there, and a
-        lock may be held by one."""
+        """Make the engine usable in a child process.
+
+        The parent's threads do not exist there, and one of them may hold a lock.
+        """
         self.state.after_fork()
         self.single_flight = SingleFlight()
         self.counters.after_fork()
@@ -81,6 +83,6 @@ class Engine:
 def _review_store(settings: Settings) -> ReviewStore | None:
     if settings.review is None:
         return None
-    from magistrate.storage.reviews import ReviewStore  # brings SQLAlchemy, which takes its time
+    from magistrate.storage.reviews import ReviewStore  # imports SQLAlchemy, which is slow
 
     return ReviewStore(settings.review, app=settings.app.name if settings.app else "app")

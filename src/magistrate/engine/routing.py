@@ -1,4 +1,4 @@
-"""Which flow a request is played with, or why it is stopped. By the path the server will see."""
+"""Choose the flow of a request, or stop it. By the path that the server will see."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from magistrate.wire.routes import SURFACES, batch_id, route, unjudged_surface
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """A request that is not sent, and why, in words for the caller."""
+    """A request that is not sent. `reason` is written for the caller."""
 
     reason: str
 
@@ -37,12 +37,12 @@ def open_session(
 ) -> Session | Stopped | None:
     """Return the session of a request, why it is stopped, or None for one without content.
 
-    `body`: None where it is no JSON object. `stream`: the client asks for a stream, whatever the
+    `body`: None if it is not a JSON object. `stream`: the client asks for a stream, whatever the
     body says. `lines`: the client reads the response line by line, as it does a batch's results.
     """
     match route(method, url):
         case "free":
-            # A batch says where its results are, and that may be anywhere.
+            # A batch names the URL of its results, and that may be any URL.
             return _results(engine, url) if lines else None
         case "message":
             return _UNREADABLE if body is None else _message(engine, body, stream=stream)

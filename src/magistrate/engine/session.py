@@ -1,7 +1,7 @@
 """One request under moderation: its flow, and the effects that need no network.
 
-What a request is (a message, a batch, the results of one) decides only which flow is played. A
-session takes the settings that are in force when it begins.
+The kind of request (a message, a batch, a batch's results) decides only which flow runs. A session
+uses the settings that are in force when it begins.
 """
 
 from __future__ import annotations
@@ -96,13 +96,13 @@ class Session:
                 assert_never(effect)
 
     async def perform_async(self, effect: StateEffect) -> Any:
-        """Perform an effect without blocking the event loop: on a thread where it may wait."""
+        """Perform an effect without blocking the event loop: on a thread if it may wait."""
         if isinstance(effect, HoldAnswer) or self.engine.state.blocks:
             return await asyncio.to_thread(self.perform, effect)
         return self.perform(effect)
 
     def _settle(self, decision: Decision) -> Decision:
-        """Make a decision final, once: with the time it took, and the quotes that may be kept."""
+        """Make a decision final, once, with its latency and only the quotes that may be kept."""
         took = round((time.monotonic() - self._started) * 1000, 3)
         final = audit.kept(replace(decision, latency_ms=took), self.settings)
         if self._open.pop(decision.id, None) is not None:
@@ -144,7 +144,7 @@ class Session:
         return self.remembered(subject)
 
     def checked(self, subject: Subject, key: str, outcome: Outcome) -> Outcome:
-        """Return what a judge answered, stored if it is a verdict.
+        """Return a judge's outcome, and store it if it is a verdict.
 
         An answer that cannot be used counts as a failure: a judge of the user's own may name a
         clause that does not exist.

@@ -84,7 +84,7 @@ class Audit:
     """The sink that writes one event for each decision."""
 
     def record(self, decision: Decision, settings: Settings) -> None:
-        """Write the event. Never raises for what a handler does with it."""
+        """Write the event. Never raises, even if a handler does."""
         write(decision, settings)
 
 

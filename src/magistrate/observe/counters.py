@@ -1,4 +1,4 @@
-"""What moderation has cost and could not read, added up over the decisions of this process."""
+"""Totals of usage and of uninspected items over the decisions of this process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from magistrate.wire.parts import Reason
 
 
 class Counters:
-    """Totals since the start. Safe for threads."""
+    """Totals since the start. Thread-safe."""
 
     def __init__(self) -> None:
         # Re-entrant: the garbage collector may end a dropped stream while this thread holds it.
@@ -22,13 +22,13 @@ class Counters:
 
     @property
     def uninspected(self) -> Counter[Reason]:
-        """How many items no judge could read, by reason."""
+        """Return how many items no judge could read, by reason."""
         with self._lock:
             return self._uninspected.copy()
 
     @property
     def usage(self) -> Usage:
-        """What judging took. `cost_usd` is None once a model without a known price was asked."""
+        """Return the judges' usage. `cost_usd` is None once a model of unknown price was asked."""
         with self._lock:
             return self._usage
 
@@ -39,7 +39,7 @@ class Counters:
             self._usage += decision.usage
 
     def count_uninspected(self, reason: Reason) -> None:
-        """Add a request that no judge can read as a whole, passed or stopped."""
+        """Count a request that no judge can read at all, whether it passed or was stopped."""
         with self._lock:
             self._uninspected[reason] += 1
 

@@ -1,4 +1,4 @@
-"""Where a finished decision goes: the audit, the counters, and whatever else listens."""
+"""Where a finished decision goes: the audit log, the counters, and any other sink."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from magistrate.settings import Settings
 
 
 class Sink(Protocol):
-    """Takes every finished decision. Must be safe for threads, and must not raise."""
+    """Takes every finished decision. Must be thread-safe and must not raise."""
 
     def record(self, decision: Decision, settings: Settings) -> None: ...

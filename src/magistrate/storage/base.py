@@ -1,4 +1,4 @@
-"""What a store of state must offer. Memory is the default; others keep the same promises.
+"""The protocol of a state store. Memory is the default; others give the same guarantees.
 
 A store holds keyed digests, verdicts without quotes, finished records, and the content that the
 provider keeps between requests. A store that cannot serve raises `StoreError`.
@@ -15,11 +15,11 @@ from magistrate.wire.messages import JSON
 
 
 class StoreError(RuntimeError):
-    """A store cannot do what was asked: nothing was stored. The message names the store."""
+    """A store failed: nothing was stored. The message names the store."""
 
 
 class StateStore(Protocol):
-    """What is remembered from one request to the next. Safe for threads.
+    """What is stored from one request to the next. Thread-safe.
 
     `blocks`: a call may wait for a network or a disk, so an event loop makes it on a thread.
     """
@@ -32,7 +32,7 @@ class StateStore(Protocol):
         ...
 
     def remember(self, keys: Iterable[str]) -> None:
-        """Store approval keys; a key that is stored already is renewed."""
+        """Store approval keys; a key that is already stored is renewed."""
         ...
 
     def verdict(self, key: str) -> Verdict | None:
@@ -52,11 +52,11 @@ class StateStore(Protocol):
         ...
 
     def batch(self, batch_id: str) -> JSON | None:
-        """Return what was stored of a message batch."""
+        """Return what was stored for a message batch."""
         ...
 
     def keep_batch(self, batch_id: str, batch: JSON) -> None:
-        """Store the questions of a message batch, and the refusals of entries left out."""
+        """Store the questions of a message batch, and the refusals of omitted entries."""
         ...
 
     def decision(self, decision_id: str) -> Decision:

@@ -1,7 +1,7 @@
 """State in the memory of one process: the default store.
 
-Bounded and safe for threads. Of content it holds digests only, apart from what `BoundedStore` is
-for. `Unavailable` is never stored: the next request asks again.
+Bounded and thread-safe. It holds digests instead of content, except for the content in
+`BoundedStore`. `Unavailable` is never stored: the next request asks the judge again.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class DecisionCache:
             return list(self._items.values())
 
     def clear(self) -> None:
-        """Forget every record."""
+        """Delete every record."""
         with self._lock:
             self._items.clear()
 
@@ -108,7 +108,7 @@ class MemoryState:
             return frozenset([key for key in keys if self._approvals.get(key)])
 
     def remember(self, keys: Iterable[str]) -> None:
-        """Store approval keys; a key that is stored already is renewed."""
+        """Store approval keys; a key that is already stored is renewed."""
         with self._lock:
             self._approvals.put(keys, True)
 
@@ -132,11 +132,11 @@ class MemoryState:
         self.threads.keep(message_id, conversation)
 
     def batch(self, batch_id: str) -> JSON | None:
-        """Return what was stored of a message batch."""
+        """Return what was stored for a message batch."""
         return self.batches.get(batch_id)
 
     def keep_batch(self, batch_id: str, batch: JSON) -> None:
-        """Store what is needed of a message batch."""
+        """Store the questions of a message batch, and the refusals of omitted entries."""
         self.batches.keep(batch_id, batch)
 
     def decision(self, decision_id: str) -> Decision:
@@ -148,7 +148,9 @@ class MemoryState:
         self.decisions.keep(decision)
 
     def after_fork(self) -> None:
-        """Begin empty in a child process, but for the records: locks may be held by a thread that
-        does not exist there."""
+        """Empty the store in a child process, except for the records.
+
+        Replaces the locks: a thread that does not exist there may hold them.
+        """
         self.decisions.after_fork()
         self._begin()
