@@ -197,4 +197,3 @@ def _refusal(exchange: Exchange, decision: Decision) -> JSON:
     return {**message, "moderation": decision.public}
 
 
-# --- reading results ------------------------------------------------------------------------------
