@@ -30,13 +30,13 @@ MOST_PIECES = 24
 _LEAST_BYTES = 200  # of an end that is shown: a shorter one is not useful
 GAP = "[…]"  # before an end of a text whose middle is left out
 
-_Earlier: TypeAlias = tuple[Part, memoryview]  # a cut part, and its text up to the cut
+_Earlier: TypeAlias = tuple[Part, memoryview]  # a cut part, and its text before a piece of it
 
 
 def split(
     subject: Subject, most: int = MOST_TOKENS, *, sizes: Sequence[int] | None = None
 ) -> list[Subject]:
-    """Return the subject in pieces of at most about `most` tokens, or unsplit if it is short enough.
+    """Return the subject in pieces of at most about `most` tokens, or unsplit if it fits.
 
     A quarter of a piece is for context. The list is empty if there would be more than `MOST_PIECES`
     pieces, or if the labels of a part, which each of its pieces repeats, leave no room for its
@@ -151,9 +151,7 @@ def _context(
         kept = _ends(*earlier, room // 2)
         room -= total_size(kept)
     step = max(1, room // 2)
-    begins = (
-        -(-max(0, reached[-1] - room) // step) * step
-    )  # tokens from the start, rounded up to a step
+    begins = -(-max(0, reached[-1] - room) // step) * step  # tokens from the start, rounded up
     run = len(reached) - 1
     first = bisect_left(reached, begins, hi=run)
     context = [as_context(part) for part in parts[first:run]]

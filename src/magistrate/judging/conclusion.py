@@ -39,7 +39,7 @@ def concluded(
     )
     missing = [each for each in judged if isinstance(each, Unavailable)]
     if missing and not is_blocking(settings, stage, whole):
-        # Report first what content can provoke: it must not look like an outage, which may fail open.
+        # What content can provoke takes precedence over an outage, which may fail open.
         worst = min(missing, key=lambda each: each.reason in ("timeout", "overloaded", "error"))
         floor = _floor_suspected(settings, judged)
         return replace(worst, usage=usage, floor=floor, findings=whole.findings)

@@ -44,8 +44,8 @@ from magistrate.wire.parts import Part, Subject
 
 # Most characters to judge: about a second on one core. A longer subject is `too_long`.
 MAX_LENGTH = 400_000
-# Most characters of a clear subject. Each further piece is another chance of an error, and the first
-# stage of a cascade must cause no noticeable delay (this takes about 40 ms).
+# Most characters of a clear subject. Each further piece is another chance of an error, and the
+# first stage of a cascade must cause no noticeable delay (this takes about 40 ms).
 MAX_CLEAR_LENGTH = 20_000
 
 # English is recognised by its most frequent words: they are at least a quarter of the words in
