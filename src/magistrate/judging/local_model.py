@@ -43,8 +43,8 @@ CHAR_BUCKETS = 1 << 15
 BUCKETS = WORD_BUCKETS + CHAR_BUCKETS
 CHAR_LENGTHS = (2, 3, 4)
 
-# Characters scored at a time. Harmless text dilutes harmful text in the same piece, so a long text is
-# scored in pieces and the highest score counts. Most training cases are shorter than one piece.
+# Characters scored at a time. Harmless text dilutes harmful text in the same piece, so a long text
+# is scored in pieces and the highest score counts. Most training cases are shorter than one piece.
 PIECE = 2_000
 OVERLAP = 200
 # Characters of the context before the judged parts: enough for the question of an answer.

@@ -233,6 +233,6 @@ def _continues(part: Part, before: Part | None) -> bool:
 
 
 def _one_line(value: JSON) -> str:
-    """Return JSON without raw line breaks or lone surrogates, and otherwise unescaped."""
+    """Return JSON without raw line breaks or lone surrogates; other characters stay readable."""
     text = _ENCODER.encode(value)
     return _LONE_SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
