@@ -68,7 +68,7 @@ class AsyncDriver:
         self._pump: asyncio.Task[None] | None = None
 
     async def respond(self) -> AsyncAPIResponse[Any]:
-        """Run the flow until there is a response; for a stream, the flow continues as it is read."""
+        """Run the flow until there is a response; a stream continues the flow as it is read."""
         outward = self._drive()
         try:
             match await anext(outward):
@@ -113,7 +113,10 @@ class AsyncDriver:
             self._pump.cancel()
 
     async def _release(self) -> None:
-        """Close flow, then judges, then upstream. Every exit does this, so each exchange is recorded."""
+        """Close flow, then judges, then upstream.
+
+        Every exit runs this, so each exchange has a record.
+        """
         self._flow.close()
         self._judging.give_up()
         await self._abandon()

@@ -60,7 +60,7 @@ class HeldForReview(ModerationError):
 
     @property
     def review_id(self) -> str:
-        """The id under which the released answer can be fetched."""
+        """Return the id with which the released answer can be fetched."""
         return self.decision.review_id or ""
 
 

@@ -49,7 +49,8 @@ class Moderation(anthropic.Middleware):
     """Moderates what an SDK client sends and receives. One instance serves any number of clients.
 
     `settings`: what `Settings.load` takes. `judge`: the judge, by default a Claude model called
-    through the client's own connection. Put it first in `middleware=[...]`, so that it is outermost.
+    through the client's own connection. Put the instance first in `middleware=[...]`, so that it is
+    outermost.
 
     Raises `SettingsError` for an invalid configuration, and `ReviewError` if answers are to be held
     and the review store cannot be opened.

@@ -59,7 +59,7 @@ class SyncDriver:
         self._aside: Failed | None = None
 
     def respond(self) -> APIResponse[Any]:
-        """Run the flow until there is a response; for a stream, the flow continues as it is read."""
+        """Run the flow until there is a response; a stream continues the flow as it is read."""
         outward = self._drive()
         try:
             first = next(outward)
@@ -99,7 +99,10 @@ class SyncDriver:
             outward.close()
 
     def _release(self) -> None:
-        """Close flow, then judges, then upstream. Every exit does this, so each exchange is recorded."""
+        """Close flow, then judges, then upstream.
+
+        Every exit runs this, so each exchange has a record.
+        """
         self._flow.close()
         self._judging.give_up()
         self._session.abandon()

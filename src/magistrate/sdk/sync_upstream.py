@@ -36,7 +36,7 @@ class SyncUpstream:
         self._doomed = False
 
     def read(self) -> Head | Chunk | End | Failed:
-        """Send the request and return the head; on later calls, return the next part of the body."""
+        """Send the request and return the head; later calls return the next chunk of the body."""
         try:
             if self.response is None:
                 found = self._call_next(self.request)
