@@ -1,1 +1,1 @@
-"""Judges: who answers the question "does this violate the policy?". One file a judge."""
+"""Judges, which answer the question "does this violate the policy?". One module per judge."""

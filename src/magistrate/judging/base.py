@@ -1,7 +1,8 @@
-"""What a judge is, and how it may ask a model.
+"""The interface of a judge, and of the function it uses to call a model.
 
-Implement `Judge` to bring your own: a classifier, another provider, a rule. A judge never raises
-for what it judges; it answers `Unavailable` with a reason, and the settings say what follows.
+Implement `Judge` to use your own: a classifier, another provider, a heuristic. A judge never raises
+because of what it judges. It returns `Unavailable` with a reason, and the settings say what then
+happens.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from magistrate.wire.parts import Subject
 
 @dataclass(frozen=True, slots=True)
 class ModelReply:
-    """What came back from one Messages API call: a status and JSON, or a failure without one.
+    """The result of one Messages API call: a status and JSON, or a failure without a status.
 
-    `detail` names what failed, for operators; never content.
+    `detail` names what failed, for operators. It never has content.
     """
 
     status: int
@@ -31,36 +32,41 @@ class ModelReply:
 
 
 def named(error: Exception) -> str:
-    """The types of an error and of what caused it: what operators look for, without its words."""
+    """Return the types of an error and of its cause, for operators. Leave its message out."""
     cause = error.__cause__
     return type(error).__name__ + (f" ({type(cause).__name__})" if cause is not None else "")
 
 
 class AskModel(Protocol):
-    """Sends one Messages API request the way the moderated client would: same provider, same
-    credentials, one HTTP attempt. `timeout_s` in seconds. Never raises for what the server does."""
+    """Sends one Messages API request as the moderated client would.
+
+    Same provider, same credentials, one HTTP attempt. `timeout_s` is in seconds. Never raises
+    because of what the server does.
+    """
 
     def __call__(self, body: JSON, timeout_s: float) -> ModelReply: ...
 
 
 class AskModelAsync(Protocol):
-    """The same, awaited."""
+    """The asynchronous version of `AskModel`."""
 
     async def __call__(self, body: JSON, timeout_s: float) -> ModelReply: ...
 
 
 class Judge(Protocol):
-    """Answers with a verdict on a subject, within `deadline_s` seconds.
+    """Returns a verdict on a subject, within `deadline_s` seconds.
 
-    `info` names the judge and everything its verdicts depend on (`prompt_hash`): remembered
-    verdicts are only good for a judge with the same info. The two methods must agree; the sync
-    client calls the first, the async client awaits the second.
+    `info` names the judge and everything its verdicts depend on (`prompt_hash`): cached verdicts
+    are valid only for a judge with the same info. The two methods must agree. The sync client calls
+    `judge`, the async client awaits `judge_async`.
 
-    `info` may also say how long the judge keeps its caller waiting (`JudgeInfo.waits`). With
-    `unknown`, the sync client calls it on a thread of its own and gives it up after the deadline.
-    With `within_deadline`, it is called on the caller's thread where that has nothing else to do,
-    so nothing but the judge ends the wait. With `never`, both clients call `judge` at once, on the
-    caller's thread or in the event loop, for a text that is short.
+    `info` may also say how long the judge makes its caller wait (`JudgeInfo.waits`):
+
+    - `unknown`: the sync client calls it on a separate thread and stops waiting after the deadline.
+    - `within_deadline`: it is called on the caller's thread if that thread has nothing else to do,
+      so only the judge itself ends the wait.
+    - `never`: for a short text, both clients call `judge` at once, on the caller's thread or in the
+      event loop.
     """
 
     def info(self, settings: Settings) -> JudgeInfo: ...

@@ -1,4 +1,4 @@
-"""A judgment under way: its calls, its clock, and what their attempts have cost."""
+"""A judgment in progress: its calls, its deadline, and the usage of their attempts."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from magistrate.wire.messages import JSON, is_object
 from magistrate.wire.parts import Subject
 
 _ATTEMPTS = 4
-_LONG = 5_000  # tokens of a subject that take longer to prepare than an event loop may stand
-# Asking again would get the same answer: the content is the cause.
+_LONG = 5_000  # tokens: above this, preparing a subject would block an event loop too long
+# A retry would fail in the same way, because the content is the cause.
 _FINAL: frozenset[Failure] = frozenset({"refused", "truncated", "too_long", "unsupported"})
-_STANDING = frozenset({401, 403, 404})  # a key, its rights, or the model's name: no wait mends them
+_STANDING = frozenset({401, 403, 404})  # key, permissions or model name: waiting does not help
 _BACKOFF = wait_random_exponential(multiplier=0.25, max=4)
 _FAILURE_BY_STATUS: dict[int, Failure] = {
     400: "unsupported",
@@ -46,7 +46,7 @@ _FAILURE_BY_STATUS: dict[int, Failure] = {
 
 
 class Owner(Protocol):
-    """What a judgment takes from its judge."""
+    """What a judgment needs from its judge."""
 
     clear: Callable[[Subject], bool] | None
     prepared: Preparations
@@ -57,7 +57,7 @@ class Owner(Protocol):
 
 
 class Judgment:
-    """A judgment under way: its deliberation, its clock, and the code that fences its subject."""
+    """A judgment in progress: its plan, its deadline, and the nonce that fences its subject."""
 
     outcome: Outcome
 
@@ -76,7 +76,7 @@ class Judgment:
 
     @property
     def late(self) -> bool:
-        """Whether the deadline has passed."""
+        """Return whether the deadline has passed."""
         return time.monotonic() >= self.give_up
 
     def begin(self) -> list[Question] | None:
@@ -96,22 +96,22 @@ class Judgment:
         return Call(self, question)
 
     def shown(self, subject: Subject) -> Shown:
-        """The lines of one piece of the subject, made once for all that is asked about it."""
+        """Return the lines of one piece of the subject, made once for all questions about it."""
         kept = self._shown.get(id(subject))
-        if kept is None:  # the subject is kept along, so that its id stays its own
+        if kept is None:  # keep the subject too, so that its id is not reused
             kept = self._shown[id(subject)] = (subject, self.prepared.show(subject))
         return kept[1]
 
 
 @dataclass(slots=True)
 class Call:
-    """One question: its prompt, and what its attempts have cost."""
+    """One question: its prompt, and the usage of its attempts."""
 
     judgment: Judgment
     question: Question
     spent: Usage = field(default_factory=Usage)
     retry_after: float | None = None
-    status: int = 0  # of the last attempt; 0 where no answer came
+    status: int = 0  # of the last attempt; 0 if there was no response
 
     @property
     def remaining(self) -> float:
@@ -141,7 +141,7 @@ class Call:
         )
 
     def read(self, reply: ModelReply) -> Outcome | Screened:
-        """One attempt's answer, with the usage of all attempts so far."""
+        """Return the answer of one attempt, with the usage of all attempts so far."""
         info = replace(self.judgment.info, model=self.question.model)
         self.retry_after, self.status = _retry_after(reply), reply.status
         if reply.failure is not None:
@@ -150,7 +150,7 @@ class Call:
             return Unavailable(*_failure(reply, info), usage=self.spent)
         if reply.body is None:
             return Unavailable("unparseable", info, "the response is not JSON", self.spent)
-        # A screen names no parts; and labels take time that grows with all that was said before.
+        # A screen names no parts, and making the labels takes time proportional to the history.
         parts = {} if self.question.task.screen else labelled(self.question.subject)
         read = self.judgment.owner.prepared.read
         answer = read_reply(reply.body, info, self.rubric, parts, read)
@@ -158,7 +158,7 @@ class Call:
         return replace(answer, usage=self.spent)
 
     def retrying(self) -> dict[str, Any]:
-        """The retry policy, the same for both flavours."""
+        """Return the retry policy, the same for sync and async."""
         return {
             "retry": self._worth_another,
             "wait": self._wait,
@@ -168,7 +168,7 @@ class Call:
 
     def _worth_another(self, state: RetryCallState) -> bool:
         if state.outcome is None or state.outcome.failed:
-            return False  # a bug of ours or of a user's `ask` is not retried
+            return False  # do not retry a bug of ours or of a user's `ask`
         outcome: Outcome | Screened = state.outcome.result()
         if not isinstance(outcome, Unavailable) or outcome.reason in _FINAL:
             return False
@@ -186,7 +186,7 @@ def _last_outcome(state: RetryCallState) -> Any:
 
 
 def _failure(reply: ModelReply, info: JudgeInfo) -> tuple[Failure, JudgeInfo, str]:
-    """Name a failed status. `detail` holds the API's error type only: messages can quote input."""
+    """Name a failed status. `detail` has only the API's error type: messages can quote input."""
     body = reply.body or {}
     error = body.get("error")
     kind = str(error.get("type") or "") if is_object(error) else ""
@@ -198,7 +198,7 @@ def _failure(reply: ModelReply, info: JudgeInfo) -> tuple[Failure, JudgeInfo, st
 
 
 def _retry_after(reply: ModelReply) -> float | None:
-    """Seconds the server asks to wait, from the headers the SDK honours too."""
+    """Return how many seconds the server asks to wait, from the headers that the SDK also obeys."""
     for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         try:
             seconds = float(reply.headers.get(name, "")) / unit

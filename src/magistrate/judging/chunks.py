@@ -1,7 +1,7 @@
-"""Subjects that are too long for one call, in pieces that overlap, so that nothing goes unread.
+"""Split subjects that are too long for one call into pieces that overlap, so that all is judged.
 
-Pure. Everything that is to be judged stands in some piece, whole or cut with an overlap; the
-context is what comes last before it, as much as fits, and both ends of what does not.
+Pure. Each part to judge is in some piece, whole or cut with an overlap. The context of a piece is
+the end of what precedes it, as much as fits; of a part that does not fit, it is both ends.
 """
 
 from __future__ import annotations
@@ -16,28 +16,32 @@ from magistrate.core.sizes import size_of, total_size
 from magistrate.text.tokens import BYTES_PER_TOKEN
 from magistrate.wire.parts import Part, Subject, as_context
 
-# Tokens of a subject in one call, estimated at four bytes each. With rubric and reply it stays
-# below the 100,000 from which the default judge's price is five times as high (prices.yaml).
+# Most tokens of a subject in one call, estimated at four bytes each. With rubric and reply, a call
+# stays below 100,000 tokens, where the default judge's price becomes five times as high
+# (prices.yaml).
 MOST_TOKENS = 60_000
-# Of a text that is cut, what both pieces have: more than a passage that does harm by itself.
+# Bytes that neighbouring pieces of a cut text share: longer than a passage that is harmful by
+# itself.
 OVERLAP_BYTES = 2_000
-_LEAST_PIECE = 2 * OVERLAP_BYTES  # half of it is new
-# Past this nothing is judged (`too_long`): more than any model of the API reads at once.
+_LEAST_PIECE = 2 * OVERLAP_BYTES  # half of it is not in the piece before
+# With more pieces, the subject is not judged (`too_long`): it is longer than the context window of
+# any model of the API.
 MOST_PIECES = 24
-_LEAST_BYTES = 200  # of an end that is shown: less says nothing
-GAP = "[…]"  # before an end that is shown without what comes before it
+_LEAST_BYTES = 200  # of an end that is shown: a shorter one is not useful
+GAP = "[…]"  # before an end of a text whose middle is left out
 
-_Earlier: TypeAlias = tuple[Part, memoryview]  # a part that is cut, and its text up to some place
+_Earlier: TypeAlias = tuple[Part, memoryview]  # a cut part, and its text before a piece of it
 
 
 def split(
     subject: Subject, most: int = MOST_TOKENS, *, sizes: Sequence[int] | None = None
 ) -> list[Subject]:
-    """The subject in pieces of at most about `most` tokens each; itself if it is short enough.
+    """Return the subject in pieces of at most about `most` tokens, or unsplit if it fits.
 
-    A quarter of a piece is for context. Empty if it would take more than `MOST_PIECES`, or if the
-    labels of a part, which stand in each of its pieces, leave no room for its text. `sizes` are
-    those of its parts, where they are known: to measure a text takes time that grows with it.
+    A quarter of a piece is for context. The list is empty if there would be more than `MOST_PIECES`
+    pieces, or if the labels of a part, which each of its pieces repeats, leave no room for its
+    text. Pass the `sizes` of the parts if they are known: measuring takes time proportional to the
+    text.
     """
     reached = list(accumulate(map(size_of, subject.parts) if sizes is None else sizes, initial=0))
     if reached[-1] <= most:
@@ -55,18 +59,19 @@ def split(
 
 
 def _least(part: Part) -> int:
-    """Tokens of the smallest later piece of a part: its labels, and of its text twice the overlap.
+    """Return the tokens of the smallest later piece of a part: its labels and twice the overlap.
 
-    What is attached goes with the first piece only.
+    An attachment is in the first piece only.
     """
     bare = replace(part, text="", attachment=None)
     return min(size_of(part), size_of(bare) + _LEAST_PIECE // BYTES_PER_TOKEN)
 
 
 def _runs(parts: Sequence[Part], room: int) -> Iterator[tuple[int, _Earlier | None, list[Part]]]:
-    """The parts to judge in runs that fit, with the context between them; what fits none is cut.
+    """Yield the parts to judge in runs that fit, with the context between them.
 
-    With each run come how many parts stand before it, and what does in a part that is cut.
+    A part that fits into no run is cut. Each run comes with the number of parts before it, and, if
+    it begins inside a cut part, with that part's text before the run.
     """
     run: list[Part] = []
     between: list[Part] = []
@@ -91,7 +96,7 @@ def _runs(parts: Sequence[Part], room: int) -> Iterator[tuple[int, _Earlier | No
 
 
 def _cut(part: Part, room: int) -> Iterator[tuple[_Earlier | None, Part]]:
-    """A part in pieces that overlap, cut between characters; with each, what stands before it."""
+    """Yield a part in overlapping pieces, cut between characters, each with the text before it."""
     if size_of(part) <= room:
         yield None, part
         return
@@ -100,7 +105,7 @@ def _cut(part: Part, room: int) -> Iterator[tuple[_Earlier | None, Part]]:
     start = 0
     while True:
         end = _between(data, start + most)
-        # The attachment, if there is one, goes with the first piece.
+        # The attachment, if any, is in the first piece.
         attachment = part.attachment if start == 0 else None
         earlier = (part, data[:start]) if start else None
         yield earlier, replace(_part_of(part, data[start:end]), attachment=attachment)
@@ -118,7 +123,7 @@ def _part_of(part: Part, data: memoryview) -> Part:
 
 
 def _between(data: memoryview, at: int) -> int:
-    """The nearest place at or before `at` where no character of UTF-8 is cut."""
+    """Return the last position up to `at` that is not inside a UTF-8 character."""
     at = min(at, len(data))
     while 0 < at < len(data) and data[at] & 0xC0 == 0x80:
         at -= 1
@@ -128,17 +133,18 @@ def _between(data: memoryview, at: int) -> int:
 def _context(
     parts: Sequence[Part], reached: Sequence[int], earlier: _Earlier | None, room: int
 ) -> list[Part]:
-    """What comes last before a run, at most what fits: judged elsewhere, or before.
+    """Return the context of a run: what directly precedes it, as much as fits.
 
-    `reached` is how many tokens stand before each of the parts up to the run, which is the last.
+    All of it is judged in another piece, or was judged earlier. `reached` is the number of tokens
+    before each part, up to and including the first part of the run.
 
-    Of a part that begins too early, both ends: a request stands at the beginning of what it is
-    about, or at its end. Half of the room is for what stands before a piece in the part that was
-    cut.
+    Of a part that does not fit whole, both ends are shown: the request about a text is at its
+    beginning or at its end. If the run begins inside a cut part, half of the room is for the text
+    of that part before the run.
 
-    Where the context begins moves on in steps of half the room: the prompts of a conversation that
-    goes on must begin alike to be read from the provider's cache, which they would not if every
-    turn pushed out another.
+    The start of the context moves in steps of half the room. The prompts of successive turns must
+    begin with the same text to be read from the provider's cache, and they would not if each turn
+    pushed out an older one.
     """
     kept: list[Part] = []
     if earlier is not None:
@@ -155,7 +161,7 @@ def _context(
 
 
 def _ends(part: Part, data: memoryview, room: int) -> list[Part]:
-    """Text of a part as context, or its beginning and its end; nothing without room for both."""
+    """Return the text of a part as context, or only its two ends; nothing if both do not fit."""
     bare = replace(part, text="", judged=False, attachment=None)
     spare = (room - 2 * size_of(bare)) * BYTES_PER_TOKEN // 2
     if spare < _LEAST_BYTES:

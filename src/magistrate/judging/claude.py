@@ -1,8 +1,7 @@
-"""The Claude judge: sends what `deliberation` asks, schema-constrained, within one deadline.
+"""The Claude judge: sends the questions of `judging.plan`, with a JSON schema and one deadline.
 
-tenacity is the only owner of retries: a judge's call is one HTTP attempt, outside the SDK's own
-retry loop, so attempts never multiply. An outage is tried again while the deadline lasts, an
-unusable reply once.
+Only tenacity retries: a judge's call is one HTTP attempt, outside the SDK's own retry loop, so
+attempts never multiply. An outage is retried until the deadline, an unusable reply once.
 """
 
 from __future__ import annotations
@@ -35,20 +34,22 @@ from magistrate.verdicts import (
 from magistrate.wire.digests import sha256
 from magistrate.wire.parts import Subject
 
-# Calls of one judgment. A sync client's have a thread each, so at most so many for each of its
-# `judge.concurrency` judgments: a long subject takes none from others.
+# Concurrent calls of one judgment. In a sync client each call has its own thread, so there are at
+# most this many threads for each of its `judge.concurrency` judgments. A long subject takes no
+# threads from other judgments.
 _AT_ONCE = 8
-# Rubrics of so many settings are kept, half a megabyte each: an application has one, an eval suite
-# may have one a case.
+# For how many settings rubrics are cached, half a megabyte each. An application has one; an eval
+# suite may have one per test case.
 SETTINGS_KEPT = 8
 
 
 class ClaudeJudge:
     """Asks Claude models, through the moderated client's own connection.
 
-    What is asked in which order is `deliberation`; here it is sent, read and tried again. The model
-    is `judge.model` of the settings, else the project's default. `clear` says of what nobody needs
-    to be asked about: the local judge, where the settings ask for it; `clear_by` identifies it.
+    `judging.plan` determines what is asked and in which order; this class sends the questions,
+    reads the replies and retries. The model is `judge.model` of the settings, else the project's
+    default. `clear` returns whether no model needs to be asked about a subject: it is the local
+    judge's, if the settings ask for that. `clear_by` identifies it.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class ClaudeJudge:
         self.prepared = Preparations(self._key)
 
     def rubric(self, settings: Settings, task: Task) -> Rubric:
-        """What this judge is told for a task under these settings; rendered once."""
+        """Return the rubric for a task under these settings; rendered once."""
         rubrics = self._under(settings).rubrics
         if task not in rubrics:
             rubrics[task] = (
@@ -79,7 +80,7 @@ class ClaudeJudge:
         return rubrics[task]
 
     def info(self, settings: Settings) -> JudgeInfo:
-        """Name, model, and a hash over the prompts of all tasks and how they are asked."""
+        """Return name, model, and a hash of the prompts of all tasks and the judge's settings."""
         told = self._under(settings)
         if told.info is None:
             prompts = [
@@ -96,9 +97,9 @@ class ClaudeJudge:
         return told.info
 
     def after_fork(self) -> None:
-        """In a child process: the locks may be held by threads that are not there."""
+        """Reset in a child process: threads that do not exist here may hold the locks."""
         self._lock = threading.Lock()
-        self.prepared = Preparations(self._key)  # the key stays: so do the codes of conversations
+        self.prepared = Preparations(self._key)  # same key, so that conversations keep their nonces
 
     def _under(self, settings: Settings) -> PromptCache:
         with self._lock:
@@ -110,9 +111,9 @@ class ClaudeJudge:
     def judge(
         self, subject: Subject, settings: Settings, ask: AskModel, deadline_s: float
     ) -> Outcome:
-        """Judge on this thread, and on others where several calls go out at the same time.
+        """Judge on this thread, and on more threads for concurrent calls.
 
-        Answers within about `deadline_s` seconds.
+        Returns within about `deadline_s` seconds.
         """
         calls = Judgment(self, subject, settings, deadline_s)
 
@@ -143,7 +144,7 @@ class ClaudeJudge:
     async def judge_async(
         self, subject: Subject, settings: Settings, ask: AskModelAsync, deadline_s: float
     ) -> Outcome:
-        """Judge in this task, and in others where several calls go out at the same time."""
+        """Judge in this task, and in more tasks for concurrent calls."""
         calls = Judgment(self, subject, settings, deadline_s)
         limit = asyncio.Semaphore(_AT_ONCE)
 
@@ -152,7 +153,7 @@ class ClaudeJudge:
                 if calls.late:
                     return no_answer(calls.info)
                 call = calls.call(question)
-                if call.is_long:  # the lines are kept: the prompt itself is then quickly made
+                if call.is_long:  # caches the lines; the prompt is then made fast
                     await asyncio.to_thread(calls.shown, question.subject)
 
                 async def attempt() -> Outcome | Screened:
@@ -168,7 +169,7 @@ class ClaudeJudge:
                 try:
                     async with asyncio.TaskGroup() as group:
                         asked = [group.create_task(one(question)) for question in questions]
-                except BaseExceptionGroup as errors:  # as it is where one call goes out
+                except BaseExceptionGroup as errors:  # the same error as with one call
                     raise errors.exceptions[0] from None
                 answers = [task.result() for task in asked]
             questions = calls.go_on(answers)
@@ -177,7 +178,7 @@ class ClaudeJudge:
 
 @dataclass(slots=True)
 class PromptCache:
-    """What judges are told under some settings, as far as anybody asked."""
+    """The rubrics and the info for one `Settings`, as far as they have been made."""
 
     rubrics: dict[Task, Rubric] = field(default_factory=dict[Task, Rubric])
     info: JudgeInfo | None = None

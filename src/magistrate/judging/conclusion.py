@@ -1,4 +1,4 @@
-"""What several answers about one subject add up to. Pure."""
+"""Combine several answers about one subject into one outcome. Pure."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from magistrate.verdicts import (
 def concluded(
     settings: Settings, stage: Stage, judge: JudgeInfo, judged: Sequence[Outcome | Screened]
 ) -> Outcome:
-    """What several answers about one subject add up to.
+    """Combine several answers about one subject into one outcome.
 
-    A finding in any is one of the whole. An answer that is missing makes the whole unavailable,
-    unless what was found blocks anyhow: an outage must not hide a violation.
+    Each finding in any answer is a finding of the whole. A missing answer makes the whole
+    unavailable, unless the findings already block: an outage must not hide a violation.
     """
     usage = sum((each.usage for each in judged), Usage())
     verdicts = [each for each in judged if isinstance(each, Verdict)]
@@ -39,7 +39,7 @@ def concluded(
     )
     missing = [each for each in judged if isinstance(each, Unavailable)]
     if missing and not is_blocking(settings, stage, whole):
-        # What content can provoke goes first: it must not look like an outage, which may fail open.
+        # What content can provoke takes precedence over an outage, which may fail open.
         worst = min(missing, key=lambda each: each.reason in ("timeout", "overloaded", "error"))
         floor = _floor_suspected(settings, judged)
         return replace(worst, usage=usage, floor=floor, findings=whole.findings)
@@ -47,7 +47,7 @@ def concluded(
 
 
 def _floor_suspected(settings: Settings, judged: Sequence[Outcome | Screened]) -> bool:
-    """Whether a screen named a group in which some clause has a floor."""
+    """Return whether a screen named a group in which some clause has a floor."""
     named = {group for each in judged if isinstance(each, Screened) for group in each.suspected}
     return any(
         settings.floor(clause.id)

@@ -1,7 +1,7 @@
-"""How a judge model is asked over a plain SDK client, and what came of any call to one.
+"""Call a judge model through a plain SDK client, and convert the result of any such call.
 
-A command that has no moderated client asks so: `magistrate check` and the eval suites. One HTTP
-attempt a call; retries are the judge's.
+For commands that have no moderated client: `magistrate check` and the eval suites. Each call is one
+HTTP attempt; the judge does the retries.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ NO_CREDENTIALS = (
 
 
 def no_model(body: JSON, timeout_s: float) -> ModelReply:
-    """For judges that ask no model."""
+    """Fail if called: for judges that call no model."""
     raise AssertionError("this judge asks nobody")
 
 
 async def no_model_async(body: JSON, timeout_s: float) -> ModelReply:
-    """The same, awaited."""
+    """The asynchronous version of `no_model`."""
     return no_model(body, timeout_s)
 
 
 def has_credentials(client: anthropic.Anthropic | anthropic.AsyncAnthropic) -> bool:
-    """Whether a client found a key, a token or a profile."""
+    """Return whether a client found a key, a token or a profile."""
     return not (client.api_key is None and client.auth_token is None and client.credentials is None)
 
 
 def asking(client: anthropic.Anthropic) -> AskModel:
-    """Ask through a synchronous client."""
+    """Return a function that calls a model through a synchronous client."""
     import httpx2
 
     def ask(body: JSON, timeout_s: float) -> ModelReply:
@@ -51,7 +51,7 @@ def asking(client: anthropic.Anthropic) -> AskModel:
 
 
 def asking_async(client: anthropic.AsyncAnthropic) -> AskModelAsync:
-    """Ask through an asynchronous client."""
+    """Return a function that calls a model through an asynchronous client."""
     import httpx2
 
     async def ask(body: JSON, timeout_s: float) -> ModelReply:
@@ -68,7 +68,7 @@ def asking_async(client: anthropic.AsyncAnthropic) -> AskModelAsync:
 
 
 def replied(raw: Any) -> ModelReply:
-    """A response that came in whole."""
+    """Convert a response that was read completely."""
     try:
         body: object = raw.json()
     except ValueError:
@@ -77,7 +77,7 @@ def replied(raw: Any) -> ModelReply:
 
 
 def failed(error: Exception) -> ModelReply:
-    """What the SDK or its HTTP client raised, as a reply. Re-raises what is not of the network."""
+    """Convert an error of the SDK or its HTTP client. Re-raise one that is not a network error."""
     import anthropic
     import httpx2
 

@@ -1,8 +1,7 @@
-"""The local judge: embedded, free, without key or network, and with no understanding at all.
+"""The local judge: embedded and free; needs no key and no network; understands nothing.
 
-For development and tests that run offline, and to leave out what need not be asked about. What it
-cannot do is in `docs/local-judge.md`: it weighs n-grams, so it sees topics far better than
-intentions.
+For offline development and tests, and to skip subjects that no model needs to judge. Its limits
+are in `docs/local-judge.md`: it weighs n-grams, so it recognises topics far better than intentions.
 """
 
 from __future__ import annotations
@@ -43,14 +42,15 @@ from magistrate.verdicts import (
 from magistrate.wire.digests import sha256
 from magistrate.wire.parts import Part, Subject
 
-# Characters that are judged at most: about a second of one core. More is too long.
+# Most characters to judge: about a second on one core. A longer subject is `too_long`.
 MAX_LENGTH = 400_000
-# Of what may be clear: every further piece is another chance to be wrong, and the first stage of a
-# cascade must cost nothing that is felt (about 40 ms).
+# Most characters of a clear subject. Each further piece is another chance of an error, and the
+# first stage of a cascade must cause no noticeable delay (this takes about 40 ms).
 MAX_CLEAR_LENGTH = 20_000
 
-# English is told by its commonest words: they are a quarter of nearly every English dev case, and
-# of none in another language. What the model knows of other languages is next to nothing.
+# English is recognised by its most frequent words: they are at least a quarter of the words in
+# nearly every English dev case, and in none in another language. The model knows almost nothing
+# about other languages.
 _ENGLISH = frozenset(
     re.findall(
         r"\w+",
@@ -67,21 +67,22 @@ _LETTERS = re.compile(r"[^\W\d_]+")
 
 
 class LocalJudge:
-    """Implements `Judge` by the local model. Thread-safe; answers in milliseconds.
+    """Implements `Judge` with the local model. Thread-safe; answers in milliseconds.
 
-    A finding names one section and one clause. Its grade is how far the text stands out from
-    ordinary traffic (`likely`: at most 1 % of ordinary dev cases do so as much). Its severity is
-    the middle one of the clause's levels, the upper of two: n-grams say nothing about severity.
-    Sections that a policy adds to the built-in ones are unknown to the model and never found.
+    A finding names one section and one clause. Its grade says how much the text differs from
+    ordinary traffic (`likely`: at most 1 % of ordinary dev cases differ as much). Its severity is
+    the middle one of the clause's levels, the upper of two, because n-grams say nothing about
+    severity. The model does not know sections that a policy adds to the built-in ones, and never
+    finds them.
 
-    Raises `SettingsError` where numpy is missing (extra `local`).
+    Raises `SettingsError` if numpy is missing (extra `local`).
     """
 
     def __init__(self, model: LocalModel | None = None) -> None:
         self.model = model or load_model()
 
     def check(self, policy: Policy) -> None:
-        """Raises `SettingsError` if the policy lacks clauses that the model can find."""
+        """Raise `SettingsError` if the policy lacks clauses that the model can find."""
         missing = [id for id in self.model.clauses if id not in policy.clauses]
         if missing:
             message = (
@@ -91,7 +92,7 @@ class LocalJudge:
             raise SettingsError([Problem(None, None, None, "judge.backend", message)])
 
     def info(self, settings: Settings) -> JudgeInfo:
-        """Name, the model's version and hash, and a hash over what else shapes a verdict.
+        """Return the model's name with version and hash, and a hash of all that affects a verdict.
 
         Raises `SettingsError` for a policy that lacks clauses of the model.
         """
@@ -122,13 +123,13 @@ class LocalJudge:
     async def judge_async(
         self, subject: Subject, settings: Settings, ask: AskModelAsync | None, deadline_s: float
     ) -> Outcome:
-        """The same on another thread: long texts take long enough to be felt in an event loop."""
+        """Judge on another thread, since a long text would block an event loop noticeably."""
         return await asyncio.to_thread(self.judge, subject, settings, None, deadline_s)
 
     def clear(self, subject: Subject) -> bool:
-        """Whether nobody needs to be asked about a subject; never a reason to block.
+        """Return whether no model needs to be asked about a subject; never a reason to block.
 
-        False for whatever a bag of n-grams cannot see through: see `is_plain`.
+        False for all that a bag of n-grams cannot judge: see `is_plain`.
         """
         if not is_plain(subject):
             return False
@@ -146,10 +147,10 @@ class LocalJudge:
             yield Finding(clause.id, reached[-1], middle(clause), subject.stage, path)
 
     def _clause(self, subject: Subject, policy: Policy, found: Scored) -> Clause | None:
-        """The clause that a text is most like, within the section that scores highest.
+        """Return the clause most similar to a text, within the section with the highest score.
 
-        Only clauses that can be seen at the subject's stage count; those on third-party text, only
-        where there is some.
+        Only clauses that apply at the subject's stage count; those on third-party text only if the
+        subject has some.
         """
         third_party = has_third_party(subject)
         possible = [
@@ -165,7 +166,7 @@ class LocalJudge:
         return max(possible, key=order, default=None)
 
     def _path(self, subject: Subject) -> str:
-        """The judged part that alone scores highest; the last of equal ones."""
+        """Return the path of the judged part with the highest score; of equal ones, the last."""
         judged = [part for part in subject.parts if part.judged]
         if len(judged) == 1:
             return judged[0].path
@@ -173,11 +174,11 @@ class LocalJudge:
 
 
 def is_plain(subject: Subject) -> bool:
-    """Whether a subject is complete, short, English and written out: what may be clear at all.
+    """Return whether a subject is complete, short, English and undisguised; others are never clear.
 
-    An unfinished answer can still go anywhere; images are not read; a long text gives a wrong score
-    many chances; other languages were hardly learnt; and what is hidden or encoded is there for a
-    reason somebody should look at.
+    An unfinished answer can still become anything. Images are not read. A long text has many
+    chances of a wrong score. The model learnt almost nothing of other languages. Hidden or encoded
+    text has a reason that a model should look at.
     """
     judged = [part for part in subject.parts if part.judged]
     return (
@@ -190,7 +191,7 @@ def is_plain(subject: Subject) -> bool:
 
 
 def is_english(text: str) -> bool:
-    """Whether enough of the words are such as every English text has."""
+    """Return whether enough of the words are among the most frequent English words."""
     words = _LETTERS.findall(text.lower())
     return sum(word in _ENGLISH for word in words) >= max(1.0, _ENGLISH_SHARE * len(words))
 
@@ -209,9 +210,6 @@ def _section(clause: Clause) -> str:
 
 
 def middle(clause: Clause) -> Severity:
-    """The middle one of a clause's severity levels, the upper of two."""
+    """Return the middle one of a clause's severity levels, the upper of two."""
     levels = list(clause.severity)
     return levels[len(levels) // 2]
-
-
-# --- what an answer is: rules, not the model ------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What kind of answer a text is, by simple signs: says that an AI speaks, is high-risk. Pure."""
+"""Classify answers by patterns: do they disclose an AI, and are they high-risk? Pure."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _DENIAL = re.compile(r"\b(not|no|never|nicht|kein\w*|pas|non|não|nie|niet)\b", 
 
 
 def discloses_ai(subject: Subject) -> bool:
-    """Whether an answer says in the first person that an AI speaks, in one of nine languages.
+    """Return whether an answer says in the first person that it is an AI, in one of nine languages.
 
     A sentence with a negation before "AI" in it does not count.
     """
@@ -49,11 +49,12 @@ def discloses_ai(subject: Subject) -> bool:
 
 
 def high_risk(subject: Subject, settings: Settings) -> Iterator[HighRiskAnswer]:
-    """What an answer is in the high-risk domains that the app declares; others are not looked for.
+    """Yield the kind of an answer in the high-risk domains that the app declares, and in no others.
 
-    The domain is the one whose lines in the policy share most words with question and answer, the
-    first declared one where none does. English words of a decision, a recommendation or advice make
-    it that; a domain that is only about publishing makes any answer a publication.
+    The domain is the one whose text in the policy shares the most words with question and answer;
+    if none shares any, the first declared one. English words that are typical of a decision, a
+    recommendation or advice determine the kind. In a domain that is only about publishing, any
+    answer is a publication.
     """
     declared = settings.app.high_risk if settings.app else ()
     uses = [use for use in settings.policy.high_risk if use.id in declared]
@@ -79,5 +80,5 @@ def _vocabulary(use: HighRiskUse) -> frozenset[str]:
 
 
 def _long_words(text: str) -> frozenset[str]:
-    """Words of five letters and more: the shorter ones are everybody's."""
+    """Return the words of five letters or more: shorter ones do not distinguish domains."""
     return frozenset(re.findall(r"\w{5,}", text.lower()))

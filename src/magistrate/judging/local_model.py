@@ -1,8 +1,8 @@
-"""The local model: how a text becomes numbers, and what the numbers come to.
+"""The local model: turns a text into features, and features into scores.
 
-A bag of hashed n-grams and one row of weights for each thing it can say. The weights are data
-(`local-model.json`, `local-model.npz`, written by `scripts/train-local-judge`): nothing is
-unpickled, and numpy is all it takes to use them. `docs/local-judge.md` says how good it is.
+A linear model over a bag of hashed n-grams, with one set of weights per output. The weights are
+data (`local-model.json`, `local-model.npz`, written by `scripts/train-local-judge`). Nothing is
+unpickled, and only numpy is needed to use them. `docs/local-judge.md` says how good it is.
 """
 
 from __future__ import annotations
@@ -35,23 +35,24 @@ if TYPE_CHECKING:
 HEADER = "local-model.json"
 WEIGHTS = "local-model.npz"
 
-# n-grams are hashed into these many buckets. The training cases have about as many distinct ones,
-# so some share a bucket; with two or four times as many buckets, cross-validation found no gain.
+# Number of buckets that n-grams are hashed into. The training cases have about as many distinct
+# n-grams, so some share a bucket. In cross-validation, two or four times as many buckets gave no
+# gain.
 WORD_BUCKETS = 1 << 15
 CHAR_BUCKETS = 1 << 15
 BUCKETS = WORD_BUCKETS + CHAR_BUCKETS
 CHAR_LENGTHS = (2, 3, 4)
 
-# Characters scored at a time. Within one piece the harmless dilutes the harmful, so long texts are
-# scored in pieces and the worst one counts; the cases it learnt from are mostly shorter than one.
+# Characters scored at a time. Harmless text dilutes harmful text in the same piece, so a long text
+# is scored in pieces and the highest score counts. Most training cases are shorter than one piece.
 PIECE = 2_000
 OVERLAP = 200
-# Characters of what was said before: enough for the question that an answer belongs to.
+# Characters of the context before the judged parts: enough for the question of an answer.
 CONTEXT = 1_500
 
 _WORDS = re.compile(r"\w+")
 _DIGITS = re.compile(r"\d")
-# Labels that machines make up. Names and titles are read, since people write there.
+# Labels that machines generate. Names and titles are read, because people write them.
 _UNREAD_LABELS = frozenset({"tool_use_id", "kind", "media_type"})
 
 
@@ -59,7 +60,7 @@ _UNREAD_LABELS = frozenset({"tool_use_id", "kind", "media_type"})
 
 
 def said(subject: Subject) -> str:
-    """What a subject says: the end of what was said before, then everything that is judged."""
+    """Return the text of a subject: the end of its context, then all judged parts."""
     before = "\n".join(
         plain(part.text) for part in subject.parts if not part.judged and part.kind == "text"
     )
@@ -68,20 +69,20 @@ def said(subject: Subject) -> str:
 
 
 def spoken(part: Part) -> str:
-    """A part with its labels, as a reader would take it."""
+    """Return the text of a part with its labels, as a reader would see it."""
     labels = (text for name, text in part.labels.items() if name not in _UNREAD_LABELS)
     return "\n".join(filter(None, (plain(text) for text in (*labels, part.text))))
 
 
 def plain(text: str) -> str:
-    """A text as its reader would see it: in normal form, and followed by what is encoded in it."""
+    """Return a text as a reader would see it: normalised, then what is encoded in it."""
     found = reading(text)
     decoded = (hidden for _, hidden in found.decoded)
     return "\n".join((text if found.normalised is None else found.normalised, *decoded))
 
 
 def pieces(text: str) -> Iterator[str]:
-    """A text in pieces of `PIECE` characters that overlap; at least one."""
+    """Yield a text in overlapping pieces of `PIECE` characters; at least one."""
     yield text[:PIECE]
     for start in range(PIECE - OVERLAP, len(text) - OVERLAP, PIECE - OVERLAP):
         yield text[start : start + PIECE]
@@ -91,7 +92,7 @@ def pieces(text: str) -> Iterator[str]:
 
 
 def ngrams(text: str) -> tuple[Counter[int], Counter[int]]:
-    """How often each bucket is hit: by words and pairs of words, and by the letters of words."""
+    """Count the n-grams per bucket: of words and word pairs, and of characters within words."""
     folded = _DIGITS.sub("0", unicodedata.normalize("NFKC", text).lower())
     sequence = _WORDS.findall(folded)
     words = Counter(_bucket("w", word) % WORD_BUCKETS for word in sequence)
@@ -107,13 +108,16 @@ def ngrams(text: str) -> tuple[Counter[int], Counter[int]]:
 
 
 def _bucket(kind: str, gram: str) -> int:
-    # Not `hash`: that is another one in every process.
+    # Not `hash`: its results differ between processes.
     return crc32((kind + gram).encode("utf-8", "surrogatepass"))
 
 
 def vector(text: str, rarity: Floats) -> tuple[NDArray[np.int64], Floats]:
-    """The buckets a text hits and their weights: rare n-grams count for more, each of the two
-    families has length 1 however long the text is."""
+    """Return the buckets of a text and their weights.
+
+    Rare n-grams weigh more. Each of the two families of n-grams is scaled to length 1, however
+    long the text is.
+    """
     import numpy as np
 
     indices: list[NDArray[np.int64]] = []
@@ -135,7 +139,7 @@ def vector(text: str, rarity: Floats) -> tuple[NDArray[np.int64], Floats]:
 class Scored:
     """A piece of text and its scores: for any violation, and for each section.
 
-    Scores are log-odds as the training cases have them, not probabilities of anybody's traffic.
+    Scores are log-odds on the training cases, not probabilities for real traffic.
     """
 
     text: str
@@ -144,15 +148,17 @@ class Scored:
 
 
 def worst(scored: Iterable[Scored]) -> Scored:
-    """The piece with the highest score for any violation."""
+    """Return the piece with the highest score for any violation."""
     return max(scored, key=lambda each: each.any)
 
 
 @dataclass(frozen=True, eq=False)
 class LocalModel:
-    """Weights by bucket: a column for "any violation", then one for each of `sections`; and in
-    `clause_weights` one for each of `clauses`. `thresholds`: the least score of each grade; and
-    below `clear`, nobody needs to be asked.
+    """The weights of the model, by bucket.
+
+    `weights` has a column for "any violation", then one for each of `sections`; `clause_weights`
+    has one for each of `clauses`. `thresholds`: the lowest score of each grade. Below the threshold
+    `clear`, no model needs to be asked.
     """
 
     header: dict[str, Any]
@@ -179,13 +185,13 @@ class LocalModel:
         return f"local-{self.header['version']}-{self.hash[:12]}"
 
     def scored(self, text: str) -> Scored:
-        """What one piece of text scores."""
+        """Return the scores of one piece of text."""
         index, value = vector(text, self.rarity)
         scores: list[float] = (value @ self.weights[index] + self.intercepts).tolist()
         return Scored(text, scores[0], dict(zip(self.sections, scores[1:], strict=True)))
 
     def likeness(self, text: str) -> dict[str, float]:
-        """How much a text resembles what is known of each clause; comparable within a text."""
+        """Return how similar a text is to each clause; comparable only within one text."""
         import numpy as np
 
         index, value = vector(text, self.rarity)
@@ -195,9 +201,9 @@ class LocalModel:
 
 @cache
 def load_model() -> LocalModel:
-    """The model that comes with the package; read once.
+    """Return the model that is part of the package; read once.
 
-    Raises `SettingsError` where numpy is not installed.
+    Raises `SettingsError` if numpy is not installed.
     """
     try:
         import_module("numpy")
@@ -210,7 +216,7 @@ def load_model() -> LocalModel:
 
 
 def read_model(header: dict[str, Any], weights: bytes) -> LocalModel:
-    """A model from its two files; ValueError if they do not belong together."""
+    """Return a model from its two files. Raise ValueError if they do not belong together."""
     from io import BytesIO
 
     import numpy as np

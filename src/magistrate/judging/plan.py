@@ -1,7 +1,7 @@
-"""How a judgment comes about: what is asked, in which order, and what the answers add up to.
+"""Plan a judgment: what is asked, in which order, and how the answers are combined.
 
-Pure: a generator yields questions that may be asked at the same time and is sent their answers. The
-Claude judge performs it twice, on threads and in tasks, so the rules stand here once.
+Pure. A generator yields lists of questions that may be asked concurrently, and receives their
+answers. The Claude judge runs it in two ways, on threads and in tasks; the logic is here once.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from magistrate.wire.parts import Subject
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a judge is to do, whatever the subject: a screen, or a judgment over some groups.
+    """What a judge is asked to do, independent of the subject: a screen or a judgment of groups.
 
-    `groups` None: over all that can matter. `third_party`: rules about text of nobody in the
-    conversation apply, the subject having some.
+    `groups`: None means all groups that can apply. `third_party`: the subject has text that was
+    written outside the conversation, so the clauses on such text apply.
     """
 
     stage: Stage
@@ -56,7 +56,7 @@ JudgingPlan: TypeAlias = Generator[list[Question], Answers, Outcome]
 
 
 def tasks(settings: Settings, stage: Stage) -> list[Task]:
-    """Every task that a judgment under these settings can take: what its prompts may be."""
+    """Return every task that a judgment under these settings can have."""
     found: list[Task] = []
     for third_party in (False, True):
         strategy = settings.judge.strategy
@@ -71,12 +71,12 @@ def tasks(settings: Settings, stage: Stage) -> list[Task]:
 
 
 def _focused(stage: Stage, group: str) -> Task:
-    """The judgment of one group: the same prompt, whether others would be about such text."""
+    """Return the task to judge one group: the same whether or not the subject has such text."""
     return Task(stage, group == INTEGRITY, groups=(group,))
 
 
 def _may_owe_review(settings: Settings, stage: Stage) -> bool:
-    """Whether a subject in which there is nothing wrong could owe something all the same."""
+    """Return whether a subject without violations could still have to be reviewed."""
     return stage == "output" and settings.app is not None and bool(settings.app.high_risk)
 
 
@@ -90,9 +90,10 @@ def plan_judging(
 ) -> JudgingPlan:
     """Ask about a subject until there is a verdict, or a reason why there is none.
 
-    `sizes` are those of its parts, where they are known (see `split`).
-    `clear` says of a subject that nobody needs to be asked about it; only the settings bring it in.
-    It knows what breaks a rule, not what an answer is: those of a declared high-risk use are heard.
+    `sizes` are the sizes of its parts, if they are known (see `split`). `clear` returns whether no
+    model needs to be asked about a subject; it is given only if the settings ask for it. It
+    recognises violations, not kinds of answers, so with a declared high-risk use all answers are
+    judged.
     """
     stage, third_party = subject.stage, has_third_party(subject)
     if clear is not None and not _may_owe_review(settings, stage) and clear(subject):
@@ -123,7 +124,7 @@ def plan_judging(
             judged += screens
             for piece, said in zip(pieces, screens, strict=True):
                 if isinstance(said, Screened):
-                    # A screen knows neither stage nor kind of text: some groups cannot matter here.
+                    # A screen knows neither stage nor kind of text: some groups may not apply.
                     possible = groups_for(settings, stage, third_party=third_party)
                     questions += judgments(piece, [g for g in possible if g in said.suspected])
     if questions:
@@ -134,7 +135,7 @@ def plan_judging(
 def _asked(
     settings: Settings, questions: list[Question]
 ) -> Generator[list[Question], Answers, Answers]:
-    """Ask; what the model refuses to judge is put to the second one, if there is one."""
+    """Ask, and ask the second model, if any, about what the first refuses to judge."""
     answers = yield questions
     second = settings.judge.second_model
     refused = [i for i, answer in enumerate(answers) if _is_refusal(answer)]
@@ -147,7 +148,7 @@ def _asked(
         if _is_refusal(answer):
             answers[i] = _as_finding(settings, questions[i], replace(answer, usage=usage))
         elif isinstance(answer, Unavailable):
-            # The second one is out of reach, but it was the content that stopped the first: this
+            # The second model is unavailable, but the first refused because of the content: this
             # must not look like an outage, which may fail open.
             answers[i] = replace(first, usage=usage)
         elif isinstance(answer, Verdict):
@@ -169,11 +170,11 @@ def _note(question: Question, answer: Outcome | Screened) -> str:
 def _as_finding(
     settings: Settings, question: Question, answer: Outcome | Screened
 ) -> Outcome | Screened:
-    """A refusal of all who were asked, as what the policy says it is; else it stays one.
+    """Turn a refusal by both models into the finding that the policy gives for it, if any.
 
-    Judge models refuse the worst content first, so their refusal is evidence. The finding is
-    `likely`: benign work in the same field is refused at times too. Where it would not block, it
-    stays a refusal: nobody has judged the rest of what this question was about.
+    Judge models refuse the worst content first, so a refusal is evidence. The finding is `likely`,
+    because they sometimes also refuse benign work in the same field. If the finding would not
+    block, the refusal is returned: no model has judged the rest of the question.
     """
     assert isinstance(answer, Unavailable)
     stage = question.task.stage

@@ -1,4 +1,4 @@
-"""What tokens cost, from the dated table in `prices.yaml`. Unknown models have unknown prices."""
+"""Prices of tokens, from the dated table in `prices.yaml`. Unknown models have no price."""
 
 from __future__ import annotations
 
@@ -35,13 +35,16 @@ class LongRates(Rates):
 
 
 class ModelPrice(Rates):
-    """One model. `min_cacheable`: the shortest prefix it caches, in tokens; None: not published."""
+    """The prices of one model.
+
+    `min_cacheable`: the shortest prefix it caches, in tokens; None if that is not published.
+    """
 
     min_cacheable: int | None
     above: LongRates | None = None
 
     def rates(self, input_tokens: int) -> Rates:
-        """The rates of one request, by the size of its whole input."""
+        """Return the rates of one request, by the size of its whole input."""
         if self.above is not None and input_tokens > self.above.tokens:
             return self.above
         return self
@@ -54,7 +57,7 @@ def _date(value: str) -> str:
 
 
 class PriceTable(Strict):
-    """The table as a whole. `as_of`: the day on which the prices were read."""
+    """The whole table. `as_of`: the date on which the prices were read."""
 
     as_of: Annotated[str, AfterValidator(_date)]
     batch_discount: float
@@ -63,7 +66,7 @@ class PriceTable(Strict):
 
 @cache
 def price_table() -> PriceTable:
-    """The table that comes with the package; read once."""
+    """Return the table that is part of the package; read once."""
     with as_file(files("magistrate") / "judging" / "prices.yaml") as path:
         found, problems, _ = parsed(PriceTable, read(path))
     if found is None or problems:
@@ -72,15 +75,15 @@ def price_table() -> PriceTable:
 
 
 def price_of(model: str | None) -> ModelPrice | None:
-    """The price of a model by its id on the Claude API, with or without a date; None: unknown."""
+    """Return the price of a model by its Claude API id, with or without date; None if unknown."""
     return price_table().models.get(_DATED.sub("", model or ""))
 
 
 def min_cacheable(model: str | None) -> int:
-    """The shortest prefix in tokens that is worth a cache breakpoint for this model.
+    """Return the shortest prefix, in tokens, that is worth a cache breakpoint for this model.
 
-    For a model whose minimum is not known, the largest known one: a breakpoint that comes too
-    early is ignored, so this only costs a chance.
+    If the model's minimum is not known, return the largest known one: the API ignores a breakpoint
+    after too short a prefix, so a value that is too high only misses some caching.
     """
     price = price_of(model)
     if price is not None and price.min_cacheable is not None:
@@ -89,7 +92,7 @@ def min_cacheable(model: str | None) -> int:
 
 
 def priced(usage: Usage, model: str | None, *, batch: bool = False) -> Usage:
-    """The usage of one call of a model with its cost in dollars, or None where it is unknown.
+    """Return the usage of one model call with its cost in dollars, None if that is unknown.
 
     `usage.input_tokens` are those neither read from nor written to the cache, as the API counts.
     """

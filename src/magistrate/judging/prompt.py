@@ -1,11 +1,11 @@
-"""A subject, put to a judge as fenced data; and a judge's prompt, read back.
+"""Make a judge's prompt, with the subject as fenced data.
 
-Pure. `parse_prompt` returns every field of every part exactly, whatever the part contains: that is
-what "the subject is data" means here.
+Pure. `testing.prompt_parser` reads every field of every part back exactly, whatever the part
+contains: that is what "the subject is data" means here.
 
-One line a part, one content block a line, and nothing in a line that depends on what is judged
-this time: a conversation that goes on, or an answer that is heard in windows, begins with the very
-blocks of the call before, so that the provider's prompt cache can take them from there.
+Each part is one line and each line one content block. No line depends on what is judged in this
+call. So the next turn of a conversation, or the next window of an answer, begins with the same
+blocks as the call before, and the provider's prompt cache can supply them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def labelled(subject: Subject) -> dict[str, Part]:
-    """The parts of a subject under the labels that the judge sees."""
+    """Return the parts of a subject by the labels that the judge sees."""
     return {f"p{number}": part for number, part in enumerate(subject.parts, 1)}
 
 
@@ -38,9 +38,9 @@ def labelled(subject: Subject) -> dict[str, Part]:
 class Shown:
     """The lines of a subject as content blocks, the same for every judge of it.
 
-    `until` and `sizes` say of each of the `parts` how many blocks there are up to its end, and how
-    many tokens in them. `ends`: the last part of the context, and of what is judged, if the next
-    prompt can begin alike up to there.
+    For each of the `parts`, `until` is the number of blocks up to its end, and `sizes` the number
+    of tokens in them. `ends`: the last part of the context, and the last judged part if the next
+    prompt can be the same up to there.
     """
 
     parts: tuple[Part, ...]
@@ -51,9 +51,10 @@ class Shown:
 
 
 def show(subject: Subject, earlier: Shown | None = None, read: Read = reading) -> Shown:
-    """Show the lines of a subject; those it begins with are taken from `earlier` where it has them.
+    """Return the lines of a subject; the first ones from `earlier`, as far as they are the same.
 
-    Takes time that grows with all others: a line is read for disguises (by `read`) and serialised.
+    Takes time proportional to the other lines: each is read for disguises (by `read`) and
+    serialised.
     """
     parts = subject.parts
     same = 0 if earlier is None else same_lines(earlier.parts, parts)
@@ -72,11 +73,11 @@ def show(subject: Subject, earlier: Shown | None = None, read: Read = reading) -
 
 
 def same_lines(earlier: Sequence[Part], parts: Sequence[Part]) -> int:
-    """Count the parts that both begin with and that have the same line in both.
+    """Return how many parts at the beginning have the same line in both.
 
-    Every window of a stream does this for every part before it, so its cost grows with the square
-    of the stream; the constant is about 30 ns a part where it is the same object, and 200 ns where
-    it is another one with the same text.
+    Each window of a stream compares all parts before it, so the cost is quadratic in the length of
+    the stream: about 30 ns per part for the same object, and 200 ns for another object with the
+    same text.
     """
     for index, (one, other) in enumerate(zip(earlier, parts, strict=False)):
         if one is not other and not _same_line(one, other):
@@ -85,9 +86,9 @@ def same_lines(earlier: Sequence[Part], parts: Sequence[Part]) -> int:
 
 
 def _same_line(one: Part, other: Part) -> bool:
-    """Whether two parts differ at most in whether they are judged.
+    """Return whether two parts differ at most in whether they are judged.
 
-    Attachments are compared as objects: as JSON values, 1 and True are equal, and yet differ.
+    Attachments are compared by identity: in Python 1 == True, but they differ as JSON.
     """
     return (
         one.text == other.text
@@ -101,11 +102,11 @@ def _same_line(one: Part, other: Part) -> bool:
 
 
 def _ends(subject: Subject) -> tuple[int, ...]:
-    """The last part of the context, and the last that is judged, in order."""
+    """Return the last part of the context and the last judged part, in order."""
     ends: list[int] = []
     for judged in (False, True):
         if judged and subject.stage == "output" and subject.final:
-            continue  # nobody reads it: as a turn, the answer stands under another path
+            continue  # no later call reads it: as a turn, the answer has another path
         indices = range(len(subject.parts) - 1, -1, -1)
         ends += [i for i in indices if subject.parts[i].judged is judged][:1]
     return tuple(sorted(ends))
@@ -121,16 +122,16 @@ def make_prompt(
     effort: str | None,
     shown: Shown | None = None,
 ) -> JSON:
-    """The Messages API request that asks a judge about a subject.
+    """Return the Messages API request that asks a judge about a subject.
 
-    `nonce` must be one that nobody who writes in the subject can know. It may stay the same for a
-    conversation: lines are JSON, so none can look like the fence even for someone who does. `shown`
-    is `show(subject)`, where the same subject is put to several judges.
+    The authors of the subject must not be able to know `nonce`. It may be the same for a whole
+    conversation: lines are JSON, so no line can look like the fence, even if its author knows the
+    nonce. `shown` is `show(subject)`, for several questions about the same subject.
     """
     shown = shown or show(subject)
     opening, closing = _around(rubric, subject, nonce)
-    # Copies, some 60 ns each: the blocks are shown again in the next window, and what is sent
-    # passes through code of the application.
+    # Copies, about 60 ns each: the next window uses the same blocks, and the request passes
+    # through code of the application.
     content: list[JSON] = [_text(opening), *map(dict, shown.blocks), _text(closing)]
     _set_breakpoints(rubric, content, shown, model)
     config: JSON = {"format": {"type": "json_schema", "schema": rubric.schema}}
@@ -146,16 +147,17 @@ def make_prompt(
 
 
 def _set_breakpoints(rubric: Rubric, content: list[JSON], shown: Shown, model: str) -> None:
-    """Mark the ends of the context and of what is judged, where the prefix is long enough.
+    """Set cache breakpoints after the context and the judged parts, if the prefix is long enough.
 
-    Two, and the rubric's own: the API takes four. Behind the context, what the call before wrote is
-    read; behind what is judged, it is written for the call after, if one can begin alike.
+    These two and the rubric's are three; the API allows four. The one after the context reads what
+    the previous call wrote. The one after the judged parts writes for the next call, if that can
+    begin with the same text.
     """
     least = min_cacheable(model)
     before = _tokens_of_rubric(rubric.system) + tokens(content[0]["text"])
     for end in shown.ends:
         if before + shown.sizes[end] >= least:
-            at = shown.until[end]  # behind the opening, which is one block
+            at = shown.until[end]  # after the opening, which is one block
             content[at] = content[at] | {"cache_control": {"type": "ephemeral"}}
 
 
@@ -165,7 +167,7 @@ def _tokens_of_rubric(system: str) -> int:
 
 
 def _around(rubric: Rubric, subject: Subject, nonce: str) -> tuple[str, str]:
-    """What stands before and behind the lines."""
+    """Return the text before and after the lines."""
     judged = _ranges(number for number, part in enumerate(subject.parts, 1) if part.judged)
     whole = compiled(rubric.templates.subject).render(
         nonce=nonce,
@@ -181,7 +183,7 @@ def _around(rubric: Rubric, subject: Subject, nonce: str) -> tuple[str, str]:
 
 
 def _ranges(numbers: Iterable[int]) -> str:
-    """`1, 2, 3, 7` as `p1-p3, p7`."""
+    """Format `1, 2, 3, 7` as `p1-p3, p7`."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and runs[-1][1] == number - 1:
@@ -196,9 +198,10 @@ def _text(text: str) -> JSON:
 
 
 def _line(label: str, part: Part, before: Part | None, read: Read) -> str:
-    """A part as JSON, on one line with its end.
+    """Return a part as JSON, on one line with its line break.
 
-    What follows a piece of the same text only says so: an answer that is heard in windows has many.
+    A part that continues the text of the part before is only marked as such: an answer that is
+    judged in windows has many.
     """
     line: JSON = {"part": label}
     if _continues(part, before):
@@ -230,9 +233,6 @@ def _continues(part: Part, before: Part | None) -> bool:
 
 
 def _one_line(value: JSON) -> str:
-    """JSON without a raw line break or a lone surrogate, and otherwise as a reader would see it."""
+    """Return JSON without raw line breaks or lone surrogates; other characters stay readable."""
     text = _ENCODER.encode(value)
     return _LONE_SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
-
-
-# --- and back -------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""From a judge's reply to a verdict, or to the reason why there is none.
+"""Turn a judge's reply into a verdict, or into the reason why there is none.
 
 Pure. The reply comes from a model that has just read hostile text, so it is checked as untrusted
 input: an unknown clause, a missing field or prose around the JSON makes it unusable, not "safe".
@@ -83,7 +83,7 @@ class _Screen(_Strict):
 
 
 def _shape(rubric: Rubric) -> type[_Strict]:
-    """The model of the reply that a rubric asks for."""
+    """Return the pydantic model of the reply that a rubric asks for."""
     if rubric.screens:
         return _Screen
     if rubric.answers:
@@ -91,7 +91,7 @@ def _shape(rubric: Rubric) -> type[_Strict]:
     return _ExplainedFindings if rubric.explain else _Findings
 
 
-# Stop reasons under which the reply is not the judge's whole word.
+# Stop reasons with which the reply is not complete.
 _CUT_SHORT: Mapping[str, Failure] = {
     "refusal": "refused",
     "max_tokens": "truncated",
@@ -109,7 +109,7 @@ def read_reply(
     """Read one Messages API message as the reply to a rubric, about a subject with these parts.
 
     A quote that does not occur in the part it names is dropped and counted; the finding stays.
-    `read` is how the parts were read for disguises.
+    `read` is the function that read the parts for disguises.
     """
     judge = replace(judge, model=str(message.get("model") or judge.model))
     usage = read_usage(message, judge.model)
@@ -138,7 +138,7 @@ def read_reply(
     assert isinstance(report, _Findings | _ExplainedFindings)
     answers = report.high_risk if isinstance(report, _Report | _ExplainedReport) else []
     discloses = isinstance(report, _Report | _ExplainedReport) and report.discloses_ai
-    # Where nothing is on offer, the schema has a word for that, and some models write it.
+    # If there is nothing to choose from, the schema offers only `NOTHING`; some models write it.
     findings = [each for each in report.findings if rubric.clauses or each.clause != NOTHING]
     answers = [each for each in answers if rubric.domains or each.domain != NOTHING]
     if any(found.clause not in rubric.clauses for found in findings):
@@ -162,7 +162,7 @@ def read_reply(
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> JSON:
-    """A JSON object; of two values for one key, no reader could say which the judge meant."""
+    """Return a JSON object. Raise ValueError for a duplicate key: the judge could mean either."""
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError
@@ -180,7 +180,7 @@ def _finding(
 
 
 def _occurs(quote: str, part: Part, read: Callable[[str], Reading]) -> bool:
-    """Whether a quote stands in a part as it was sent, or in what the judge was shown beside it."""
+    """Return whether a quote is in a part as sent, or in its decoded forms that the judge saw."""
     if quote in part.text or any(quote in value for value in part.labels.values()):
         return True
     shown = read(part.text)
@@ -189,7 +189,7 @@ def _occurs(quote: str, part: Part, read: Callable[[str], Reading]) -> bool:
 
 
 def read_usage(message: JSON, model: str | None) -> Usage:
-    """The tokens one judge call took, as the API counted them, and what they cost, if known."""
+    """Return the tokens of one judge call, as the API counted them, and their cost, if known."""
     found = message.get("usage")
     counts: JSON = found if is_object(found) else {}
 

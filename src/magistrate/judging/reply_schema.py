@@ -1,4 +1,4 @@
-"""The JSON schema of a judge's reply. Every field is required: a missing one is not a no. Pure."""
+"""Make the JSON schema of a judge's reply. Every field is required. Pure."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from magistrate.verdicts import ANSWER_KINDS, GRADES, SEVERITIES
 from magistrate.wire.messages import JSON
 
-NOTHING = "none"  # stands in the schema where nothing is on offer: it takes no empty list
+NOTHING = "none"  # the only value if there is nothing to choose from: an enum cannot be empty
 
 
 def record_schema(**fields: JSON) -> JSON:
-    """Every field is required: a missing one is not a "no"."""
+    """Return the schema of an object. Every field is required: a missing one is not a "no"."""
     return {
         "type": "object",
         "properties": fields,

@@ -1,12 +1,12 @@
-"""What a judge is told: the rubric, rendered from policy and app profile for one stage and task.
+"""Make the rubric, a judge's instructions, from policy and app profile for one stage and task.
 
-Pure: templates come in as text. A rubric is the same for every subject, so that it can be cached.
-What is judged is put beside it by `prompting`.
+Pure: templates are passed in as text. A rubric is the same for every subject, so that it can be
+cached. `judging.prompt` adds the subject.
 
-The task is a *screen* (name the groups that may be touched: short, cheap, tuned for recall), or a
-*judgment* over some groups of clauses or all. A group is a section of the policy, `integrity`
-(third-party text) or `answer` (high-risk uses and disclosure: what an answer is, not what it
-breaks).
+The task is a *screen* (name the groups that may be violated: short, cheap, tuned for recall), or a
+*judgment* of some or all groups of clauses. A group is a section of the policy, `integrity`
+(third-party text) or `answer` (high-risk uses and disclosure: the kind of an answer, not what it
+violates).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from magistrate.wire.messages import JSON
 from magistrate.wire.parts import Subject
 
 MARK = "magistrate judge · "
-ANSWER = "answer"  # the group of what an answer is; no section can have this id (policy_checks)
+ANSWER = "answer"  # group for kinds of answers; no section can have this id (policy.checks)
 _ENVIRONMENT = jinja2.Environment(  # prompts are plain text, so no autoescape; JSON fences them
     undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False
 )
@@ -34,7 +34,7 @@ _ENVIRONMENT = jinja2.Environment(  # prompts are plain text, so no autoescape; 
 
 @cache
 def compiled(source: str) -> jinja2.Template:
-    """A template, compiled once."""
+    """Return a template, compiled once."""
     return _ENVIRONMENT.from_string(source)
 
 
@@ -49,11 +49,11 @@ class Templates:
 
 @dataclass(frozen=True, slots=True)
 class Rubric:
-    """What a judge of one stage and task is told, the same for every subject.
+    """The instructions of a judge for one stage and task, the same for every subject.
 
-    `groups`: what a screen may name; empty for a judgment. `answers`: whether the reply says what
-    the answer is (high-risk uses, disclosure). `hash` covers the templates and everything rendered,
-    neither nonce nor subject.
+    `groups`: what a screen may name; empty for a judgment. `answers`: whether the reply gives the
+    kind of the answer (high-risk uses, disclosure). `hash` covers the templates and all rendered
+    text, but neither nonce nor subject.
     """
 
     stage: Stage
@@ -73,9 +73,9 @@ class Rubric:
 
 
 def groups_for(settings: Settings, stage: Stage, *, third_party: bool) -> tuple[str, ...]:
-    """The groups that can matter to a subject of this stage, in the order of the policy.
+    """Return the groups that can apply to a subject of this stage, in the order of the policy.
 
-    `third_party`: whether the subject has text that nobody in the conversation wrote.
+    `third_party`: whether the subject has text that was written outside the conversation.
     """
     sections = [
         section.id
@@ -88,19 +88,19 @@ def groups_for(settings: Settings, stage: Stage, *, third_party: bool) -> tuple[
 
 
 def has_third_party(subject: Subject) -> bool:
-    """Whether a part to judge was written by nobody in the conversation."""
+    """Return whether a part to judge was written outside the conversation."""
     return any(part.judged and part.kind in ("third_party", "media") for part in subject.parts)
 
 
 def make_screen(settings: Settings, stage: Stage, templates: Templates) -> Rubric:
-    """Render the first pass over everything that can matter to anything.
+    """Render the rubric of the screen, with all groups that can apply to any subject.
 
-    It is the same text for requests and answers, so that the provider's cache holds one of it; what
-    cannot matter to a subject, `deliberation` leaves out of what a screen suspects.
+    The text is the same for requests and answers, so that the provider's cache holds only one.
+    `judging.plan` ignores suspected groups that cannot apply to the subject.
     """
     policy = settings.policy
     sections = [section.id for section in policy.sections]
-    # Without high-risk uses, what an answer is comes down to disclosure, which is asked here.
+    # Without high-risk uses, the group `answer` is only disclosure, which the screen itself asks.
     answer = settings.app is not None and bool(policy.high_risk)
     groups = (*sections, *[INTEGRITY] * bool(policy.integrity), *[ANSWER] * answer)
     system = compiled(templates.screen).render(
@@ -125,10 +125,10 @@ def make_rubric(
     groups: Collection[str] | None = None,
     third_party: bool = True,
 ) -> Rubric:
-    """Render the rubric of some groups, or of all that can matter.
+    """Render the rubric of some groups, or of all that can apply.
 
-    Only clauses that can be seen at this stage are in it; high-risk domains are asked about only
-    where an app profile gives them a meaning.
+    It has only clauses that apply at this stage, and asks about high-risk domains only if there is
+    an app profile, which gives them a meaning.
     """
     policy = settings.policy
     possible = groups_for(settings, stage, third_party=third_party)
@@ -172,7 +172,7 @@ def make_rubric(
 
 
 def _shown(settings: Settings, stage: Stage, groups: Collection[str]) -> Iterator[Section]:
-    """The chosen sections, each with the clauses that can be seen at this stage."""
+    """Yield the chosen sections, each with the clauses that apply at this stage."""
     for section in settings.policy.sections:
         if section.id in groups:
             clauses = tuple(clause for clause in section.clauses if stage in clause.stages)
@@ -181,6 +181,3 @@ def _shown(settings: Settings, stage: Stage, groups: Collection[str]) -> Iterato
 
 def _integrity(settings: Settings, stage: Stage) -> tuple[Clause, ...]:
     return tuple(clause for clause in settings.policy.integrity if stage in clause.stages)
-
-
-# --- the shape of the reply -----------------------------------------------------------------------

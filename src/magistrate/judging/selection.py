@@ -1,4 +1,4 @@
-"""Which judge the settings ask for."""
+"""Choose the judge that the settings ask for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def judge_for(settings: Settings) -> Judge:
     wants_local = settings.judge.backend == "local"
     if not wants_local and settings.judge.screen.skip_clear == "never":
         return ClaudeJudge()
-    from magistrate.judging.local import LocalJudge  # brings numpy
+    from magistrate.judging.local import LocalJudge  # imports numpy
 
     local = LocalJudge()
     local.check(settings.policy)

@@ -1,4 +1,4 @@
-"""One judge call for equal questions that are asked at the same time."""
+"""Share one judge call among equal questions that are asked concurrently."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Resolve = Callable[[Verdict | None], None]
 
 
 class SingleFlight:
-    """One judge call for equal questions that are asked at the same time. Safe for threads.
+    """Shares one judge call among equal questions that are asked concurrently. Thread-safe.
 
-    The first caller leads: it asks the judge and resolves the question with the outcome. All others
-    receive the verdict. Where there is none, one of them receives None and leads from then on, with
-    a deadline of its own: an outage of one must not be the outage of all.
+    The first caller is the leader: it asks the judge and resolves the question with the outcome.
+    All others receive the verdict. If there is none, one of them receives None and becomes the
+    leader, with its own deadline: an outage for one must not be an outage for all.
     """
 
     def __init__(self) -> None:
@@ -25,9 +25,10 @@ class SingleFlight:
         self._waiting: dict[str, tuple[float, deque[Resolve]]] = {}
 
     def join(self, key: str, resolve: Resolve, lifetime_s: float) -> bool:
-        """Return whether to lead. If not, `resolve` is called later, once, on any thread.
+        """Return whether the caller is the leader. If not, `resolve` is called later, once.
 
-        A question that is not resolved after `lifetime_s` seconds is given up: its leader is gone.
+        That can be on any thread. If a question is not resolved after `lifetime_s` seconds, its
+        leader counts as gone, and the next caller is the leader.
         """
         now = time.monotonic()
         with self._lock:
@@ -35,12 +36,12 @@ class SingleFlight:
             if found is not None and now - found[0] < lifetime_s:
                 found[1].append(resolve)
                 return False
-            # Who waited for a leader that is gone waits for this one.
+            # Callers that waited for the previous leader now wait for this one.
             self._waiting[key] = (now, deque() if found is None else found[1])
             return True
 
     def resolve(self, key: str, outcome: Outcome | None) -> None:
-        """End a question that the caller leads, with its outcome or without one."""
+        """Resolve a question that the caller leads, with its outcome or without one."""
         verdict = outcome if isinstance(outcome, Verdict) else None
         while True:
             with self._lock:
@@ -49,11 +50,11 @@ class SingleFlight:
                     self._waiting.pop(key, None)
                     return
                 follower = waiting.popleft()
-                if verdict is None:  # it leads now, and its time begins
+                if verdict is None:  # the follower is now the leader, and its lifetime begins
                     self._waiting[key] = (time.monotonic(), waiting)
             try:
                 follower(None if verdict is None else verdict.without_usage())
-            except RuntimeError:  # its event loop or its pool is closed: nobody waits there
+            except RuntimeError:  # its event loop or pool is closed: no caller waits there
                 continue
             if verdict is None:
                 return

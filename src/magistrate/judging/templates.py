@@ -1,7 +1,6 @@
-"""Where the judge's templates come from. The only place that looks for them.
+"""Load the judge's templates. No other module looks for them.
 
-They stand in `prompts/` at the top of the repository, where people find them, and are shipped
-inside the wheel.
+They are in `prompts/` at the top of the repository, where people find them, and in the wheel.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from magistrate.judging.rubric import Templates
 
 @cache
 def templates() -> Templates:
-    """The judge's templates, read once. Raises FileNotFoundError if the installation is broken."""
+    """Return the judge's templates, read once. Raise FileNotFoundError if they are missing."""
     packaged = files("magistrate") / "prompts"
     # An editable install has no packaged copy: the folder is at the top of the repository.
     folder = packaged if packaged.is_dir() else Path(__file__).resolve().parents[3] / "prompts"

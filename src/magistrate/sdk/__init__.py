@@ -1,1 +1,1 @@
-"""The first edge: clients and middleware of the SDK. It performs effects and decides nothing."""
+"""The SDK edge: clients and middleware. It performs effects and decides nothing."""

@@ -1,9 +1,9 @@
 """Performs a flow for an asynchronous client.
 
-Where the flow can only wait for upstream, the caller's own task does. Else a background task owns
-the upstream call and puts what it reads into a mailbox, a few chunks ahead of the reader; each
-judgment is a task that puts its outcome there too. No task group or cancel scope stays open across
-a `yield` to the caller: the caller may close the stream from another task.
+If the flow can only wait for upstream, the caller's own task waits. Otherwise a background task
+owns the upstream call and puts what it reads into a mailbox, a few chunks ahead of the reader. Each
+judgment is a task that also puts its outcome there. No task group or cancel scope stays open across
+a `yield` to the caller, because the caller may close the stream from another task.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class AsyncDriver:
         self._pump: asyncio.Task[None] | None = None
 
     async def respond(self) -> AsyncAPIResponse[Any]:
-        """Run the flow until the caller has a response; a stream runs on as it is read."""
+        """Run the flow until there is a response; a stream continues the flow as it is read."""
         outward = self._drive()
         try:
             match await anext(outward):
@@ -107,13 +107,16 @@ class AsyncDriver:
             await outward.aclose()
 
     def _interrupt(self) -> None:
-        """Another task closes the stream that its reader waits for."""
+        """Wake the reader, because another task closes the stream."""
         self._mailbox.put_nowait(Failed(httpx2.ReadError("closed while it was read")))
         if self._pump is not None:
             self._pump.cancel()
 
     async def _release(self) -> None:
-        """The one way out: flow, then judges, then upstream; an exchange always has a record."""
+        """Close flow, then judges, then upstream.
+
+        Every exit runs this, so each exchange has a record.
+        """
         self._flow.close()
         self._judging.give_up()
         await self._abandon()
@@ -134,7 +137,7 @@ class AsyncDriver:
             self._session.abandon()
 
     async def _drive(self) -> AsyncGenerator[_Outward, None]:
-        # A stream that its caller drops unclosed gets here too: the event loop closes generators.
+        # The `finally` also runs for a stream that is dropped unclosed: the loop closes generators.
         reply: Any = None
         try:
             while True:
@@ -175,7 +178,7 @@ class AsyncDriver:
             await self._release()
 
     async def _next(self, read: bool) -> FlowEvent:
-        """Whichever comes first."""
+        """Return the next event from upstream or a judge, whichever is first."""
         upstream, waiting, mailbox = self._upstream, self._judging.waiting, self._mailbox
         if read:
             upstream.go_on()

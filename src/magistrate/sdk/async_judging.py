@@ -1,4 +1,4 @@
-"""The questions of one asynchronous exchange to its judge: a task each, given up in time."""
+"""Ask the judge the questions of one asynchronous exchange: one task each, with a timeout."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from magistrate.wire.messages import JSON
 
 
 class AsyncJudging:
-    """What was asked and not answered yet. Answers go into the mailbox of the exchange."""
+    """The questions without an answer yet. Answers are put into the mailbox of the exchange."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class AsyncJudging:
         self._timers: list[asyncio.TimerHandle] = []
 
     async def ask(self, ask: StartJudging) -> None:
-        """Begin to judge: in a task, or at once where that is quickly done."""
+        """Begin to judge: in a task, or at once if that is fast."""
         session = self._session
         alone = not self.waiting
         self.waiting.add(ask.ticket)
@@ -44,7 +44,7 @@ class AsyncJudging:
         if verdict is not None:
             self._answer(ask, verdict)
             return
-        if alone and judged_at_once(session, ask.subject):  # of many, each would be quick, not all
+        if alone and judged_at_once(session, ask.subject):  # several at once would not be fast
             outcome = judge_here(session, ask.subject, no_model, session.settings.judge.deadline_s)
             self._answer(ask, await session.checked_async(ask.subject, key, outcome))
             return
@@ -56,31 +56,32 @@ class AsyncJudging:
             task = asyncio.create_task(self._judge(ask, key))
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
-            # Also a task that is cancelled before its first step gets here.
+            # Also called for a task that is cancelled before its first step.
             task.add_done_callback(lambda task: single_flight.resolve(key, _verdict_of(task)))
 
         def resolved(verdict: Verdict | None) -> None:
             if ask.ticket not in self.waiting:
                 if verdict is None:
-                    single_flight.resolve(key, None)  # nobody waits here any more
+                    single_flight.resolve(key, None)  # no longer waiting here
             elif verdict is None:
                 lead()
             else:
                 self._answer(ask, verdict)
 
         def resolve(verdict: Verdict | None) -> None:
-            # On whatever thread: RuntimeError if the loop is closed. In our own context, since who
-            # leads from then on asks under it, and not under that of the request before.
+            # Called on any thread; raises RuntimeError if the loop is closed. Runs in our own
+            # context, because a new leader must call the judge in its own request's context, not in
+            # that of the previous leader.
             loop.call_soon_threadsafe(resolved, verdict, context=context)
 
         if single_flight.join(key, resolve, patience_s):
             lead()
-        else:  # somebody is asking just that; if they never say, this is over in time all the same
+        else:  # another caller is asking the same; if it never resolves, stop waiting
             late = JudgeResult(ask.ticket, no_answer(session.judge))
             self._timers.append(loop.call_later(patience_s, self._mailbox.put_nowait, late))
 
     def give_up(self) -> None:
-        """Nobody waits any more."""
+        """Stop waiting for answers."""
         self.waiting.clear()
         for timer in self._timers:
             timer.cancel()
@@ -101,7 +102,7 @@ class AsyncJudging:
             outcome = no_answer(session.judge)
         except Exception as error:
             outcome = broken(session.judge, type(error).__name__)
-        except BaseException as error:  # not only ours: nobody may wait for this verdict for ever
+        except BaseException as error:  # also a foreign one: the caller must not wait for ever
             self._answer(ask, broken(session.judge, type(error).__name__))
             raise
         outcome = await session.checked_async(ask.subject, key, outcome)

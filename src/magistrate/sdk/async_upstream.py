@@ -1,4 +1,4 @@
-"""The upstream call of an asynchronous exchange: a step at a time, or run ahead in a task."""
+"""The upstream call of an asynchronous exchange, read step by step or ahead in a task."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ from magistrate.sdk.responses import (
     received,
 )
 
-# Chunks that upstream may be ahead of the flow: enough to keep the connection busy.
+# How many chunks upstream may be ahead of the flow: enough to keep the connection busy.
 _AHEAD = 8
 
 
 class AsyncUpstream:
-    """The upstream call: a step at a time, or run ahead in a task. Holds no reference to the
-    driver."""
+    """The upstream call, read step by step or ahead in a task. Has no reference to the driver."""
 
     def __init__(
         self,
@@ -36,12 +35,12 @@ class AsyncUpstream:
         self._session = moderated.session
         self._call_next = call_next
         self._mailbox = mailbox
-        self._room = asyncio.Event()  # for the task to read on
+        self._room = asyncio.Event()  # set when the task may read on
         self._kept = True
         self._sse = False
         self.request: APIRequest | None = None
         self.response: AsyncAPIResponse[Any] | None = None
-        self.pieces = False  # the body is used as it comes, and the caller may leave meanwhile
+        self.pieces = False  # the body is used in chunks, and the caller may leave meanwhile
         self.sent = False  # a task that is cancelled before its first step has sent nothing
         self.complete = False
         self.over = False  # nothing more can be read
@@ -49,12 +48,15 @@ class AsyncUpstream:
 
     @property
     def pending(self) -> bool:
-        """Whether there is a call, and more of it to come."""
+        """Return whether there is a call with more to read."""
         return self.request is not None and not self.over
 
     def go_on(self) -> None:
-        """The flow reads on: let the body run ahead. Not for each chunk, so that the tasks take
-        turns less often, but before the last one that is there."""
+        """Let the task read ahead again, since the flow reads on.
+
+        Only when at most half of the chunks are left, not for each chunk, so that the tasks switch
+        less often.
+        """
         if self.response is not None and self.ahead <= _AHEAD // 2:
             self._room.set()
 
@@ -65,14 +67,14 @@ class AsyncUpstream:
         return self.response
 
     async def close(self) -> None:
-        """Close what was not read to its end."""
+        """Close the response if it was not read to its end."""
         if self.response is None or not self._kept or self.response.http_response.is_closed:
-            return  # a scope is dear
+            return  # avoid the cost of a cancel scope
         with anyio.CancelScope(shield=True):
             await self.response.http_response.aclose()
 
     async def next(self) -> FlowEvent:
-        """Send the request and return its head; after that, the body in one piece."""
+        """Send the request and return the head; on later calls, return the body in one piece."""
         try:
             if self.response is None:
                 return await self._send()
@@ -85,7 +87,7 @@ class AsyncUpstream:
         return Chunk(data)
 
     async def run(self) -> None:
-        """Put what is to come into the mailbox: head, chunks and end."""
+        """Put all further events into the mailbox: head, chunks and end."""
         try:
             try:
                 if self.response is None:
@@ -103,7 +105,7 @@ class AsyncUpstream:
                 await self.close()
         except Exception as error:
             self._mailbox.put_nowait(Failed(error))
-        except BaseException as error:  # a cancellation that is not ours must not hang the caller
+        except BaseException as error:  # a foreign cancellation must not hang the caller
             self._mailbox.put_nowait(Failed(error))
             raise
 
@@ -125,5 +127,5 @@ class AsyncUpstream:
 
 
 async def _whole(raw: httpx2.Response) -> AsyncIterator[bytes]:
-    """A body that is of use only when all of it is there."""
+    """Yield a body that is usable only as a whole."""
     yield await raw.aread()

@@ -14,10 +14,11 @@ import httpx2
 
 
 class SyncBody(httpx2.SyncByteStream):
-    """A body produced by a generator. Closing it closes the generator, then what feeds it.
+    """A body produced by a generator. Closing it closes the generator, then calls `close`.
 
-    Both, because a body that nobody began to read has a generator whose `finally` does not run.
-    While another thread reads it, it cannot be closed: `interrupt` then makes that thread do it.
+    Both are needed: before the first read, the generator has not started and its `finally` does not
+    run. While another thread reads the body, it cannot be closed: `interrupt` then makes that
+    thread close it.
     """
 
     stands_for: httpx2.Response | None = None
@@ -56,7 +57,7 @@ class SyncBody(httpx2.SyncByteStream):
 
 
 class AsyncBody(httpx2.AsyncByteStream):
-    """The same, asynchronous: another task may be reading it."""
+    """The asynchronous version of `SyncBody`: another task may be reading it."""
 
     stands_for: httpx2.Response | None = None
 

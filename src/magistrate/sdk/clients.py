@@ -1,9 +1,9 @@
-"""The drop-in clients: real subclasses of the SDK's, with moderation outermost in their chain.
+"""The drop-in clients: subclasses of the SDK's, with moderation as their outermost middleware.
 
-Two things the SDK does only for its exact classes are restored here: finding credentials by itself,
-and keeping them on copies. For the first, the SDK's own constructor runs while the new instance
-counts as one of the base class; nobody else can hold the instance yet. For that, the layouts must
-agree, so the two classes share functions rather than a mixin.
+The SDK does two things only for its exact classes, and this module restores both: it finds
+credentials by itself, and keeps them on copies. For the first, the SDK's own constructor runs while
+the new instance has the base class as its `__class__`; no other code can have the instance yet. The
+layouts of the classes must be the same for that, so the two clients share functions, not a mixin.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class Anthropic(anthropic.Anthropic):
 
     One more keyword: `moderation`, a path to a configuration, a mapping, `Settings`, or a
     `Moderation` to share. Without it: `$MAGISTRATE_CONFIG`, else `./magistrate.yaml`, else the
-    defaults. Raises `SettingsError` for a configuration that does not hold, and `ReviewError` for
-    a review store that cannot be opened.
+    defaults. Raises `SettingsError` for an invalid configuration, and `ReviewError` for a review
+    store that cannot be opened.
     """
 
     moderation: Moderation
 
-    # For type checkers the SDK's own signatures stand, and `moderation` is stated in the stub part
-    # below; at run time everything is passed through, so that a parameter the SDK adds works too.
+    # Type checkers see the SDK's own signatures, and `moderation` in the stub below. At run time
+    # all parameters are passed through, so that one that the SDK adds works too.
     if TYPE_CHECKING:
 
         def __init__(self, *, moderation: ModerationSource = None, **options: Any) -> None: ...
@@ -75,7 +75,7 @@ class AsyncAnthropic(anthropic.AsyncAnthropic):
 
 
 def outermost(source: ModerationSource, middleware: Any) -> tuple[Moderation, tuple[Any, ...]]:
-    """The `Moderation` that a client is to have, and its middleware with that in it."""
+    """Return the `Moderation` of a client, and its middleware including that."""
     chain: tuple[Any, ...] = tuple(middleware or ())
     placed = next((item for item in chain if isinstance(item, Moderation)), None)
     if isinstance(source, Moderation):
@@ -95,7 +95,7 @@ def _set_up(
     options: dict[str, Any],
 ) -> None:
     client.moderation, chain = outermost(source, middleware)
-    # Not looked up in the SDK's module, where an application may have put ours in its place.
+    # Not from the SDK's module: an application may have replaced the class there with ours.
     base: Any = ours.__base__
     cls: Any = client.__class__
     exact = cls is ours  # a user's own subclass is treated as the SDK treats any subclass
@@ -109,10 +109,10 @@ def _set_up(
 
 
 def _copy_options(client: Any, options: dict[str, Any]) -> dict[str, Any]:
-    """A copy's arguments: the same moderation, and the credentials that the SDK would drop."""
+    """Return the arguments of a copy: with the moderation, and credentials the SDK would drop."""
     extra: dict[str, Any] = {"moderation": client.moderation}
     inherits = isinstance(options.get("credentials", NotGiven()), NotGiven)
-    # As the SDK reads them: an empty key is none, an empty mapping is one.
+    # As in the SDK: an empty key counts as not given, an empty mapping as given.
     replaced = any(options.get(name) for name in ("api_key", "auth_token"))
     replaced = replaced or any(options.get(name) is not None for name in ("config", "profile"))
     static = client.api_key is not None or client.auth_token is not None

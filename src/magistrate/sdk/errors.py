@@ -1,4 +1,4 @@
-"""The exceptions a caller may see, all below the SDK's own root.
+"""The exceptions that a caller may see, all subclasses of the SDK's base exception.
 
     anthropic.AnthropicError
     └── ModerationError            a request this version does not handle
@@ -6,8 +6,8 @@
         ├── HeldForReview          a person has to release the answer, and `on_hold: raise` is set
         └── ModerationUnavailable  no judge was available, and the settings fail closed
 
-None of them is retried by the SDK: they are never raised `from` an error of the SDK, whose
-`__cause__` chain it searches. Configuration errors are `SettingsError`, which needs no SDK.
+The SDK retries none of them: it searches the `__cause__` chain for its own errors, and these are
+never raised `from` one. Configuration errors are `SettingsError`, which needs no SDK.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from magistrate.core.effects import RaiseDecision
 
 
 class ModerationError(AnthropicError):
-    """A request was not sent, or its answer not given, because of moderation.
+    """Moderation stopped a request from being sent, or its answer from being delivered.
 
-    `decision` is the record, where one was made.
+    `decision` is the record, if one was made.
     """
 
     def __init__(self, message: str, decision: Decision | None = None) -> None:
@@ -60,14 +60,14 @@ class HeldForReview(ModerationError):
 
     @property
     def review_id(self) -> str:
-        """The id under which the released answer can be fetched."""
+        """Return the id with which the released answer can be fetched."""
         return self.decision.review_id or ""
 
 
 class ModerationUnavailable(ModerationError):
     """No judge was available, so nothing more was released. This is not a verdict.
 
-    Also raised where an answer to be held could not be stored. `decision.action` is `unavailable`.
+    Also raised if an answer to be held could not be stored. `decision.action` is `unavailable`.
     """
 
     def __init__(self, decision: Decision | None, reason: str) -> None:
@@ -96,6 +96,6 @@ def error_for(effect: RaiseDecision) -> ModerationError:
 
 
 def _may_be_the_model(failure: JudgeFailure) -> bool:
-    """Whether the judge failed in the way of a provider that does not have its model."""
+    """Return whether the failure is typical of a provider that does not have the model."""
     unknown = failure.detail.startswith(("HTTP 400", "HTTP 404"))
     return unknown and failure.reason in ("unsupported", "error")

@@ -1,7 +1,7 @@
 """`Moderation`: the SDK middleware, a thin edge over an `Engine`.
 
-What happens to a request is `core.flow`; how its effects are performed is `sync_driver` and
-`async_driver`.
+`core.flow` determines what happens to a request; `sync_driver` and `async_driver` perform its
+effects.
 """
 
 from __future__ import annotations
@@ -48,8 +48,9 @@ _warned_about_local_judge = False
 class Moderation(anthropic.Middleware):
     """Moderates what an SDK client sends and receives. One instance serves any number of clients.
 
-    `settings`: what `Settings.load` takes. `judge`: who decides, by default a Claude model asked
-    through the client's own connection. Put it first in `middleware=[...]`: outermost.
+    `settings`: what `Settings.load` takes. `judge`: the judge, by default a Claude model called
+    through the client's own connection. Put the instance first in `middleware=[...]`, so that it is
+    outermost.
 
     Raises `SettingsError` for an invalid configuration, and `ReviewError` if answers are to be held
     and the review store cannot be opened.
@@ -69,8 +70,10 @@ class Moderation(anthropic.Middleware):
 
     @staticmethod
     def after_fork() -> None:
-        """Make every instance usable in a child process. Servers load an application, perhaps use
-        it once, and fork."""
+        """Make every instance usable in a child process.
+
+        Servers load an application, may already use it, and then fork.
+        """
         for each in _instances:
             each.pool = JudgeThreads(each.settings.judge.concurrency)
             each.engine.after_fork()
@@ -79,17 +82,17 @@ class Moderation(anthropic.Middleware):
 
     @property
     def settings(self) -> Settings:
-        """The settings in force."""
+        """Return the current settings."""
         return self.engine.settings
 
     @property
     def judge(self) -> Judge:
-        """Who decides."""
+        """Return the judge."""
         return self.engine.judge
 
     @property
     def reviews(self) -> ReviewStore | None:
-        """The held answers; None where no review store is configured."""
+        """Return the store of held answers; None if none is configured."""
         return self.engine.reviews
 
     def decision(self, decision_id: str) -> Decision:
@@ -101,23 +104,23 @@ class Moderation(anthropic.Middleware):
 
     @property
     def uninspected(self) -> Counter[Reason]:
-        """How many items no judge could read since this instance was made, by reason.
+        """Return how many items no judge could read since this instance was made, by reason.
 
-        Those of requests that were judged, and requests that no judge can read as a whole (to
-        unknown endpoints, to surfaces that are not judged yet), passed or blocked.
+        These are items of judged requests, and whole requests that no judge can read (to unknown
+        endpoints, to surfaces that are not judged yet), whether passed or blocked.
         """
         return self.engine.counters.uninspected
 
     @property
     def usage(self) -> Usage:
-        """What judging has taken since this instance was made, as far as decisions are final.
+        """Return the usage of judging since this instance was made, of final decisions only.
 
-        `cost_usd` is None once a model was asked whose price is not known.
+        `cost_usd` is None once a model with an unknown price was asked.
         """
         return self.engine.counters.usage
 
     def close(self) -> None:
-        """Release the judging threads and the review store. The instance must not be used after."""
+        """Release the judging threads and the review store. Do not use the instance afterwards."""
         self.pool.close()
         self.engine.close()
 

@@ -1,4 +1,4 @@
-"""Small pieces that both drivers share: reading heads, calling judges, and what comes of it."""
+"""Functions that both drivers share: read response heads, call judges, convert their errors."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from magistrate.verdicts import Outcome, broken
 from magistrate.wire.messages import JSON, is_object
 from magistrate.wire.parts import Subject
 
-# A judge keeps its own deadline; an edge gives up on one that does not, this much later.
+# A judge keeps its own deadline. If it does not, the edge stops waiting this many seconds later.
 GRACE_S = 0.25
-# Characters of a subject that a judge which never waits is asked about at once. The local judge
-# takes about 4 ms for them; more is noticed by whatever else runs in an event loop.
+# Most characters of a subject for which a judge that never waits is called at once. The local judge
+# takes about 4 ms for them; a longer call would delay other tasks of the event loop noticeably.
 _SHORT = 2_000
 
 _judging: ContextVar[JSON | None] = ContextVar("magistrate_judging", default=None)
@@ -30,10 +30,10 @@ _judging: ContextVar[JSON | None] = ContextVar("magistrate_judging", default=Non
 
 @contextmanager
 def judging(body: JSON) -> Generator[None, None, None]:
-    """Mark a request with this body, made here, as a judge's own call.
+    """Mark a request with this body, made in this context, as a judge's own call.
 
-    A second `Moderation` further in must not judge the judge. Only this very request is marked: a
-    task that somebody starts meanwhile has this context for as long as it lives.
+    A second `Moderation` further in must not moderate the judge's call. Only this request is
+    marked, not the context: a task that starts meanwhile keeps the context for its whole life.
     """
     token = _judging.set(body)
     try:
@@ -43,7 +43,7 @@ def judging(body: JSON) -> Generator[None, None, None]:
 
 
 def is_judging(request: APIRequest) -> bool:
-    """Whether this request is a judge's own call."""
+    """Return whether this request is a judge's own call."""
     if (asked := _judging.get()) is None:
         return False
     body: object = request.json
@@ -51,23 +51,23 @@ def is_judging(request: APIRequest) -> bool:
 
 
 def head_of(response: httpx2.Response, *, stream: bool) -> Head:
-    """What the flow needs to know of a response.
+    """Return what the flow needs to know about a response.
 
-    `stream`: a stream was asked for. The SDK then reads events whatever the body is called, and
-    proxies and test servers do leave the name out.
+    `stream`: a stream was asked for. The SDK then reads events whatever the content type is, and
+    some proxies and test servers omit it.
     """
     kind = response.headers.get("content-type", "").split(";")[0].strip().lower()
     return Head(ok=response.is_success, sse=stream or kind in EVENT_STREAMS)
 
 
 def judged_at_once(session: Session, subject: Subject) -> bool:
-    """Return whether to judge at once, right here: the judge never waits, and the text is short."""
+    """Return whether to judge at once on this thread: the judge never waits, the text is short."""
     size = sum(len(part.text) for part in subject.parts)
     return session.judge.waits == "never" and size <= _SHORT
 
 
 def judge_here(session: Session, subject: Subject, ask: AskModel, deadline_s: float) -> Outcome:
-    """Judge on this thread; what a judge raises counts as a failure."""
+    """Judge on this thread. An exception of the judge counts as a failure."""
     try:
         return session.engine.judge.judge(subject, session.settings, ask, deadline_s)
     except Exception as error:
@@ -75,8 +75,11 @@ def judge_here(session: Session, subject: Subject, ask: AskModel, deadline_s: fl
 
 
 def failed_call(moderated: ModeratedRequest, error: Exception) -> ModelReply:
-    """What a judge's call raised, as a reply. Re-raises what is no matter of the network, and notes
-    it: the application's own request fails in the same way."""
+    """Convert the error of a judge's call into a reply.
+
+    An error that is not a network error is noted and re-raised: the application's own request
+    fails in the same way.
+    """
     try:
         return failed(error)
     except Exception:

@@ -1,7 +1,7 @@
-"""The drop-in clients for other platforms: the SDK's own, with moderation outermost in their chain.
+"""The drop-in clients for other platforms: the SDK's, with moderation as outermost middleware.
 
-Importing them needs none of the SDK's extras: it asks for `boto3` or `google-auth`, in words of its
-own, where a client has to sign a request.
+Importing them needs none of the SDK's extras. If `boto3` or `google-auth` is missing, the SDK says
+so itself when a client has to sign a request.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from magistrate.sdk.clients import ModerationSource, outermost
 from magistrate.sdk.middleware import Moderation
 from magistrate.settings import DEFAULT_JUDGE_MODEL, Problem, SettingsError
 
-# What a model is called where the default's name is not enough. Claude Platform on AWS and on
-# Google Cloud, which Anthropic runs, know the names of its own API.
+# What to set `judge.model` to on platforms that may not know the default name. Claude Platform on
+# AWS and on Google Cloud, which Anthropic runs, know the names of its own API.
 _BEDROCK = "an inference profile's id, such as global.anthropic.claude-haiku-5-5, or its ARN"
 _MANTLE = "a model's id on Bedrock, such as anthropic.claude-haiku-5-5"
 _VERTEX = (
@@ -31,13 +31,13 @@ _FOUNDRY = "the name that a Claude model has been deployed under in your resourc
 
 
 class _Moderated:
-    """One more keyword than the SDK's client takes, `moderation`: see `magistrate.Anthropic`.
+    """Adds the keyword `moderation` to the SDK's client: see `magistrate.Anthropic`.
 
-    Raises `SettingsError` where `judge.model` has to be set and is not.
+    Raises `SettingsError` if `judge.model` has to be set and is not.
     """
 
     moderation: Moderation
-    _judge_model: ClassVar[str | None] = None  # what it may be, where it has to be set
+    _judge_model: ClassVar[str | None] = None  # what it can be, if it has to be set
 
     if TYPE_CHECKING:
 
@@ -57,7 +57,7 @@ class _Moderated:
                 super().__init__(middleware=chain, **options)
             except BaseException:
                 if self.moderation not in (moderation, *given):
-                    self.moderation.close()  # nobody else has it
+                    self.moderation.close()  # it was made here, so no other client has it
                 raise
 
         def copy(self, **options):
@@ -83,7 +83,7 @@ class _Moderated:
 
 
 def _signed(ours: Callable[..., Any], theirs: Callable[..., Any]) -> Callable[..., Any]:
-    """Ours, to whoever asks for its signature the SDK's, which it takes all of."""
+    """Return our method with the SDK's signature, all of whose parameters it accepts."""
 
     @wraps(theirs)
     def method(*args: Any, **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""An SDK request under moderation: what it asks for, and the requests that are derived from it."""
+"""A moderated SDK request: what it asks for, and the requests that are derived from it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ModeratedRequest:
         self._not_sent: Exception | None = None
 
     def forwarded(self, body: JSON | None) -> APIRequest:
-        """Return the request that travels upstream: the caller's own where nothing changed."""
+        """Return the request to send upstream: the caller's own if nothing changed."""
         if body is None:
             return self.request
         changed = self.request.copy(body=body)
@@ -31,10 +31,10 @@ class ModeratedRequest:
         return changed
 
     def to_judge(self, body: JSON, timeout_s: float) -> APIRequest:
-        """Return a request of the judge's own: none of the caller's headers, betas or parsers.
+        """Return a judge's request, without headers, betas or parsers of the caller's request.
 
-        Betas may be set for a whole client too; its other default headers may be what a proxy on
-        the way asks for, so they stay.
+        Betas can also be set for a whole client, so they are removed explicitly. The client's other
+        default headers are kept, because a proxy may need them.
         """
         options = type(self.request.options).construct(
             method="post",
@@ -47,14 +47,14 @@ class ModeratedRequest:
 
     @property
     def _messages_url(self) -> str:
-        """Where this client sends messages: as this request does, if it is one."""
+        """Return where this client sends messages: the URL of this request, if it sends one."""
         path = self.request.url.split("?", 1)[0].rstrip("/")
         return self.request.url if path.endswith("messages") else "/v1/messages"
 
     def note_not_sent(self, error: Exception) -> None:
-        """Keep why a judge's request could not be sent: no credentials, an extra that is missing.
+        """Keep why a judge's request could not be sent: no credentials, or a missing extra.
 
-        The application's own request fails in the same way, so what it gets is that error.
+        The application's own request would fail in the same way, so that error is raised for it.
         """
         if not isinstance(error, anthropic.APIError | anthropic.RetryableError | ModerationError):
             self._not_sent = error
@@ -88,7 +88,7 @@ def reads_lines(request: APIRequest) -> bool:
 
 
 def _unambiguous(pairs: list[tuple[str, Any]]) -> JSON:
-    """Return an object whose names are distinct: of duplicates, a server may read the other."""
+    """Return an object without duplicate keys: a server may read the other value."""
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError("duplicate key")

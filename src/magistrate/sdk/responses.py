@@ -1,6 +1,6 @@
-"""The SDK's response objects: ours in its place, or its own with another body.
+"""Make response objects of the SDK: new ones, or upstream's with another body.
 
-The only file that uses names of the SDK with a leading underscore; a contract test pins them.
+The only module that uses private names of the SDK's responses; a contract test pins them.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from magistrate.wire.messages import JSON
 AnyResponse = APIResponse[Any] | AsyncAPIResponse[Any]
 R = TypeVar("R", APIResponse[Any], AsyncAPIResponse[Any])
 
-# The SDK hands over decoded bytes, so these no longer describe the body. And of two moderations,
-# the outer one answers for the exchange.
+# The SDK returns decoded bytes, so these headers no longer describe the body. If there are two
+# moderations, the header of the outer one replaces that of the inner one.
 _DROPPED = frozenset(
     name.encode("ascii")
     for name in ("content-encoding", "content-length", "transfer-encoding", HEADER)
@@ -47,15 +47,15 @@ EVENT_STREAMS = frozenset({_SSE, _BINARY})
 
 
 def rewritten(response: R, public: JSON, body: JSON | SyncBody | AsyncBody) -> R:
-    """The upstream response with another body, everything else kept.
+    """Return the upstream response with another body; all else is kept.
 
-    A stream is server-sent events now, whatever it came as.
+    A stream is server-sent events afterwards, whatever its framing was.
     """
     old = response.http_response
-    # Bytes as they came: what a proxy puts into a header need not be ASCII.
+    # Unchanged bytes: what a proxy puts into a header need not be ASCII.
     headers = [(k, v) for k, v in old.headers.raw if k.lower() not in _DROPPED]
     headers.append((HEADER.encode("ascii"), _header(public).encode("ascii")))
-    new = object.__new__(type(response))  # what `copy.copy` does, which takes its time to find out
+    new = object.__new__(type(response))  # what `copy.copy` does, but faster
     new.__dict__.update(response.__dict__)
     if not isinstance(body, dict) and _translator(response) is not None:
         headers = [(k, v) for k, v in headers if k.lower() != b"content-type"]
@@ -81,24 +81,24 @@ def rewritten(response: R, public: JSON, body: JSON | SyncBody | AsyncBody) -> R
 def synthetic(
     request: APIRequest, cls: type[R], public: JSON, body: JSON | SyncBody | AsyncBody
 ) -> R:
-    """A response of our own, for a request that has no (usable) upstream response."""
+    """Return a response of our own, for a request without a (usable) upstream response."""
     kind = "application/json" if isinstance(body, dict) else f"{_SSE}; charset=utf-8"
     headers = {HEADER: _header(public), "content-type": kind}
     return wrapped(_raw(request, headers, body), request, cls)
 
 
 def declined(request: APIRequest, cls: type[R], status: int, body: JSON) -> R:
-    """An error response of the API's own shape; the SDK raises what it raises for such a status."""
+    """Return an error response in the API's format; the SDK raises its error for the status."""
     raw = _raw(request, {"content-type": "application/json"}, body)
     raw.status_code = status
     return wrapped(raw, request, cls)
 
 
 def received(found: object, request: APIRequest, cls: type[R]) -> R:
-    """What the rest of the chain returned, in the SDK's wrapper.
+    """Return the result of the rest of the middleware chain in the SDK's wrapper.
 
-    A middleware further in may answer with a finished message of its own, which is judged like any
-    other. Raises ModerationError for what cannot be read.
+    A middleware further in may return a finished message of its own, which is judged like any
+    other. Raises ModerationError for a result that cannot be read.
     """
     if isinstance(found, httpx2.Response):
         found = wrapped(found, request, cls)
@@ -112,13 +112,13 @@ def received(found: object, request: APIRequest, cls: type[R]) -> R:
         )
     try:
         _ = found.http_response.request
-    except RuntimeError:  # made by a middleware, which need not say what it answers
+    except RuntimeError:  # a response that a middleware made may have no request
         found.http_response.request = _request(request)
     return found
 
 
 def wrapped(raw: httpx2.Response, request: APIRequest, cls: type[R]) -> R:
-    """A bare HTTP response as the SDK's wrapper.
+    """Return a bare HTTP response in the SDK's wrapper.
 
     The SDK returns it bare for `cast_to=httpx2.Response` when there is middleware, and then neither
     raises nor retries error statuses; wrapped, it does both.
@@ -138,14 +138,14 @@ def wrapped(raw: httpx2.Response, request: APIRequest, cls: type[R]) -> R:
 
 
 def events_of(response: APIResponse[Any]) -> Iterator[bytes]:
-    """The body of a stream as server-sent events: as it came, or translated."""
+    """Return the body of a stream as server-sent events, unchanged or translated."""
     data = response.http_response.iter_bytes()
     translator = _translator(response)
     return data if translator is None else map(_framed, translator.iter_bytes(data))
 
 
 def async_events_of(response: AsyncAPIResponse[Any]) -> AsyncIterator[bytes]:
-    """The same, asynchronous."""
+    """The asynchronous version of `events_of`."""
     data = response.http_response.aiter_bytes()
     translator = _translator(response)
     if translator is None:
@@ -154,7 +154,7 @@ def async_events_of(response: AsyncAPIResponse[Any]) -> AsyncIterator[bytes]:
 
 
 class _SpeaksSSE:
-    """A platform's client to whoever parses a response with it, but for how streams are framed."""
+    """A platform's client for parsing responses, but with server-sent events as framing."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -167,10 +167,10 @@ class _SpeaksSSE:
 
 
 def _translator(response: AnyResponse) -> Any:
-    """What decodes a stream that is no server-sent events, as the SDK would; None for one that is.
+    """Return the SDK's decoder of a stream; None if the stream is server-sent events.
 
-    The SDK asks the client and never looks at the body's name. A bare response, though, has no
-    client but the one that we gave it.
+    The SDK asks the client for it and ignores the content type. But a bare response has only the
+    client that we gave it, so there the content type is used.
     """
     decoder: Any = response._client._make_sse_decoder()  # pyright: ignore
     if type(decoder) is not type(_sse_decoder()):
@@ -184,7 +184,7 @@ def _sse_decoder() -> Any:
 
 
 def _framed(found: Any) -> bytes:
-    """One of the SDK's events as bytes: a line of `data` for each line of its data."""
+    """Return an event of the SDK as bytes, with a `data` line for each line of its data."""
     name = b" ".join(str(found.event or "").encode().splitlines())
     lines = [b"event: " + name, *(b"data: " + line for line in found.data.encode().splitlines())]
     return b"\n".join(lines) + b"\n\n"
@@ -212,9 +212,9 @@ def _body(body: JSON | SyncBody | AsyncBody) -> dict[str, Any]:
 
 
 def _as_bytes(body: JSON) -> bytes:
-    with suppress(TypeError):  # large integers, and lone surrogates, which leave as they came: as
-        found = orjson.dumps(body)  # escapes
-        if orjson.loads(found) == body:  # not where there is a NaN: to orjson that is null
+    with suppress(TypeError):  # for large integers, and lone surrogates, which `json` escapes again
+        found = orjson.dumps(body)
+        if orjson.loads(found) == body:  # false with a NaN, which orjson writes as null
             return found
     return json.dumps(body).encode()
 
@@ -225,7 +225,7 @@ def _unreachable(_request: httpx2.Request) -> httpx2.Response:
 
 @cache
 def _parser(asynchronous: bool) -> Any:
-    """A client that never sends: the SDK's response wrapper borrows its parsing methods."""
+    """Return a client that never sends: the SDK's response wrapper uses it for parsing."""
     transport = httpx2.MockTransport(_unreachable)
     if asynchronous:
         return AsyncAnthropic(api_key="unused", http_client=httpx2.AsyncClient(transport=transport))
@@ -234,6 +234,6 @@ def _parser(asynchronous: bool) -> Any:
 
 @cache
 def _bedrock() -> AnthropicBedrock:
-    """The same for Bedrock; either flavour has the decoder."""
+    """Return such a client for Bedrock; the sync one serves both, as both have the decoder."""
     client = httpx2.Client(transport=httpx2.MockTransport(_unreachable))
     return AnthropicBedrock(api_key="unused", aws_region="us-east-1", http_client=client)

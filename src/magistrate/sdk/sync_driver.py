@@ -1,10 +1,9 @@
 """Performs a flow for a synchronous client.
 
-Upstream stays on the caller's thread, so that its context variables, and its right to be
-interrupted, are what they are without moderation. Judges work on threads of their own, unless the
-caller has nothing else to do and the judge keeps its deadline. A thread that is blocked reading
-cannot also wait for a verdict, so a verdict that ends the exchange wakes it by shutting the socket
-down.
+The upstream call is on the caller's thread, so that context variables and interrupts work as they
+do without moderation. Judges work on separate threads, unless the caller has nothing else to do and
+the judge keeps its deadline. A thread that is blocked reading cannot also wait for a verdict, so a
+verdict that ends the exchange wakes it by shutting down the socket.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ class SyncDriver:
         self._aside: Failed | None = None
 
     def respond(self) -> APIResponse[Any]:
-        """Run the flow until the caller has a response; a stream runs on as it is read."""
+        """Run the flow until there is a response; a stream continues the flow as it is read."""
         outward = self._drive()
         try:
             first = next(outward)
@@ -100,7 +99,10 @@ class SyncDriver:
             outward.close()
 
     def _release(self) -> None:
-        """The one way out: flow, then judges, then upstream; an exchange always has a record."""
+        """Close flow, then judges, then upstream.
+
+        Every exit runs this, so each exchange has a record.
+        """
         self._flow.close()
         self._judging.give_up()
         self._session.abandon()
@@ -134,7 +136,7 @@ class SyncDriver:
                 case RaiseDecision():
                     raise self._moderated.error(effect)
                 case Relay() | Answer() | RespondError() | Open() | Write():
-                    self._judging.go_on()  # the caller may take its time with it
+                    self._judging.go_on()  # the caller may take long with it
                     yield effect
                 case (
                     Recall()
@@ -151,7 +153,7 @@ class SyncDriver:
                     assert_never(effect)
 
     def _next(self, read: bool) -> Head | Chunk | End | Failed | JudgeResult:
-        """Whichever comes first."""
+        """Return the next event from upstream or a judge, whichever is first."""
         if not read or (self._upstream.over and self._aside is None):
             return self._judging.wait()
         self._judging.go_on()
@@ -162,6 +164,6 @@ class SyncDriver:
             return failed
         event = self._upstream.read()
         if isinstance(event, Failed) and (judged := self._judging.answered()) is not None:
-            self._aside = event  # probably our own doing: the verdict explains it
+            self._aside = event  # probably our own interrupt, which the verdict explains
             return judged
         return event

@@ -1,4 +1,4 @@
-"""The questions of one synchronous exchange to its judge: on which thread, and until when."""
+"""Ask the judge the questions of one synchronous exchange, on a suitable thread, in time."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from magistrate.wire.messages import JSON
 
 
 class Judging:
-    """What was asked, and what has been answered.
+    """The questions to the judge and its answers.
 
-    A judge works on a thread of the `Moderation`, beside whatever the caller's thread does. Where
-    that does nothing but wait, and the judge keeps its deadline by itself, it works on the caller's
-    thread. `on_fatal` is called, on whatever thread, for an outcome that ends the exchange.
+    A judge works on a thread of the `Moderation`, concurrently with the caller's thread. If the
+    caller's thread would only wait, and the judge keeps its deadline by itself, it works on the
+    caller's thread. `on_fatal` is called, on any thread, for an outcome that ends the exchange.
     """
 
     def __init__(
@@ -44,21 +44,21 @@ class Judging:
         self._on_fatal = on_fatal
         self._asked: list[
             StartJudging
-        ] = []  # not begun: where it is judged depends on what comes next
-        self._waiting: dict[str, float] = {}  # ticket -> when it is given up
+        ] = []  # not begun: the thread depends on what the caller does next
+        self._waiting: dict[str, float] = {}  # ticket -> when to stop waiting
         self._mailbox: SimpleQueue[JudgeResult] = SimpleQueue()
 
     def ask(self, ask: StartJudging) -> None:
-        """Note a question. It is put to the judge when the caller goes on or waits."""
+        """Note a question. The judge is asked when the caller goes on or waits."""
         self._asked.append(ask)
 
     def go_on(self) -> None:
-        """The caller's thread does something else now: judge beside it."""
+        """Judge on other threads, because the caller's thread now does something else."""
         if self._asked:
             self._begin(alone=False)
 
     def answered(self) -> JudgeResult | None:
-        """An answer that is there already, or overdue."""
+        """Return an answer that is available or overdue; None if there is none."""
         while not self._mailbox.empty():
             judged = self._mailbox.get_nowait()
             if self._waiting.pop(judged.ticket, None) is not None:
@@ -73,7 +73,7 @@ class Judging:
         return None
 
     def wait(self) -> JudgeResult:
-        """The next answer, or its absence when the deadline has passed."""
+        """Wait for the next answer and return it, or a failure after the deadline."""
         if self._asked:
             self._begin(alone=len(self._asked) == 1 and not self._waiting)
         while True:
@@ -88,7 +88,7 @@ class Judging:
                     return arrived
 
     def give_up(self) -> None:
-        """Nobody waits any more."""
+        """Stop waiting for answers."""
         self._asked.clear()
         self._waiting.clear()
 
@@ -118,7 +118,7 @@ class Judging:
                 self._deliver(ask, verdict)
 
         if not single_flight.join(key, resolve, session.settings.judge.deadline_s + GRACE_S):
-            return  # somebody is asking just that
+            return  # another caller is asking the same
         if judged_at_once(session, ask.subject) or (alone and session.judge.waits != "unknown"):
             work()
             return
@@ -129,13 +129,13 @@ class Judging:
             self._mailbox.put(JudgeResult(ask.ticket, broken(session.judge, "shutting down")))
 
     def _judge(self, ask: StartJudging, key: str, give_up: float) -> None:
-        """Judge on this thread and deliver the outcome. However it ends, the flight lands."""
+        """Judge on this thread and deliver the outcome. Always resolve the single flight."""
         session = self._session
         outcome: Outcome | None = None
         try:
             if ask.ticket not in self._waiting:
                 return  # the caller left while this waited for a free thread
-            remaining = give_up - time.monotonic()  # that wait counts
+            remaining = give_up - time.monotonic()  # the time waiting for a thread counts
             outcome = (
                 judge_here(session, ask.subject, self._ask_model, remaining)
                 if remaining > 0

@@ -36,7 +36,7 @@ class SyncUpstream:
         self._doomed = False
 
     def read(self) -> Head | Chunk | End | Failed:
-        """Send the request and return its head; after that, what comes next of the body."""
+        """Send the request and return the head; later calls return the next chunk of the body."""
         try:
             if self.response is None:
                 found = self._call_next(self.request)
@@ -66,8 +66,8 @@ class SyncUpstream:
     def interrupt(self) -> None:
         """Wake the thread that is reading a body that no longer matters.
 
-        A connection may be back in the pool an instant before the reader says so; shutting it down
-        then costs another request a retry, never a wrong answer.
+        A connection may be back in the pool an instant before `_reading` is reset. Shutting it down
+        then makes another request retry, but never causes a wrong answer.
         """
         with self._guard:
             self._doomed = True
@@ -83,7 +83,7 @@ class SyncUpstream:
                     sock.shutdown(socket.SHUT_RDWR)
 
     def cancel(self) -> Upstream:
-        """Give the call up; how far it had got."""
+        """Cancel the call and return how far it was."""
         if self.response is None:
             # A call that raised was sent; one that was never started was not.
             return "cancelled" if self.over else "not_sent"
@@ -99,7 +99,7 @@ class SyncUpstream:
         return response
 
     def close(self) -> None:
-        """Close what was not read to its end."""
+        """Close the response if it was not read to its end."""
         if self.response is not None and not self.response.is_closed:
             self.response.close()
 
@@ -109,5 +109,5 @@ def _body(response: APIResponse[Any], *, sse: bool, lines: bool) -> Iterator[byt
         yield from events_of(response)
     elif lines:
         yield from response.http_response.iter_bytes()
-    else:  # of use only when all of it is there
+    else:  # usable only as a whole
         yield response.http_response.read()

@@ -1,8 +1,8 @@
 """Threads on which judges work for synchronous clients.
 
-Why not `concurrent.futures`: its pool takes no more work once the main thread has ended, though an
-application may go on in other threads; and a process that ends waits for all it has begun, which
-is as long as a judge's deadline for verdicts that nobody reads.
+Why not `concurrent.futures`: its pool takes no more work after the main thread has ended, although
+an application may continue in other threads. And at exit, a process waits for all work that has
+begun: up to a judge's deadline, for verdicts that no caller reads.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ Work: TypeAlias = Callable[[], object]
 class JudgeThreads:
     """At most `most` daemon threads. One is started when there is work and none is idle.
 
-    They end when this is closed or forgotten. After a fork, make a new one: threads stay behind.
+    They end when this is closed or garbage-collected. After a fork, make a new one: a child process
+    does not have the threads.
     """
 
     def __init__(self, most: int) -> None:
@@ -30,11 +31,11 @@ class JudgeThreads:
         self._lock = threading.Lock()
         self._idle = threading.Semaphore(0)
         self._queue: SimpleQueue[Work | None] = SimpleQueue()
-        # The threads hold the queue, not this object, so that it can be forgotten.
+        # The threads refer to the queue, not to this object, so that it can be garbage-collected.
         weakref.finalize(self, self._queue.put, None).atexit = False
 
     def submit(self, work: Work) -> None:
-        """Have `work` done as soon as a thread is free. RuntimeError if none can do it."""
+        """Run `work` as soon as a thread is free. Raise RuntimeError if none can run it."""
         with self._lock:
             if self._closed:
                 raise RuntimeError("the judging threads are closed")
@@ -50,7 +51,7 @@ class JudgeThreads:
             self._started += 1
 
     def close(self) -> None:
-        """Take no more work. The threads end when they have done what they were given."""
+        """Take no more work. The threads end after the work they already have."""
         with self._lock:
             self._closed = True
         self._queue.put(None)
@@ -58,9 +59,9 @@ class JudgeThreads:
 
 def _work(queue: SimpleQueue[Work | None], idle: threading.Semaphore) -> None:
     while (work := queue.get()) is not None:
-        # Not even SystemExit, from a judge of the user's own, may cost a thread.
+        # No exception may end the thread, not even SystemExit from a user's own judge.
         with suppress(BaseException):
             work()
-        del work  # and all it holds: the next may be long in coming
+        del work  # and all it refers to: the next work may not come for a long time
         idle.release()
     queue.put(None)  # for the next thread
