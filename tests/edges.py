@@ -25,8 +25,8 @@ import pytest
 
 import magistrate
 from magistrate import Moderation
-from magistrate.core.decision import Decision
-from magistrate.core.replacement import HEADER
+from magistrate.core.decision_record import Decision
+from magistrate.core.refusals import HEADER
 from magistrate.testing import Simulator
 from magistrate.wire.message_builder import MessageBuilder
 from magistrate.wire.sse import Decoder, event

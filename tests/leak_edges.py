@@ -33,7 +33,7 @@ from leak_strategies import (
     unreadable_stops,
 )
 from magistrate import Moderation
-from magistrate.core.decision import Decision
+from magistrate.core.decision_record import Decision
 from magistrate.settings import Settings
 from magistrate.verdicts import JudgeInfo, Outcome
 from magistrate.wire.parts import Subject

@@ -15,7 +15,7 @@ import httpx2
 
 from edges import Edge, edge
 from magistrate import Moderation
-from magistrate.core.replacement import as_stream
+from magistrate.core.refusals import as_stream
 from magistrate.testing import ScriptedJudge, Simulator
 
 Body = dict[str, Any]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from magistrate._version import __version__
 
 if TYPE_CHECKING:
-    from magistrate.core.decision import Decision
+    from magistrate.core.decision_record import Decision
     from magistrate.judging.base import Judge
     from magistrate.policy import Policy
     from magistrate.sdk.clients import Anthropic, AsyncAnthropic

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from magistrate.core.decide import StageDecision, decide, is_blocking, stricter, strictest
-from magistrate.core.decision import Decision, JudgeFailure
+from magistrate.core.decision_record import Decision, JudgeFailure
 from magistrate.core.disclosure import Duty, disclosure_duty
 from magistrate.core.exchange import Exchange
 from magistrate.core.history import RequestHistory

@@ -22,7 +22,7 @@ from magistrate.core.effects import (
     Write,
 )
 from magistrate.core.events import Failed, Head
-from magistrate.core.replacement import as_stream
+from magistrate.core.refusals import as_stream
 from magistrate.settings import Settings
 from magistrate.testing.judge_script import judged_parts_with
 from magistrate.verdicts import (

@@ -18,7 +18,7 @@ import pytest
 
 from edges import CLAUSE, FLOOR, asking, both, edge
 from magistrate import Blocked, Finding, HeldForReview, Moderation, ModerationUnavailable
-from magistrate.core.decision import Decision
+from magistrate.core.decision_record import Decision
 from magistrate.core.effects import RaiseDecision
 from magistrate.core.events import Head
 from magistrate.settings import Settings

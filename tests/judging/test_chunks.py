@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from magistrate.core.sizes import total_size
+from magistrate.core.subject_size import total_size
 from magistrate.judging.chunks import GAP, MOST_PIECES, MOST_TOKENS, OVERLAP_BYTES, split
 from magistrate.text.tokens import tokens
 from magistrate.wire.parts import Part, Subject

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from magistrate.core.decide import decide
 from magistrate.judging.chunks import split
-from magistrate.judging.conclusion import concluded
+from magistrate.judging.combined_verdict import concluded
 from magistrate.judging.plan import Question, plan_judging, tasks
 from magistrate.judging.rubric import groups_for
 from magistrate.policy import builtin_policy

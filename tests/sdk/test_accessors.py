@@ -29,7 +29,7 @@ from edges import (
     edge,
 )
 from magistrate import Blocked, HeldForReview, ModerationUnavailable
-from magistrate.core.replacement import HEADER
+from magistrate.core.refusals import HEADER
 from magistrate.settings import (
     DEFAULT_BLOCK_TEXT,
     DEFAULT_CHAT_DISCLOSURE,

@@ -13,7 +13,7 @@ import pytest
 
 from edges import CLAUSE, Edge, both, edge
 from magistrate import Blocked, Finding, Moderation, ModerationUnavailable
-from magistrate.core.decision import Decision
+from magistrate.core.decision_record import Decision
 from magistrate.testing import ScriptedJudge, Simulator
 from magistrate.wire.messages import PLACEHOLDER
 from server_side import Batches, connected, judge

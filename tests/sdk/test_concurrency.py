@@ -20,7 +20,7 @@ import pytest
 import magistrate
 from edges import CLAUSE, Edge, asking, both, edge
 from magistrate import Moderation, ModerationUnavailable
-from magistrate.core.decision import Decision
+from magistrate.core.decision_record import Decision
 from magistrate.testing import (
     JudgeScript,
     LatencyProfile,

@@ -11,7 +11,7 @@ from queue import SimpleQueue
 
 import pytest
 
-from magistrate.sdk.threads import JudgeThreads
+from magistrate.sdk.judge_threads import JudgeThreads
 
 
 def alive() -> list[threading.Thread]:

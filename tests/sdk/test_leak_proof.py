@@ -546,6 +546,7 @@ def test_a_judgment_that_waits_for_a_thread_ends_with_its_exchange() -> None:
         {"type": "message_stop"},
     ]
     example = Example("window", Upstream([Piece(framed(data), data) for data in events], [1]))
+    others = set(threading.enumerate())
     edge, busy = Edge("window"), threading.Event()
     call = edge.plan(example)
     with edge.sync_client.messages.with_streaming_response.create(**call, stream=True) as response:
@@ -556,7 +557,7 @@ def test_a_judgment_that_waits_for_a_thread_ends_with_its_exchange() -> None:
         assert b"ping" in next(received)
     busy.set()
     edge.moderation.pool.close()
-    for thread in threading.enumerate():
+    for thread in set(threading.enumerate()) - others:
         if thread.name.startswith("magistrate-judge"):
             thread.join()
     edge.sync_client.close()

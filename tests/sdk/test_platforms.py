@@ -31,7 +31,7 @@ import pytest
 import magistrate
 from edges import CLAUSE, FLAVOURS, STRUCTURED, SURFACES, Edge, asking, both
 from magistrate import Moderation, ModerationUnavailable, SettingsError
-from magistrate.core.replacement import HEADER
+from magistrate.core.refusals import HEADER
 from magistrate.settings import DEFAULT_BLOCK_TEXT
 from magistrate.testing import (
     JudgeScript,

@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from edges import CLAUSE, STRUCTURED, SURFACES, Edge, asking, both, edge, plain
 from magistrate import Moderation
-from magistrate.core.replacement import HEADER
+from magistrate.core.refusals import HEADER
 from magistrate.testing import (
     JudgeScript,
     LatencyProfile,

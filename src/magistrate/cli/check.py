@@ -28,7 +28,7 @@ from magistrate.wire.messages import JSON, is_array, is_object
 if TYPE_CHECKING:
     from anthropic import Anthropic
 
-    from magistrate.core.decision import Decision
+    from magistrate.core.decision_record import Decision
     from magistrate.settings import Settings
     from magistrate.verdicts import Outcome, Stage
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from magistrate.cli.printing import console, findings, paragraph, text
 
 if TYPE_CHECKING:
-    from magistrate.core.decision import Decision
+    from magistrate.core.decision_record import Decision
     from magistrate.sdk.middleware import Moderation
 
 _MODEL = "claude-sonnet-5-5"

@@ -12,9 +12,9 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import Any
 
-from magistrate.core import replacement
+from magistrate.core import refusals
 from magistrate.core.decide import StageDecision
-from magistrate.core.decision import Decision
+from magistrate.core.decision_record import Decision
 from magistrate.core.effects import (
     Answer,
     Flow,
@@ -188,12 +188,10 @@ def _whole_answer() -> Flow[JSON | Head | Failed]:
 
 
 def _refusal(exchange: Exchange, decision: Decision) -> JSON:
-    message = replacement.refusal(
+    message = refusals.refusal(
         exchange.id,
         exchange.model,
         exchange.settings.texts.block,
         structured=exchange.structured,
     )
     return {**message, "moderation": decision.public}
-
-

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator
 from dataclasses import field
 from typing import Any, Generic, Literal, NoReturn, TypeAlias, TypeVar, cast
 
-from magistrate.core.decision import Decision, Upstream
+from magistrate.core.decision_record import Decision, Upstream
 from magistrate.core.events import FlowEvent
 from magistrate.values import value
 from magistrate.verdicts import Outcome

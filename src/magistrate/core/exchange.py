@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from magistrate.core.decide import StageDecision, decide, retainable, stricter, strictest
-from magistrate.core.decision import Decision, Disclosed, JudgeFailure, Upstream
+from magistrate.core.decision_record import Decision, Disclosed, JudgeFailure, Upstream
 from magistrate.core.disclosure import disclosure_duty
 from magistrate.core.history import RequestHistory
 from magistrate.settings import Settings

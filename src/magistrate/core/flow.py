@@ -2,7 +2,7 @@
 
 A generator that yields effects and is sent their replies. It does no I/O, has no clock and logs
 nothing. Other modules decide the details: `history`, `wire.content` and `wire.parts` what is
-judged, `decide` what a verdict means, `replacement` what the caller reads, `windows` what a stream
+judged, `decide` what a verdict means, `refusals` what the caller reads, `windows` what a stream
 may release. `streaming` handles an answer as it is written; `outcomes` ends the exchange.
 """
 
@@ -31,8 +31,8 @@ from magistrate.core.exchange import Exchange
 from magistrate.core.history import RequestHistory
 from magistrate.core.outcomes import conclude, keys_when_allowed, keys_when_blocked, refuse, settle
 from magistrate.core.questions import about_answer, ask
-from magistrate.core.sizes import total_size
 from magistrate.core.streaming import answer_stream
+from magistrate.core.subject_size import total_size
 from magistrate.verdicts import Outcome, Unavailable
 from magistrate.wire.messages import JSON, acts_on_the_provider, is_object
 from magistrate.wire.parts import Part, Subject, Uninspected, as_context

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from magistrate.core.decision import Decision
+from magistrate.core.decision_record import Decision
 from magistrate.core.exchange import Exchange
 from magistrate.core.history import RequestHistory
 from magistrate.settings import Settings

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from magistrate.core import replacement
+from magistrate.core import refusals
 from magistrate.core.decide import StageDecision, blocks, decide
-from magistrate.core.decision import Decision
+from magistrate.core.decision_record import Decision
 from magistrate.core.effects import (
     Answer,
     Flow,
@@ -136,7 +136,7 @@ def refuse(
         return
     if not opened:
         yield from perform(Open(public, ours=True))
-    yield from perform(Write(b"".join(item.raw for item in replacement.as_stream(message))))
+    yield from perform(Write(b"".join(item.raw for item in refusals.as_stream(message))))
 
 
 def _refusal(
@@ -148,7 +148,7 @@ def _refusal(
         yield from perform(Remember(keys))
         decision = yield from settle(exchange)
         yield from end(RaiseDecision("unavailable" if missing else "blocked", decision))
-    return replacement.refusal(
+    return refusals.refusal(
         exchange.id,
         exchange.model,
         exchange.settings.texts.block,
@@ -174,7 +174,7 @@ def _pending(
     if exchange.settings.on_hold == "raise" and not exchange.in_batch:
         decision = yield from settle(exchange)
         yield from end(RaiseDecision("held", decision))
-    return replacement.pending_notice(
+    return refusals.pending_notice(
         exchange.id,
         exchange.model,
         exchange.settings.texts.hold,
@@ -187,6 +187,6 @@ def _with_disclosure(exchange: Exchange, history: RequestHistory, answer: JSON) 
     text = exchange.disclosure_due(history, answer)
     if text is None:
         return answer
-    added = None if exchange.structured else replacement.disclosed(answer, text)
+    added = None if exchange.structured else refusals.disclosed(answer, text)
     exchange.disclosed = "owed" if added is None else "added"
     return added or answer

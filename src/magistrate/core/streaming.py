@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from magistrate.core import replacement
+from magistrate.core import refusals
 from magistrate.core.decide import StageDecision
 from magistrate.core.delivery import DeliveredStream
 from magistrate.core.effects import (
@@ -137,7 +137,7 @@ def _write(
             if text is not None:
                 exchange.disclosed = "owed" if exchange.structured else "added"
             if exchange.disclosed == "added" and text is not None:
-                delta = replacement.disclosing_delta(item.data.get("index"), text)
+                delta = refusals.disclosing_delta(item.data.get("index"), text)
                 events = [*events[:position], delta, *events[position:]]
             break
     data = delivered.passing(events)
@@ -171,7 +171,7 @@ def _cut(
         return
     text = exchange.settings.texts.block
     usage: JSON = delivered.message.message.get("usage") or {}
-    events = replacement.cut(
+    events = refusals.cut(
         exchange.id,
         text,
         next_index=delivered.next_index,

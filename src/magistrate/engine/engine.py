@@ -10,7 +10,7 @@ import secrets
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from magistrate.core.decision import Decision
+from magistrate.core.decision_record import Decision
 from magistrate.judging.base import Judge
 from magistrate.judging.claude import ClaudeJudge
 from magistrate.judging.single_flight import SingleFlight

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from magistrate.core.batch_results import moderate_results
 from magistrate.core.batches import Entry, entries_of, moderate_batch
 from magistrate.core.flow import moderate
-from magistrate.core.threads import begins_thread, moderate_thread
+from magistrate.core.message_threads import begins_thread, moderate_thread
 from magistrate.engine.engine import Engine
 from magistrate.engine.session import Session
 from magistrate.observe import audit

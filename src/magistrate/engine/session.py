@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, assert_never
 
 from magistrate.core.decide import is_blocking
-from magistrate.core.decision import Decision
+from magistrate.core.decision_record import Decision
 from magistrate.core.effects import (
     Flow,
     HoldAnswer,

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import AfterValidator
 
 from magistrate.config.schema import Listed, Strict, Text, must_be
-from magistrate.core.decision import Disclosed
+from magistrate.core.decision_record import Disclosed
 from magistrate.policy.app_profile import AppProfile
 from magistrate.verdicts import Action, AnswerKind, Severity, Stage
 from magistrate.wire.digests import fingerprint

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
-from magistrate.core.decision import Decision
+from magistrate.core.decision_record import Decision
 from magistrate.evals.cases import Case
 from magistrate.verdicts import (
     DECISION_ACTIONS,

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from tenacity import RetryCallState, stop_after_attempt, stop_before_delay
 from tenacity.wait import wait_random_exponential
 
-from magistrate.core.sizes import total_size
+from magistrate.core.subject_size import total_size
 from magistrate.judging.base import ModelReply
 from magistrate.judging.plan import Question, Task, plan_judging
 from magistrate.judging.prepared import Preparations

@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import accumulate
 from typing import TypeAlias
 
-from magistrate.core.sizes import size_of, total_size
+from magistrate.core.subject_size import size_of, total_size
 from magistrate.text.tokens import BYTES_PER_TOKEN
 from magistrate.wire.parts import Part, Subject, as_context
 

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from magistrate.core.decide import is_blocking
 from magistrate.judging.chunks import split
-from magistrate.judging.conclusion import concluded
+from magistrate.judging.combined_verdict import concluded
 from magistrate.judging.rubric import groups_for, has_third_party
 from magistrate.policy import INTEGRITY
 from magistrate.settings import DEFAULT_JUDGE_MODEL, Settings

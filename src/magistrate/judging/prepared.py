@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from cachetools import LRUCache
 
-from magistrate.core.sizes import size_of
+from magistrate.core.subject_size import size_of
 from magistrate.judging.prompt import Shown, same_lines, show
 from magistrate.text.reading import Reading, reading
 from magistrate.wire.digests import Digests

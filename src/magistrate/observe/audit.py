@@ -22,7 +22,7 @@ from typing import Any
 import structlog
 
 from magistrate.core.decide import retainable
-from magistrate.core.decision import Decision
+from magistrate.core.decision_record import Decision
 from magistrate.settings import Settings
 from magistrate.verdicts import NOT_AWAITED, Finding, Verdict
 

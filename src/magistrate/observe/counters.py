@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 
-from magistrate.core.decision import Decision
+from magistrate.core.decision_record import Decision
 from magistrate.settings import Settings
 from magistrate.verdicts import Usage
 from magistrate.wire.parts import Reason

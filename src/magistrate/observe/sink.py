@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from magistrate.core.decision import Decision
+from magistrate.core.decision_record import Decision
 from magistrate.settings import Settings
 
 

@@ -17,7 +17,7 @@ import anyio
 import httpx2
 from anthropic import AsyncAPIResponse, AsyncCallNext
 
-from magistrate.core.decision import Upstream
+from magistrate.core.decision_record import Upstream
 from magistrate.core.effects import (
     Answer,
     Cancel,

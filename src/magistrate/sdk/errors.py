@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from anthropic import AnthropicError
 
-from magistrate.core.decision import Decision, JudgeFailure
+from magistrate.core.decision_record import Decision, JudgeFailure
 from magistrate.core.effects import RaiseDecision
 
 

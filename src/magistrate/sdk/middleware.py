@@ -17,7 +17,7 @@ import anthropic
 import httpx2
 from anthropic import APIRequest, APIResponse, AsyncAPIResponse, AsyncCallNext, CallNext
 
-from magistrate.core.decision import Decision
+from magistrate.core.decision_record import Decision
 from magistrate.engine.engine import Engine
 from magistrate.engine.routing import Stopped, open_session
 from magistrate.judging.base import Judge
@@ -25,11 +25,11 @@ from magistrate.judging.selection import judge_for
 from magistrate.observe import audit
 from magistrate.sdk.async_driver import AsyncDriver
 from magistrate.sdk.errors import ModerationError
+from magistrate.sdk.judge_threads import JudgeThreads
 from magistrate.sdk.model_client import is_judging
 from magistrate.sdk.requests import ModeratedRequest, body_of, reads_lines
 from magistrate.sdk.responses import wrapped
 from magistrate.sdk.sync_driver import SyncDriver
-from magistrate.sdk.threads import JudgeThreads
 from magistrate.settings import Settings
 from magistrate.verdicts import Usage
 from magistrate.wire.parts import Reason

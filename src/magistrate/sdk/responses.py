@@ -27,7 +27,7 @@ from anthropic import (
 )
 from anthropic.lib.bedrock import AnthropicBedrock
 
-from magistrate.core.replacement import HEADER
+from magistrate.core.refusals import HEADER
 from magistrate.sdk.bodies import AsyncBody, SyncBody, elapsed
 from magistrate.sdk.errors import ModerationError
 from magistrate.wire.messages import JSON

@@ -35,11 +35,11 @@ from magistrate.core.effects import (
     Write,
 )
 from magistrate.core.events import Chunk, End, Failed, Head, JudgeResult
+from magistrate.sdk.judge_threads import JudgeThreads
 from magistrate.sdk.requests import ModeratedRequest
 from magistrate.sdk.responses import SyncBody, declined, rewritten, synthetic
 from magistrate.sdk.sync_judging import Judging
 from magistrate.sdk.sync_upstream import SyncUpstream
-from magistrate.sdk.threads import JudgeThreads
 from magistrate.wire.messages import JSON
 
 _Outward = Relay | Answer | RespondError | Open | Write

@@ -14,10 +14,10 @@ from magistrate.core.effects import StartJudging
 from magistrate.core.events import JudgeResult
 from magistrate.judging.base import ModelReply
 from magistrate.judging.connection import replied
+from magistrate.sdk.judge_threads import JudgeThreads
 from magistrate.sdk.model_client import GRACE_S, failed_call, judge_here, judged_at_once, judging
 from magistrate.sdk.requests import ModeratedRequest
 from magistrate.sdk.responses import received
-from magistrate.sdk.threads import JudgeThreads
 from magistrate.verdicts import Outcome, Verdict, broken, no_answer
 from magistrate.wire.messages import JSON
 

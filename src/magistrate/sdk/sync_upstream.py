@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 from anthropic import APIResponse, CallNext
 
-from magistrate.core.decision import Upstream
+from magistrate.core.decision_record import Upstream
 from magistrate.core.events import Chunk, End, Failed, Head
 from magistrate.sdk.model_client import head_of
 from magistrate.sdk.requests import ModeratedRequest

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from magistrate.core.decision import Decision
+from magistrate.core.decision_record import Decision
 from magistrate.verdicts import Verdict
 from magistrate.wire.messages import JSON
 

@@ -13,8 +13,8 @@ from typing import Literal
 
 from cachetools import LRUCache
 
-from magistrate.core.decision import Decision
-from magistrate.storage.expiring import ExpiringMap
+from magistrate.core.decision_record import Decision
+from magistrate.storage.expiring_map import ExpiringMap
 from magistrate.verdicts import Verdict
 from magistrate.wire.digests import canonical_json
 from magistrate.wire.messages import JSON

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from magistrate.storage import expiring
-from magistrate.storage.expiring import ExpiringMap
+from magistrate.storage import expiring_map
+from magistrate.storage.expiring_map import ExpiringMap
 
 
 class Clock:
@@ -25,7 +25,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     found = Clock()
-    monkeypatch.setattr(expiring, "time", found)
+    monkeypatch.setattr(expiring_map, "time", found)
     return found
 
 
@@ -70,7 +70,7 @@ def test_it_is_the_last_entries_that_have_not_expired(
 ) -> None:
     clock = Clock()
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(expiring, "time", clock)
+        patched.setattr(expiring_map, "time", clock)
         kept: ExpiringMap[int] = ExpiringMap(maxsize, 5.0)
         log: list[tuple[str, int, float]] = []
         for key, value, later in puts:

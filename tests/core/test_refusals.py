@@ -12,7 +12,7 @@ from anthropic.types import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from magistrate.core.replacement import (
+from magistrate.core.refusals import (
     as_stream,
     cut,
     disclosed,
