@@ -13,7 +13,6 @@ import pytest
 
 from edges import CLAUSE, Edge, both, edge
 from magistrate import Blocked, Finding, Moderation, ModerationUnavailable
-from magistrate.core.decision_record import Decision
 from magistrate.testing import ScriptedJudge, Simulator
 from magistrate.wire.messages import PLACEHOLDER
 from server_side import Batches, connected, judge
@@ -85,13 +84,7 @@ def test_an_entry_that_continues_an_unseen_thread_is_uninspected(
 
 def test_entries_of_a_batch_that_nobody_waited_for_are_not_on_record_as_allowed() -> None:
     """Not those that were being judged, nor those whose turn had not come."""
-    settled: list[Decision] = []
-
-    class Noting(Moderation):
-        def settle(self, decision: Decision) -> None:
-            settled.append(decision)
-
-    moderation = Noting({"version": 1}, judge=ScriptedJudge(delay_s=5.0))
+    moderation = Moderation({"version": 1}, judge=ScriptedJudge(delay_s=5.0))
     with connected("async", Batches(), moderation) as at:
 
         async def story() -> None:
@@ -101,6 +94,7 @@ def test_entries_of_a_batch_that_nobody_waited_for_are_not_on_record_as_allowed(
                     await at.client.messages.batches.create(requests=entries)
 
         at.run(story())
+        settled = at.decisions()
     assert [decision.action for decision in settled] == ["unavailable"] * 20
 
 

@@ -20,7 +20,6 @@ import pytest
 import magistrate
 from edges import CLAUSE, Edge, asking, both, edge
 from magistrate import Moderation, ModerationUnavailable
-from magistrate.core.decision_record import Decision
 from magistrate.testing import (
     JudgeScript,
     LatencyProfile,
@@ -506,15 +505,9 @@ def test_a_call_that_nobody_waited_for_is_not_on_record_as_allowed() -> None:
         with pytest.raises(asyncio.CancelledError):
             await call
 
-    settled: list[Decision] = []
-
-    class Noting(Moderation):
-        def settle(self, decision: Decision) -> None:
-            settled.append(decision)
-
-    moderation = Noting({"version": 1})
+    moderation = Moderation({"version": 1})
     asyncio.run(story())
-    (decision,) = settled
+    (decision,) = moderation.engine.state.decisions.all()
     assert (decision.action, decision.stage, decision.findings) == ("unavailable", "input", ())
     assert [(f.stage, f.reason) for f in decision.judge_failures] == [("input", "error")]
 

@@ -107,15 +107,15 @@ def test_work_that_raises_costs_no_thread() -> None:
 
 PRELUDE = """
     import os, signal, sys, threading
-    import magistrate
+    from magistrate import Anthropic, Moderation
     from magistrate.testing import ScriptedJudge, Simulator, text
 
     def client(script=None):
         sim = Simulator(text("hello"))
         judge = ScriptedJudge(script)
         settings = {"version": 1, "judge": {"deadline_s": 600}}
-        moderation = magistrate.Moderation(settings, judge=judge)
-        return magistrate.Anthropic(
+        moderation = Moderation(settings, judge=judge)
+        return Anthropic(
             api_key="k", moderation=moderation, http_client=sim.http_client()
         )
 

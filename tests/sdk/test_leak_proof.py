@@ -170,7 +170,7 @@ def watch(
             case HoldAnswer():
                 now.stored, reply = True, "rev_1"
             case Settle(decision):
-                now.decision = decision
+                now.decision = reply = decision
             case RaiseDecision(kind):
                 now.ended = kind
                 flow.close()
