@@ -53,7 +53,7 @@ _HOME = {
     "AsyncAnthropicGoogleCloud": "sdk.platforms",
     "AsyncAnthropicVertex": "sdk.platforms",
     "Blocked": "sdk.errors",
-    "Decision": "core.decision",
+    "Decision": "core.decision_record",
     "Finding": "verdicts",
     "HeldForReview": "sdk.errors",
     "Judge": "judging.base",

@@ -287,7 +287,7 @@ def answered(message: JSON, *, known: bool = False) -> Subject:
     """What is asked about an answer; `known`: some of each of its texts was heard before."""
     judged = {i: (2, 4) for i in range(len(message["content"]))} if known else None
     question = asked(ask("second question"))
-    parts = [part for part in read_answer(message, judged) if isinstance(part, Part)]
+    parts = read_answer(message, judged).parts
     context = map(as_context, question.parts)
     return Subject("output", (*context, *parts), final=not known)
 
@@ -510,9 +510,8 @@ def crafted(conversation: JSON) -> Subject:
     if "response" not in conversation:
         return question
     said = conversation["response"]
-    parts = read_answer({"content": says(said) if isinstance(said, str) else said})
-    kept = [part for part in parts if isinstance(part, Part)]
-    return Subject("output", (*map(as_context, question.parts), *kept))
+    found = read_answer({"content": says(said) if isinstance(said, str) else said})
+    return Subject("output", (*map(as_context, question.parts), *found.parts))
 
 
 @pytest.mark.parametrize("name", CONVERSATIONS)

@@ -76,7 +76,7 @@ def stream_read_anew(texts: list[str]) -> Iterator[Subject]:
     judged: dict[int, tuple[int, ...]] = {}
     for index in range(1, len(texts) + 1):
         message = {"content": [{"type": "text", "text": "".join(texts[:index])}]}
-        parts = [part for part in read_answer(message, judged) if isinstance(part, Part)]
+        parts = read_answer(message, judged).parts
         judged = judged_so_far(message, judged)
         yield Subject("output", (question, *parts), final=index == len(texts))
 

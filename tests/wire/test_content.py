@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from magistrate.wire.content import Pieces, Windows, judged_so_far, read_answer, read_request
 from magistrate.wire.digests import Digests, GrowingDigest
-from magistrate.wire.parts import Part, Subject, Uninspected, as_context
+from magistrate.wire.parts import Extracted, Part, Subject, as_context
 from strategies import MARKED_BLOCKS, MARKER, any_text, json_values, marked_requests
 
 JSON = dict[str, Any]
@@ -31,13 +31,17 @@ def unread(reason: str, path: str = PATH) -> tuple[str, str]:
     return (path, reason)
 
 
-def flat(items: list[Part | Uninspected]) -> list[tuple[Any, ...]]:
+def flat(found: Extracted) -> list[tuple[Any, ...]]:
+    """What was read, then what could not be."""
     return [
-        (item.path, item.reason)
-        if isinstance(item, Uninspected)
-        else (item.path, item.kind, item.text, item.labels, item.attachment)
-        for item in items
+        *((p.path, p.kind, p.text, p.labels, p.attachment) for p in found.parts),
+        *((item.path, item.reason) for item in found.uninspected),
     ]
+
+
+def in_order(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """The same rows: what was read, then what could not be."""
+    return sorted(rows, key=lambda row: len(row) == 2)
 
 
 ENCRYPTED, LISTING = "encrypted_code_execution_result", "mcp_tool_listing"
@@ -324,10 +328,8 @@ BLOCKS: list[tuple[str, Any, list[tuple[Any, ...]]]] = [
 )
 def test_every_block_becomes_parts_or_is_named_with_a_reason(block: Any, found: list[Any]):
     request = read_request({"messages": [{"role": "user", "content": [block]}]})
-    assert flat(request["0"]) == found
-    assert all(
-        item.judged and item.role == "user" for item in request["0"] if isinstance(item, Part)
-    )
+    assert flat(request.turns[0]) == in_order(found)
+    assert all(item.judged and item.role == "user" for item in request.turns[0].parts)
 
 
 @pytest.mark.parametrize(
@@ -336,8 +338,8 @@ def test_every_block_becomes_parts_or_is_named_with_a_reason(block: Any, found: 
 def test_blocks_of_an_answer_are_read_in_the_same_way(block: Any, found: list[Any]):
     answer = read_answer({"content": [block]})
     here = [(item[0].replace(PATH, "response.content[0]"), *item[1:]) for item in found]
-    assert flat(answer) == here
-    assert all(item.role == "assistant" for item in answer if isinstance(item, Part))
+    assert flat(answer) == in_order(here)
+    assert all(item.role == "assistant" for item in answer.parts)
 
 
 @pytest.mark.parametrize(
@@ -354,7 +356,7 @@ def test_blocks_of_an_answer_are_read_in_the_same_way(block: Any, found: list[An
 )
 def test_a_turn_is_a_string_or_blocks_and_anything_else_is_named(content: Any, found: list[Any]):
     request = read_request({"messages": [{"role": "user", "content": content}]})
-    assert flat(request["0"]) == found
+    assert flat(request.turns[0]) == in_order(found)
 
 
 @pytest.mark.parametrize(
@@ -368,15 +370,14 @@ def test_a_turn_is_a_string_or_blocks_and_anything_else_is_named(content: Any, f
     ],
 )
 def test_a_turn_of_an_unknown_role_is_read_as_one_that_may_be_forged(role: Any, read_as: str):
-    [found] = read_request({"messages": [{"role": role, "content": "hi"}]})["0"]
-    assert isinstance(found, Part)
+    [found] = read_request({"messages": [{"role": role, "content": "hi"}]}).turns[0].parts
     assert found.role == read_as
 
 
 @pytest.mark.parametrize("turn", [None, "hi", 3, [], ["x"]])
 def test_a_turn_that_is_no_object_is_named(turn: Any):
     request = read_request({"messages": [{"role": "user", "content": "a"}, turn]})
-    assert flat(request["1"]) == [unread("unknown_block", "messages[1]")]
+    assert flat(request.turns[1]) == [unread("unknown_block", "messages[1]")]
 
 
 @pytest.mark.parametrize(
@@ -451,9 +452,9 @@ def test_what_stands_beside_the_turns_is_read_too(
     fields: JSON, system: list[Any], definitions: list[Any]
 ):
     found = read_request(fields)
-    assert flat(found.pop("system")) == system
-    assert flat(found.pop("definitions")) == definitions
-    assert found == {}
+    assert flat(found.system) == in_order(system)
+    assert flat(found.definitions) == in_order(definitions)
+    assert found.turns == ()
 
 
 def readable(found: Part) -> str:
@@ -463,9 +464,10 @@ def readable(found: Part) -> str:
 @settings(deadline=None, max_examples=400)
 @given(marked_requests())
 def test_no_text_of_a_request_goes_unread_unnamed(body: JSON):
-    items = [item for place in read_request(body).values() for item in place]
-    read = any(MARKER in readable(item) for item in items if isinstance(item, Part))
-    named = [item.path for item in items if isinstance(item, Uninspected)]
+    content = read_request(body)
+    found = (content.system, content.definitions, *content.turns)
+    read = any(MARKER in readable(part) for place in found for part in place.parts)
+    named = [item.path for place in found for item in place.uninspected]
     places = {
         name if name != "messages" or not isinstance(value, list) else f"messages[{index}]"
         for name, value in body.items()
@@ -478,9 +480,8 @@ def test_no_text_of_a_request_goes_unread_unnamed(body: JSON):
 @pytest.mark.parametrize("name", MARKED_BLOCKS)
 @pytest.mark.parametrize("before", [None, {}, {0: (0,)}])
 def test_no_text_of_an_answer_goes_unread_unnamed(name: str, before: Windows | None):
-    items = read_answer({"content": [MARKED_BLOCKS[name]]}, before)
-    read = any(MARKER in readable(item) for item in items if isinstance(item, Part))
-    assert read or any(isinstance(item, Uninspected) for item in items)
+    found = read_answer({"content": [MARKED_BLOCKS[name]]}, before)
+    assert found.uninspected or any(MARKER in readable(part) for part in found.parts)
 
 
 @settings(deadline=None, max_examples=300)
@@ -489,10 +490,10 @@ def test_any_json_can_be_read(one: Any, other: Any, third: Any):
     items = [one, {"type": "document", "source": other}, {"type": "tool_result", "content": third}]
     body = {"system": one, "tools": other, "messages": [{"role": "user", "content": items}, third]}
     found = read_request(body)
-    assert {"system", "definitions", "0", "1"} <= found.keys()
+    assert len(found.turns) == 2
     read_answer({"content": items})
-    for item in (item for place in found.values() for item in place if isinstance(item, Part)):
-        json.dumps(item.as_json())
+    for place in (found.system, found.definitions, *found.turns):
+        json.dumps([part.as_json() for part in place.parts])
 
 
 @pytest.mark.parametrize("half", ["\ud800", "image/png\udc00"])
@@ -507,16 +508,16 @@ def test_media_that_could_not_be_sent_to_a_judge_is_uninspected(half: str, field
             }
         ]
     }
-    (item,) = read_request(body)["0"]
-    assert isinstance(item, Uninspected)
-    assert item.reason == "media"
+    found = read_request(body).turns[0]
+    assert found.parts == ()
+    assert [item.reason for item in found.uninspected] == ["media"]
 
 
 # --- an answer that grows -------------------------------------------------------------------------
 
 
-def split(items: list[Part | Uninspected]) -> list[tuple[str, bool]]:
-    return [(item.text, item.judged) for item in items if isinstance(item, Part)]
+def split(found: Extracted) -> list[tuple[str, bool]]:
+    return [(part.text, part.judged) for part in found.parts]
 
 
 @pytest.mark.parametrize(
@@ -580,7 +581,7 @@ def test_pieces_that_are_kept_are_those_that_would_be_cut_anew(
     texts = [(kind, said, 0) for kind, said in blocks]
     judged: Windows = {}
     pieces = Pieces()
-    before: list[Part | Uninspected] = []
+    before = Extracted()
     for _ in range(4):
         texts = [
             (kind, said, data.draw(st.integers(shown, len(said)))) for kind, said, shown in texts
@@ -588,8 +589,8 @@ def test_pieces_that_are_kept_are_those_that_would_be_cut_anew(
         message = {"content": [{"type": kind, kind: said[:shown]} for kind, said, shown in texts]}
         found = read_answer(message, judged, pieces)
         assert found == read_answer(message, judged)
-        context = [item for item in found if isinstance(item, Part) and not item.judged]
-        again = {id(item) for item in before if isinstance(item, Part) and not item.judged}
+        context = [part for part in found.parts if not part.judged]
+        again = {id(part) for part in before.parts if not part.judged}
         assert again <= {id(item) for item in context}
         judged, before = judged_so_far(message, judged), found
 
@@ -622,9 +623,7 @@ def test_only_what_was_read_of_a_block_was_heard():
     odd = {"type": "thinking", "thinking": "a plan", "text": "a longer text that is not read"}
     judged = judged_so_far({"content": [odd]}, {})
     grown = {**odd, "thinking": "a plan that goes on"}
-    [before, now] = read_answer({"content": [grown]}, judged)
-    assert isinstance(before, Part)
-    assert isinstance(now, Part)
+    [before, now] = read_answer({"content": [grown]}, judged).parts
     assert (before.text, before.judged) == ("a plan", False)
     assert (now.text, now.judged) == (" that goes on", True)
 

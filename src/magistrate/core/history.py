@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterable
 
 from magistrate.values import value
-from magistrate.wire.content import read_request
+from magistrate.wire.content import RequestContent, read_request
 from magistrate.wire.digests import Digests
 from magistrate.wire.messages import (
     JSON,
@@ -22,7 +22,7 @@ from magistrate.wire.messages import (
     text_of,
     turns,
 )
-from magistrate.wire.parts import Part, Role, Subject, Uninspected, as_context
+from magistrate.wire.parts import Extracted, Part, Role, Subject, Uninspected, as_context
 
 _TURN = re.compile(r"messages\[(\d+)\]")
 
@@ -64,7 +64,7 @@ class RequestHistory:
     redact: bool
     prefixes: tuple[str, ...]
     turn_keys: tuple[ApprovalKeys, ...]
-    places: dict[str, list[Part | Uninspected]]
+    content: RequestContent
     system_key: str
     definitions_key: str
     known: frozenset[str] = frozenset()
@@ -73,15 +73,15 @@ class RequestHistory:
     def of(cls, body: JSON, digests: Digests, *, redact: bool) -> RequestHistory:
         """Read a request; no key is known yet."""
         prefixes = tuple(digests.chain(body))
-        places = read_request(body)
-        defined = [[p.path, p.text] for p in places["definitions"] if isinstance(p, Part)]
+        content = read_request(body)
+        defined = [[part.path, part.text] for part in content.definitions.parts]
         return cls(
             body,
             digests,
             redact,
             prefixes,
             tuple(map(ApprovalKeys.of, prefixes[1:])),
-            places,
+            content,
             _key("system", prefixes[0]),
             digests.of("definitions", defined),
         )
@@ -144,38 +144,31 @@ class RequestHistory:
         """Return what the input's judge is asked, and what no judge can read."""
         parts: list[Part] = []
         unread: list[Uninspected] = []
-        for place in ("system", "definitions"):
-            key = self.system_key if place == "system" else self.definitions_key
+        for key, found in self._around():
             fresh = key not in self.known
-            for item in self.places[place]:
-                if isinstance(item, Uninspected):
-                    # The definitions' key covers only what could be read.
-                    unread += [item] * (fresh or place == "definitions")
-                elif fresh:
-                    parts.append(item)
-                else:
-                    parts.append(as_context(item))
+            parts += found.parts if fresh else map(as_context, found.parts)
+            # The definitions' key covers only what could be read.
+            if fresh or found is self.content.definitions:
+                unread += found.uninspected
         until, blocked = self.context_until, self.blocked_turns
-        for key, items in self.places.items():
-            if not key.isdigit():
-                continue
-            index = int(key)
-            if index in blocked:
-                if self.redact:
-                    path = f"messages[{index}]"
-                    roles: list[Role] = [i.role for i in items if isinstance(i, Part)]
-                    parts.append(Part(path, (*roles, "user")[0], "text", PLACEHOLDER, judged=False))
-                    continue
-                items = [i for i in items if not isinstance(i, Uninspected)]
-            for item in items:
-                context = index < until or index in blocked
-                if isinstance(item, Part):
-                    parts.append(as_context(item) if context else item)
-                elif not context:
-                    unread.append(item)
+        for index, found in enumerate(self.content.turns):
+            if index in blocked and self.redact:
+                roles: list[Role] = [part.role for part in found.parts]
+                path = f"messages[{index}]"
+                parts.append(Part(path, (*roles, "user")[0], "text", PLACEHOLDER, judged=False))
+            elif index < until or index in blocked:
+                parts += map(as_context, found.parts)
+            else:
+                parts += found.parts
+                unread += found.uninspected
         return Subject("input", tuple(parts)), tuple(unread)
 
     # --- what is to be stored ---------------------------------------------------------------------
+
+    def _around(self) -> tuple[tuple[str, Extracted], ...]:
+        """Return what a request has besides its turns, each with its approval key."""
+        content = self.content
+        return (self.system_key, content.system), (self.definitions_key, content.definitions)
 
     def allowed_keys(self, warned_of: Collection[str] | None = None) -> tuple[str, ...]:
         """Return the keys to store for an input that was judged and may pass.
@@ -190,11 +183,7 @@ class RequestHistory:
         """
         found = frozenset(warned_of or ())
         last = [at.allowed for at in self.turn_keys[-1:]] if warned_of is None else []
-        around = [
-            key
-            for key, place in ((self.system_key, "system"), (self.definitions_key, "definitions"))
-            if found.isdisjoint(item.path for item in self.places[place])
-        ]
+        around = [key for key, content in self._around() if found.isdisjoint(content.paths)]
         blocked = [self.turn_keys[i].blocked for i in sorted(self.blocked_turns)]
         return (*around, *last, *blocked)
 
@@ -214,7 +203,7 @@ class RequestHistory:
         """Return the turns to mark as blocked, and whether the causes lie in no other turn."""
         judged = range(self.context_until, len(self.turn_keys))
         of_system = {i for i in judged if _is_of_system(turns(self.body)[i])}
-        outside = {item.path for at in ("system", "definitions") for item in self.places[at]}
+        outside = {path for _, content in self._around() for path in content.paths}
         paths = set(causes)
         places = {path: int(at[1]) for path in paths if (at := _TURN.match(path))}
         lost = {path for path in paths - outside if places.get(path, -1) not in judged}

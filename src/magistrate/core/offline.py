@@ -18,7 +18,7 @@ from magistrate.verdicts import JudgeInfo, Outcome, Stage
 from magistrate.wire.content import read_answer
 from magistrate.wire.digests import Digests
 from magistrate.wire.messages import JSON
-from magistrate.wire.parts import Part, Subject, Uninspected, as_context
+from magistrate.wire.parts import Subject, Uninspected, as_context
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +40,9 @@ class OfflineDecision:
         """Read a Messages API request and, for stage `output`, the message that answered it."""
         asked, unread = RequestHistory.of(body, _digests(), redact=True).read()
         if stage == "output":
-            items = read_answer(answer)
-            parts = tuple(item for item in items if isinstance(item, Part))
-            unread = tuple(item for item in items if isinstance(item, Uninspected))
-            asked = Subject("output", (*map(as_context, asked.parts), *parts))
+            found = read_answer(answer)
+            unread = found.uninspected
+            asked = Subject("output", (*map(as_context, asked.parts), *found.parts))
         judged = any(part.judged for part in asked.parts)
         return cls(settings, stage, body, answer, asked if judged else None, unread)
 

@@ -8,7 +8,7 @@ from magistrate.core.exchange import Exchange
 from magistrate.verdicts import Outcome, Stage
 from magistrate.wire.content import Pieces, Windows, read_answer
 from magistrate.wire.messages import JSON
-from magistrate.wire.parts import Part, Subject, Uninspected
+from magistrate.wire.parts import Part, Subject
 
 
 def ask(exchange: Exchange, stage: Stage, subject: Subject, ticket: str) -> StartJudging:
@@ -40,9 +40,8 @@ def about_answer(
 
     Notes what cannot be read. None if there is nothing new to judge.
     """
-    items = read_answer(message, judged, pieces)
-    exchange.output.note(item for item in items if isinstance(item, Uninspected))
-    parts = tuple(item for item in items if isinstance(item, Part))
-    if not any(part.judged for part in parts):
+    found = read_answer(message, judged, pieces)
+    exchange.output.note(found.uninspected)
+    if not any(part.judged for part in found.parts):
         return None
-    return ask(exchange, "output", Subject("output", (*question, *parts), final), ticket)
+    return ask(exchange, "output", Subject("output", (*question, *found.parts), final), ticket)

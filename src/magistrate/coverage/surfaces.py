@@ -17,7 +17,7 @@ from magistrate.coverage.sdk_source import Call, Types, calls
 from magistrate.wire.content import read_answer, read_request
 from magistrate.wire.message_builder import MessageBuilder
 from magistrate.wire.messages import JSON, is_array, is_object
-from magistrate.wire.parts import Part, Uninspected
+from magistrate.wire.parts import Extracted, Uninspected
 from magistrate.wire.routes import SURFACES, route, unjudged_surface
 from magistrate.wire.sse import event
 
@@ -191,7 +191,7 @@ def _objects(values: object) -> list[JSON]:
 def _by_type(
     place: Literal["request", "result", "answer", "stream"],
     samples: Iterable[JSON],
-    read: Callable[[JSON], list[Part | Uninspected]],
+    read: Callable[[JSON], Extracted],
 ) -> Iterator[Kind]:
     groups: dict[str, list[JSON]] = {}
     for sample in samples:
@@ -202,8 +202,7 @@ def _by_type(
         unread: set[str] = set()
         for sample in groups[name]:
             items = read(sample)
-            parts = [item for item in items if isinstance(item, Part)]
-            hidden = [item for item in items if isinstance(item, Uninspected)]
+            parts, hidden = items.parts, items.uninspected
             shown = json.dumps([[part.text, part.labels, part.attachment] for part in parts])
             judged |= {
                 _AS[part.kind] for part in parts if part.text or part.attachment or part.labels
@@ -215,7 +214,7 @@ def _by_type(
         yield Kind(place, name, *(tuple(sorted(each)) for each in (judged, reasons, unread)))
 
 
-def _accounted(field: str, hidden: list[Uninspected]) -> bool:
+def _accounted(field: str, hidden: tuple[Uninspected, ...]) -> bool:
     """Return whether a field belongs to content that is reported as uninspected."""
     for item in hidden:
         if item.reason == "encrypted" and field.rpartition(".")[2].startswith("encrypted_"):
@@ -238,38 +237,35 @@ def _texts(value: object) -> Iterator[str]:
             yield from _texts(item)
 
 
-def _asked(block: JSON) -> list[Part | Uninspected]:
-    read = read_request({"messages": [{"role": "user", "content": [block]}]})
-    return [item for items in read.values() for item in items]
+def _asked(block: JSON) -> Extracted:
+    return read_request({"messages": [{"role": "user", "content": [block]}]}).turns[0]
 
 
-def _handed_in(block: JSON) -> list[Part | Uninspected]:
-    return [
-        item
-        for item in _asked({"type": "tool_result", "content": [block]})
-        if "].content[" in item.path
-    ]
+def _handed_in(block: JSON) -> Extracted:
+    found = _asked({"type": "tool_result", "content": [block]})
+    everything = (*found.parts, *found.uninspected)
+    return Extracted.of(item for item in everything if "].content[" in item.path)
 
 
-def _answered(block: JSON) -> list[Part | Uninspected]:
+def _answered(block: JSON) -> Extracted:
     return read_answer({"content": [block]})
 
 
-def _streamed(delta: JSON, starts: list[JSON]) -> list[Part | Uninspected]:
+def _streamed(delta: JSON, starts: list[JSON]) -> Extracted:
     """Return what a delta is read as, in a block that it belongs to if there is one."""
-    found: list[Part | Uninspected] = []
+    found = Extracted()
     for start in starts:
         bare = _without_texts(start)
         builder = MessageBuilder()
         builder.feed(event({"type": "content_block_start", "index": 0, "content_block": bare}))
         before = read_answer(builder.message)
+        known = (*before.parts, *before.uninspected)
         builder.feed(event({"type": "content_block_delta", "index": 0, "delta": delta}))
         builder.feed(event({"type": "content_block_stop", "index": 0}))
         after = read_answer(builder.message)
-        found = [item for item in after if item not in before]
-        if not any(
-            isinstance(item, Uninspected) and item.reason == "unknown_block" for item in after
-        ):
+        everything = (*after.parts, *after.uninspected)
+        found = Extracted.of(item for item in everything if item not in known)
+        if not any(item.reason == "unknown_block" for item in after.uninspected):
             return found
     return found
 

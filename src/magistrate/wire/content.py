@@ -7,9 +7,18 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from magistrate.values import value
 from magistrate.wire.blocks import dump, read_block, read_content
 from magistrate.wire.messages import JSON, blocks, is_array, is_object, turns
-from magistrate.wire.parts import Extract, Part, Role, Uninspected, as_context, piece
+from magistrate.wire.parts import (
+    Extract,
+    Extracted,
+    Part,
+    Role,
+    Uninspected,
+    as_context,
+    piece,
+)
 
 # Fields of a request that configure the answer. Any other field is read as content.
 _SETTINGS_FIELDS = frozenset(
@@ -45,23 +54,32 @@ _SETTINGS_FIELDS = frozenset(
 )
 
 
-def read_request(body: JSON) -> dict[str, list[Part | Uninspected]]:
-    """Return a request's content by place: `system`, `definitions`, then one key per turn index."""
-    found: dict[str, list[Part | Uninspected]] = {
-        "system": list(read_content(body.get("system"), "system", "system")),
-        "definitions": list(_definitions(body)),
-    }
-    for index, message in enumerate(turns(body)):
-        place = f"messages[{index}]"
-        if not is_object(message):
-            found[str(index)] = [Uninspected(place, "unknown_block")]
-            continue
-        named = message.get("role")
-        role: Role = "user" if named == "user" else "system" if named == "system" else "assistant"
-        found[str(index)] = list(read_content(message.get("content"), f"{place}.content", role))
-    if "messages" in body and not is_array(body["messages"]):
-        found["definitions"].append(Uninspected("messages", "unknown_block"))
-    return found
+@value
+class RequestContent:
+    """The content of a request by place."""
+
+    system: Extracted
+    definitions: Extracted  # tools, answer schemas and other fields
+    turns: tuple[Extracted, ...]
+
+
+def read_request(body: JSON) -> RequestContent:
+    """Return the content of a request."""
+    return RequestContent(
+        Extracted.of(read_content(body.get("system"), "system", "system")),
+        Extracted.of(_definitions(body)),
+        tuple([Extracted.of(_turn(index, turn)) for index, turn in enumerate(turns(body))]),
+    )
+
+
+def _turn(index: int, turn: object) -> Extract:
+    place = f"messages[{index}]"
+    if not is_object(turn):
+        yield Uninspected(place, "unknown_block")
+        return
+    named = turn.get("role")
+    role: Role = "user" if named == "user" else "system" if named == "system" else "assistant"
+    yield from read_content(turn.get("content"), f"{place}.content", role)
 
 
 Windows = dict[int, tuple[int, ...]]  # by block index: the character offsets where windows ended
@@ -97,7 +115,7 @@ class Pieces:
 
 def read_answer(
     message: JSON, judged: Windows | None = None, pieces: Pieces | None = None
-) -> list[Part | Uninspected]:
+) -> Extracted:
     """Return the content of an answer.
 
     `judged`: where the windows of earlier verdicts ended in each block. The text before is context,
@@ -122,7 +140,7 @@ def read_answer(
                 found += kept.of_text(item, before)
                 if item.text[before[-1] :]:
                     found.append(piece(item, item.text[before[-1] :], judged=True))
-    return found
+    return Extracted.of(found)
 
 
 def judged_so_far(message: JSON, judged: Windows) -> Windows:
@@ -155,3 +173,5 @@ def _definitions(body: JSON) -> Extract:
     for key in sorted(set(body) - _SETTINGS_FIELDS):
         if body[key] is not None and not isinstance(body[key], bool | int | float):
             yield Part(key, "app", "definition", dump(body[key]))
+    if "messages" in body and not is_array(body["messages"]):
+        yield Uninspected("messages", "unknown_block")

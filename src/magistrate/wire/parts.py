@@ -6,7 +6,7 @@ Pure. A `Subject` is one question to a judge. Its parts are in reading order. Pa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import field
 from typing import Any, Literal
 
@@ -83,6 +83,28 @@ class Subject:
 
 
 Extract = Iterator[Part | Uninspected]
+
+
+@value
+class Extracted:
+    """What a reader found in one place: what a judge can read, and what it cannot."""
+
+    parts: tuple[Part, ...] = ()
+    uninspected: tuple[Uninspected, ...] = ()
+
+    @classmethod
+    def of(cls, items: Iterable[Part | Uninspected]) -> Extracted:
+        """Sort what was found; the order of each kind is kept."""
+        found = list(items)
+        return cls(
+            tuple([item for item in found if isinstance(item, Part)]),
+            tuple([item for item in found if isinstance(item, Uninspected)]),
+        )
+
+    @property
+    def paths(self) -> frozenset[str]:
+        """Where everything stands that was found."""
+        return frozenset(item.path for item in (*self.parts, *self.uninspected))
 
 
 def as_context(part: Part) -> Part:
