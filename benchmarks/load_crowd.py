@@ -17,8 +17,8 @@ from load_timing import Row, alternating
 from load_world import OPTIONS, SETTINGS, SLOW, SLOW_S, Instant, Upstream, asking
 
 from magistrate import Moderation
-from magistrate.storage import memory as record
-from magistrate.storage.memory import Record
+from magistrate.storage import memory as state
+from magistrate.storage.memory import DecisionCache
 
 Facts = Iterator[tuple[str, str]]
 
@@ -88,13 +88,12 @@ def memory(rounds: int, streams: int) -> Facts:
 
     The bounds are lowered for it: the real ones hold a day of traffic.
     """
-    kept = Record()
-    bounds = {"marks": kept._marks.maxsize, "verdicts": kept._verdicts.maxsize}
+    bounds = state.APPROVALS, state.VERDICTS
     with ExitStack() as stack, asyncio.Runner() as runner:
-        record.MARKS, record.VERDICTS = 4 * streams, 2 * streams
+        state.APPROVALS, state.VERDICTS = 4 * streams, 2 * streams
         client = crowd(stack)
         (moderation,) = client.middleware
-        moderation._decisions = type(moderation._decisions)(streams)
+        moderation.engine.state.decisions = DecisionCache(streams)
         sizes: list[float] = []
         traced: list[int] = []
         tracemalloc.start()
@@ -106,7 +105,7 @@ def memory(rounds: int, streams: int) -> Facts:
             if number == 0:
                 first = traced[0]
         tracemalloc.stop()
-        record.MARKS, record.VERDICTS = int(bounds["marks"]), int(bounds["verdicts"])
+        state.APPROVALS, state.VERDICTS = bounds
     settled = rounds // 4
     grown = (traced[-1] - traced[settled]) / 2**10
     shown = [sizes[at] for at in sorted({0, settled, rounds // 2, rounds - 1})]

@@ -14,8 +14,8 @@ from load_clients import Client
 from load_timing import Row, alternating
 from load_world import SETTINGS, VERDICT, every_window
 
-from magistrate.judging import ClaudeJudge
 from magistrate.judging.base import ModelReply
+from magistrate.judging.claude import ClaudeJudge
 from magistrate.settings import Settings
 from magistrate.verdicts import Verdict
 from magistrate.wire.messages import JSON
