@@ -389,6 +389,15 @@ ODD: dict[str, list[Event]] = {
     "delta for a block that never began": [event(text_delta(3, "SECRET"))],
     "delta without an index": [delta(None, {"type": "text_delta", "text": "SECRET"})],
     "delta that is a string": [start(0, {"type": "text", "text": ""}), delta(0, "SECRET")],
+    **{
+        f"{kind} that begins with an input, {type(given).__name__}, and goes on": [
+            start(0, {"type": kind, "id": "t", "name": "n", "input": given}),
+            delta(0, {"type": "input_json_delta", "partial_json": '{"a": 1}'}),
+            event({"type": "content_block_stop", "index": 0}),
+        ]
+        for kind in ("tool_use", "server_tool_use", "mcp_tool_use")
+        for given in ({"b": "SECRET"}, "SECRET", ["SECRET"])
+    },
     "unknown delta": [
         start(0, {"type": "text", "text": ""}),
         delta(0, {"type": "novel_delta", "novelty": "SECRET"}),

@@ -98,7 +98,9 @@ class MessageBuilder:
     def _start(self, index: str, block: object) -> None:
         at = self._at[index] = len(self._blocks)
         self._blocks.append(dict(block) if is_object(block) else block)
-        if is_object(block) and str(block.get("type")) in CALLS:
+        # Fragments would replace an input that began filled, though the caller has it already: they
+        # are kept apart then, as deltas of no known kind.
+        if is_object(block) and str(block.get("type")) in CALLS and not block.get("input"):
             self._grown[at] = ("partial_json", [])
 
     def _position(self, index: str) -> int:
