@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import tracemalloc
 from collections import Counter
 from typing import Any
 
+import anthropic
 import httpx2
 import pytest
 
@@ -80,6 +82,41 @@ def test_an_entry_that_continues_an_unseen_thread_is_uninspected(
             create(at, *entries, beta=True)
         assert len(server.made) == (on_uninspected == "warn")
         assert at.moderation.uninspected == {"thread": 1}
+
+
+UNREAD: dict[str, dict[str, Any]] = {
+    "an object for a list": {"requests": {"0": entry("a", BAD)}},
+    "a text for a list": {"requests": json.dumps([entry("a", BAD)])},
+    "no requests": {"messages": [{"role": "user", "content": BAD}]},
+    "a field of the batch": {"requests": [entry("a", "hello")], "system": BAD},
+    "a field of an entry": {"requests": [entry("a", "hello"), {**entry("b", "hi"), "more": BAD}]},
+}
+
+
+@both
+@pytest.mark.parametrize("on_block", ["refuse", "omit"])
+@pytest.mark.parametrize("name", UNREAD)
+def test_nothing_of_a_batch_goes_unread(name: str, on_block: str, flavour: str) -> None:
+    """The server decides what it makes of it; what no judge can read is not sent."""
+    server = Batches()
+    settings = {"version": 1, "batches": {"on_block": on_block}}
+    with connected(flavour, server, Moderation(settings, judge=judge(BAD))) as at:
+        asked = at.client.post
+        url, cast_to = "/v1/messages/batches", anthropic.types.messages.MessageBatch
+        with contextlib.suppress(Blocked):
+            at.run(asked(url, body=UNREAD[name], cast_to=cast_to))
+        assert BAD not in json.dumps(server.made)
+        assert at.moderation.uninspected["unknown_block"] >= 1
+
+
+@both
+def test_an_unread_field_passes_where_the_settings_say_so(flavour: str) -> None:
+    server = Batches()
+    settings = {"version": 1, "on_uninspected": {"unknown_block": "warn"}}
+    with connected(flavour, server, Moderation(settings, judge=judge(BAD))) as at:
+        create(at, {**entry("a", "hello"), "priority": "low"})
+        assert [made["requests"][0]["priority"] for made in server.made] == ["low"]
+        assert [d.action for d in at.decisions()] == ["warn"]
 
 
 def test_entries_of_a_batch_that_nobody_waited_for_are_not_on_record_as_allowed() -> None:

@@ -53,12 +53,25 @@ class Entry:
 def entries_of(body: JSON) -> list[tuple[str, JSON]]:
     """Return a batch's requests by `custom_id`, in order; an entry of unknown shape becomes {}."""
     found = body.get("requests")
+    if not is_array(found):  # whatever it is, it is sent: one entry that cannot be read
+        return [("", {})]
     entries: list[tuple[str, JSON]] = []
-    for item in found if is_array(found) else []:
+    for item in found:
         params = item.get("params") if is_object(item) else None
         name = str(item.get("custom_id")) if is_object(item) else ""
         entries.append((name, params if is_object(params) else {}))
     return entries
+
+
+def unread_fields(body: JSON, index: int) -> list[Uninspected]:
+    """Return what an entry, or the batch around it, carries besides its id and its parameters."""
+    found = [Uninspected(name, "unknown_block") for name in sorted(body.keys() - {"requests"})]
+    requests = body.get("requests")
+    item: object = requests[index] if is_array(requests) else None
+    if is_object(item):
+        names = sorted(item.keys() - {"custom_id", "params"})
+        found += [Uninspected(f"requests[{index}].{name}", "unknown_block") for name in names]
+    return found
 
 
 # --- making a batch -------------------------------------------------------------------------------
