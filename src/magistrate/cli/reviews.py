@@ -175,10 +175,9 @@ def _open(config: Path | None) -> Generator[tuple[Settings, ReviewStore]]:
     where = settings.source or "the configuration (no magistrate.yaml was found)"
     if settings.review is None:
         _fail(f"{where}: has no `review:`, so nothing is held and there is no store", UNUSABLE)
-    name = settings.app.name if settings.app else "app"
     try:
         # A store that is missing is a wrong folder, not an empty queue: never create it here.
-        with closing(ReviewStore(settings.review, app=name, create=False)) as store:
+        with closing(ReviewStore(settings.review, app=settings.app_name, create=False)) as store:
             yield settings, store
     except ReviewRefused as error:
         _fail(str(error), REFUSED)

@@ -85,4 +85,4 @@ def _review_store(settings: Settings) -> ReviewStore | None:
         return None
     from magistrate.storage.reviews import ReviewStore  # imports SQLAlchemy, which is slow
 
-    return ReviewStore(settings.review, app=settings.app.name if settings.app else "app")
+    return ReviewStore(settings.review, app=settings.app_name)

@@ -119,7 +119,7 @@ class Session:
         if store is None:
             return StoreFailure("no review store is configured")
         item = HeldItem(
-            app=effect.decision.app or "app",
+            app=self.settings.app_name,
             domains=effect.domains,
             request=effect.request,
             message=effect.message,

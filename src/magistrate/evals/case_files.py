@@ -14,7 +14,7 @@ from magistrate.config.yaml_document import Document, Mark, read
 from magistrate.evals.case_checks import Placed, conflicts, violations
 from magistrate.evals.cases import Case, Dataset
 from magistrate.policy import Policy
-from magistrate.wire.messages import JSON, is_object
+from magistrate.wire.messages import is_object, unique_keys
 
 MAX_LINE_BYTES = 1_000_000  # of a JSONL file; the API takes more, but no labelled case needs it
 
@@ -113,7 +113,9 @@ def _lines(file: Path, problems: list[Problem]) -> list[Placed]:
                 if not raw.strip():
                     continue
                 try:
-                    data: object = json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_once)
+                    data: object = json.loads(
+                        raw.decode("utf-8-sig"), object_pairs_hook=unique_keys
+                    )
                 except UnicodeDecodeError:
                     wrong(number, "is not UTF-8 text; save the file as UTF-8")
                 except (ValueError, RecursionError) as error:
@@ -124,13 +126,6 @@ def _lines(file: Path, problems: list[Problem]) -> list[Placed]:
     except OSError as error:
         raise SettingsError([Problem(str(file), None, None, "", f"{error.strerror}")]) from None
     return placed
-
-
-def _once(pairs: list[tuple[str, Any]]) -> JSON:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("duplicate key")
-    return found
 
 
 def _case(document: Document, problems: list[Problem]) -> Placed:

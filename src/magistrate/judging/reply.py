@@ -33,7 +33,7 @@ from magistrate.verdicts import (
     Usage,
     Verdict,
 )
-from magistrate.wire.messages import JSON, blocks, is_object
+from magistrate.wire.messages import JSON, blocks, is_object, unique_keys
 from magistrate.wire.parts import Part
 
 
@@ -124,12 +124,12 @@ def read_reply(
     )
     try:
         report = _shape(rubric).model_validate_json(said)
-        json.loads(said, object_pairs_hook=_each_once)
+        json.loads(said, object_pairs_hook=unique_keys)
     except ValidationError as error:
         # The kind of error only: its text quotes the reply, and the reply quotes the subject.
         return Unavailable("unparseable", judge, error.errors()[0]["type"], usage)
     except ValueError:
-        return Unavailable("unparseable", judge, "a key that stands twice", usage)
+        return Unavailable("unparseable", judge, "a duplicate key", usage)
     if isinstance(report, _Screen):
         if not set(report.suspected) <= set(rubric.groups):
             return Unavailable("unparseable", judge, "a group that was not on offer", usage)
@@ -159,14 +159,6 @@ def read_reply(
         usage,
         dropped,
     )
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> JSON:
-    """Return a JSON object. Raise ValueError for a duplicate key: the judge could mean either."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError
-    return found
 
 
 def _finding(

@@ -1,6 +1,6 @@
 """Policies: prohibited content, required reviews, required disclosures. Schema, checks, loader."""
 
-from magistrate.policy.app_profile import AppProfile, Audience, Interface
+from magistrate.policy.app_profile import DEFAULT_APP_NAME, AppProfile, Audience, Interface
 from magistrate.policy.floors import loosened_floors, required_floors
 from magistrate.policy.loader import builtin_policy, builtin_refs, load_policy
 from magistrate.policy.model import DEFAULT_POLICY, Policy
@@ -17,6 +17,7 @@ from magistrate.policy.schema import (
 )
 
 __all__ = [
+    "DEFAULT_APP_NAME",
     "DEFAULT_POLICY",
     "INTEGRITY",
     "AppProfile",

@@ -16,13 +16,16 @@ Interface = Literal["chatbot", "agent", "api", "batch"]
 Facts: TypeAlias = Mapping[str, tuple[str | bool, ...]]
 
 
+DEFAULT_APP_NAME = "app"
+
+
 class AppProfile(Strict):
     """The app as its team declares it.
 
     Disclosure and review depend on `audience` and `interface`, so neither has a default.
     """
 
-    name: Text = "app"
+    name: Text = DEFAULT_APP_NAME
     audience: Audience
     interface: Interface
     serves_minors: bool = False

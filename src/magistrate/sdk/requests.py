@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, get_origin
+from typing import get_origin
 
 import anthropic
 from anthropic import APIRequest
@@ -11,7 +11,7 @@ from anthropic import APIRequest
 from magistrate.core.effects import RaiseDecision
 from magistrate.engine.session import Session
 from magistrate.sdk.errors import ModerationError, error_for
-from magistrate.wire.messages import JSON, is_object
+from magistrate.wire.messages import JSON, is_object, unique_keys
 
 
 class ModeratedRequest:
@@ -74,7 +74,7 @@ def body_of(request: APIRequest) -> JSON | None:
     raw = request.options.content
     if isinstance(raw, bytes | bytearray):
         try:
-            parsed: object = json.loads(raw, object_pairs_hook=_unambiguous)
+            parsed: object = json.loads(raw, object_pairs_hook=unique_keys)
         except (ValueError, RecursionError):
             return None
         return parsed if is_object(parsed) else None
@@ -85,11 +85,3 @@ def reads_lines(request: APIRequest) -> bool:
     """Return whether the SDK reads the response line by line, as it does a batch's results."""
     kind = get_origin(request.cast_to) or request.cast_to
     return getattr(kind, "__name__", "") in ("JSONLDecoder", "AsyncJSONLDecoder")
-
-
-def _unambiguous(pairs: list[tuple[str, Any]]) -> JSON:
-    """Return an object without duplicate keys: a server may read the other value."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("duplicate key")
-    return found

@@ -13,7 +13,14 @@ from typing import Annotated, Literal, cast
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from magistrate.config.schema import OWN_FILE, Strict, must_be
-from magistrate.policy import AppProfile, Policy, PolicyException, builtin_policy, required_floors
+from magistrate.policy import (
+    DEFAULT_APP_NAME,
+    AppProfile,
+    Policy,
+    PolicyException,
+    builtin_policy,
+    required_floors,
+)
 from magistrate.settings.schema import (
     ActionRow,
     AuditSettings,
@@ -71,6 +78,11 @@ class SettingsModel(Strict):
     on_uninspected: OnUninspected = OnUninspected()
     audit: AuditSettings = AuditSettings()
     digest_key_env: Annotated[str, AfterValidator(_variable)] = "MAGISTRATE_KEY"
+
+    @property
+    def app_name(self) -> str:
+        """The name under which held answers are stored: of the declared app, else the default."""
+        return self.app.name if self.app else DEFAULT_APP_NAME
 
     @cached_property
     def release(self) -> Literal["window", "message", "shadow"]:

@@ -34,6 +34,17 @@ def is_array(value: object) -> TypeGuard[list[Any]]:
     return isinstance(value, list)
 
 
+def unique_keys(pairs: list[tuple[str, Any]]) -> JSON:
+    """Return a JSON object (`object_pairs_hook`). Raise ValueError for a duplicate key.
+
+    Of two equal keys readers take different ones, so such an object means two things.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("duplicate key")
+    return found
+
+
 def turns(body: JSON) -> list[Any]:
     """Return the conversation's turns as sent; empty if `messages` is missing or not an array."""
     found = body.get("messages")

@@ -14,11 +14,11 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal, cast
+from typing import IO, Literal, cast
 
 from magistrate.config.diagnostics import Problem, SettingsError, listed, nearest
 from magistrate.evals.case_files import MAX_LINE_BYTES
-from magistrate.wire.messages import JSON, is_object
+from magistrate.wire.messages import JSON, is_object, unique_keys
 
 _SKIPPED = 1 << 20  # bytes of a row that is too long, held at a time
 
@@ -127,7 +127,7 @@ def _jsonl(stream: IO[bytes]) -> Iterator[Row | BadRow]:
         if not text.strip():
             continue
         try:
-            data: object = json.loads(text, object_pairs_hook=_once)
+            data: object = json.loads(text, object_pairs_hook=unique_keys)
         except (ValueError, RecursionError) as error:
             yield BadRow(record.line, f"is not a JSON object: {error}")
             continue
@@ -136,13 +136,6 @@ def _jsonl(stream: IO[bytes]) -> Iterator[Row | BadRow]:
             if is_object(data)
             else BadRow(record.line, "is not a JSON object")
         )
-
-
-def _once(pairs: list[tuple[str, Any]]) -> JSON:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("duplicate key")
-    return found
 
 
 def _csv(file: Path, stream: IO[bytes], columns: tuple[str, ...]) -> Iterator[Row | BadRow]:
