@@ -269,6 +269,14 @@ def test_only_an_outage_fails_open_and_only_where_nothing_can_happen_meanwhile(
     assert found == expected
 
 
+@pytest.mark.parametrize("asked", ["allow", "warn"])
+@pytest.mark.parametrize("reason", OUTAGES)
+def test_a_judge_lost_after_it_suspected_a_floor_never_fails_open(reason: Failure, asked: Action):
+    opened = load(judge={"on_failure": {"input": asked}})
+    suspected = replace(missing(reason), floor=True)
+    assert decide(opened, "input", [suspected]) == StageDecision("input", "unavailable")
+
+
 @pytest.mark.parametrize("reason", FAILURES)
 def test_by_default_and_for_answers_a_missing_judge_always_fails_closed(reason: Failure):
     closed = StageDecision("input", "unavailable")
