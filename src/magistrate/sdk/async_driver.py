@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator
-from typing import Any, assert_never
+from typing import Any
 
 import anyio
 import httpx2
@@ -22,20 +22,12 @@ from magistrate.core.effects import (
     Answer,
     Cancel,
     Forward,
-    HoldAnswer,
-    KeepBatch,
-    KeepThread,
     Next,
     Open,
     PropagateError,
     RaiseDecision,
-    Recall,
-    RecallBatch,
-    RecallThread,
     Relay,
-    Remember,
     RespondError,
-    Settle,
     StartJudging,
     Write,
 )
@@ -161,19 +153,8 @@ class AsyncDriver:
                         raise self._moderated.error(effect)
                     case Relay() | Answer() | RespondError() | Open() | Write():
                         yield effect
-                    case (
-                        Recall()
-                        | Remember()
-                        | RecallThread()
-                        | KeepThread()
-                        | RecallBatch()
-                        | KeepBatch()
-                        | HoldAnswer()
-                        | Settle()
-                    ):
+                    case _:  # a `StateEffect`, or the type checker says which one was forgotten
                         reply = await self._session.perform_async(effect)
-                    case _:
-                        assert_never(effect)
         finally:
             await self._release()
 

@@ -9,7 +9,7 @@ verdict that ends the exchange wakes it by shutting down the socket.
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any, assert_never
+from typing import Any
 
 from anthropic import APIResponse, CallNext
 
@@ -17,20 +17,12 @@ from magistrate.core.effects import (
     Answer,
     Cancel,
     Forward,
-    HoldAnswer,
-    KeepBatch,
-    KeepThread,
     Next,
     Open,
     PropagateError,
     RaiseDecision,
-    Recall,
-    RecallBatch,
-    RecallThread,
     Relay,
-    Remember,
     RespondError,
-    Settle,
     StartJudging,
     Write,
 )
@@ -138,19 +130,8 @@ class SyncDriver:
                 case Relay() | Answer() | RespondError() | Open() | Write():
                     self._judging.go_on()  # the caller may take long with it
                     yield effect
-                case (
-                    Recall()
-                    | Remember()
-                    | RecallThread()
-                    | KeepThread()
-                    | RecallBatch()
-                    | KeepBatch()
-                    | HoldAnswer()
-                    | Settle()
-                ):
+                case _:  # a `StateEffect`, or the type checker says which one was forgotten
                     reply = self._session.perform(effect)
-                case _:
-                    assert_never(effect)
 
     def _next(self, read: bool) -> Head | Chunk | End | Failed | JudgeResult:
         """Return the next event from upstream or a judge, whichever is first."""
