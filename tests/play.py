@@ -23,6 +23,7 @@ from magistrate.core.effects import (
     PropagateError,
     RaiseDecision,
     Recall,
+    RejectAnswer,
     Relay,
     Remember,
     Settle,
@@ -121,7 +122,7 @@ def play(
                 over = True
             case HoldAnswer():
                 reply = "rev_1"
-            case RaiseDecision() | PropagateError():
+            case RaiseDecision() | PropagateError() | RejectAnswer():
                 flow.close()
                 return Played(effects, exchange)
             case Settle(decision):

@@ -52,6 +52,7 @@ class Batches:
         self.made: list[Body] = []
         self.answers = answers or {}
         self.chunk = chunk
+        self.file: bytes | None = None  # the results as they are, in place of those of `answers`
         self.error: int | None = None
         self.closed = 0
 
@@ -65,6 +66,7 @@ class Batches:
             return httpx2.Response(200, json=self._batch())
         if str(request.url) == self.results_at:
             lines = b"".join(json.dumps(line).encode() + b"\n" for line in self.results())
+            lines = lines if self.file is None else self.file
             return httpx2.Response(
                 200, headers={"content-type": "application/x-jsonl"}, stream=self._chunks(lines)
             )

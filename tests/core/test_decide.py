@@ -312,7 +312,8 @@ def test_a_missing_judge_does_not_hide_a_warning_where_it_fails_open():
     assert decide(DEFAULTS, "input", [half]) == StageDecision("input", "block")
 
 
-BY_DEFAULT = dict.fromkeys(get_args(Reason), "block") | {"encrypted": "allow"}
+OPEN: JSON = {"encrypted": "allow", "remote_tools": "allow"}
+BY_DEFAULT = dict.fromkeys(get_args(Reason), "block") | OPEN
 
 
 @pytest.mark.parametrize("reason", get_args(Reason))

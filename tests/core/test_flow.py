@@ -17,6 +17,7 @@ from magistrate.core.effects import (
     HoldAnswer,
     Open,
     RaiseDecision,
+    RejectAnswer,
     Remember,
     StartJudging,
     Write,
@@ -379,11 +380,28 @@ def test_an_upstream_exception_is_raised_unchanged(order: bool) -> None:
     assert played.effects[-1].error is error  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("data", [b"<html>", b"[1]", b'{"type": "message"}', b""])
-def test_an_answer_that_cannot_be_read_is_not_passed_on(data: bytes) -> None:
+NO_ANSWERS = {
+    "a page": (b"<html>", False),
+    "nothing": (b"", False),
+    "half an answer": (b'{"content": [{"type": "te', False),
+    "too deep": (b'{"content": ' + b"[" * 200_000, False),
+    "deep, but JSON": (b'{"content": ' + b"[" * 300 + b"]" * 300 + b"}", False),
+    "a list": (b"[1]", True),
+    "an empty object": (b"{}", True),
+    "no content": (b'{"type": "message"}', True),
+    "an error": (b'{"type": "error", "error": {"type": "api_error", "message": "x"}}', True),
+    "null": (b"null", True),
+}
+
+
+@pytest.mark.parametrize("name", NO_ANSWERS)
+def test_a_response_that_is_no_answer_is_an_upstream_error_and_not_a_verdict(name: str) -> None:
+    data, is_json = NO_ANSWERS[name]
     played = play(body(), World(allows, chunks=[data]))
-    assert played.decision.action == "block"
-    assert played.decision.uninspected[0].reason == "unknown_block"
+    assert played.decision.action == "allow"
+    assert played.decision.uninspected == ()
+    assert [effect.is_json for effect in played.of(RejectAnswer)] == [is_json]
+    assert played.of(Answer) == []
 
 
 # --- history --------------------------------------------------------------------------------------

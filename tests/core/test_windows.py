@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from magistrate.core.windows import FIRST_WINDOW, FULL, WINDOW, StreamBuffer
 from magistrate.text.tokens import BYTES_PER_TOKEN, tokens
+from magistrate.wire.content import read_answer
 from magistrate.wire.message_builder import MessageBuilder
 from magistrate.wire.sse import Decoder, Event, event
 from strategies import MESSAGE_START, chaos, streams, text_delta
@@ -376,34 +377,45 @@ def test_pings_and_comments_pass_at_once_whatever_is_held():
 
 
 ODD = {
-    "a ping with a delta": {"type": "ping", "delta": {"type": "text_delta", "text": "x"}},
+    "a ping with a delta": {"type": "ping", "delta": {"type": "text_delta", "text": "x y"}},
     "a ping with text": {"type": "ping", "text": "x"},
     "an end with a delta": {"type": "message_stop", "delta": {"text": "x"}},
     "an end with a message": {"type": "message_stop", "message": {"content": "x"}},
-    "a block's end with a block": {"type": "content_block_stop", "content_block": {}},
+    "a block's end with a block": {"type": "content_block_stop", "content_block": {"text": "x"}},
     "a last delta with content": {"type": "message_delta", "delta": {"content": ["x"]}},
     "a last delta that is text": {"type": "message_delta", "delta": "x"},
+    "a last delta that explains": {
+        "type": "message_delta",
+        "delta": {"stop_details": {"type": "refusal", "explanation": "because"}},
+    },
+}
+FRAMES = {
+    "a ping of no JSON": b"event: ping\ndata: x\n\n",
+    "what looks like a comment": b"event: ping\ndata: :x\n\n",
+    "what looks like a line": b"event: ping\ndata: {}event: x\n\n",
+    "what looks like an id": b"event: ping\r\ndata:id: x\r\n\r\n",
+    "no end of trying": b"event: ping\n" + b":\r\n" * 5000 + b"x\n\n",
+    "nor within a line": b"event: ping\n" + b":" * 5000 + b"\nx\n\n",
+    "words without a name": b"data: just words\n\n",
+    "a name that is a sentence": b"event: two words\n\n",
+    "an id that is a sentence": b"id: two words\n\n",
+    "a list": b"data: [1, 2]\n\n",
 }
 ODD_EVENTS = {name: event(data) for name, data in ODD.items()} | {
-    "another event's name": Event(
-        b"event: content_block_delta\n...", "content_block_delta", {"type": "ping"}
-    ),
-    "a ping of no JSON": Event(b"event: ping\ndata: x\n\n", "ping", {}),
-    "what looks like a comment": Event(b"event: ping\ndata: :x\n\n", "ping", {}),
-    "what looks like a line": Event(b"event: ping\ndata: {}event: x\n\n", "ping", {}),
-    "what looks like an id": Event(b"event: ping\r\ndata:id: x\r\n\r\n", "ping", {}),
-    "no end of trying": Event(b"event: ping\n" + b":\r\n" * 5000 + b"x\n\n", "ping", {}),
-    "nor within a line": Event(b"event: ping\n" + b":" * 5000 + b"\nx\n\n", "ping", {}),
-    "an end of no JSON": Event(b'event: message_stop\ndata: {"x\n\n', "message_stop", {}),
+    name: Decoder().feed(raw)[0] for name, raw in FRAMES.items()
 }
 
 
 @pytest.mark.parametrize("name", ODD_EVENTS)
 def test_what_has_no_content_by_its_type_may_have_none(name: str):
+    """What it says all the same is held, and is given to the judge as text."""
     held = StreamBuffer(whole=False)
     held.feed(BEGIN)
     assert held.feed(ODD_EVENTS[name]) == []
-    assert [each.reason for each in held.unknown] == ["unknown_event"]
+    held.end()
+    assert held.due
+    held.take()
+    assert read_answer(held.answer.message, unread=held.answer.unread).parts
 
 
 @pytest.mark.parametrize(
@@ -414,8 +426,15 @@ def test_what_has_no_content_by_its_type_may_have_none(name: str):
         Event(b'data: {"type": "ping"}\n\n', "", {"type": "ping"}),
         event({"type": "message_stop", "amazon-bedrock-invocationMetrics": {"latency": 5}}),
         event({"type": "message_delta", "delta": {"stop_reason": "end_turn", "container": {}}}),
+        *Decoder().feed(
+            b"retry: 3000\n\nid: 7\n\nevent: message_delta\n\ndata:\n\ndata: null\n\n"
+            b"data: [DONE]\n\ndata: {}\n\nevent: ping\ndata: true\n\n"
+        ),
     ],
-    ids=["no data", "empty data", "no name", "metrics", "a container"],
+    ids=[
+        *("no data", "empty data", "no name", "metrics", "a container"),
+        *("retry", "id", "a name alone", "no value", "null", "done", "an object", "true"),
+    ],
 )
 def test_what_providers_and_proxies_send_passes(item: Event):
     held = StreamBuffer(whole=False)
@@ -513,10 +532,8 @@ def test_a_call_that_breaks_off_is_judged_as_far_as_it_came():
     "wire",
     [
         b'event: novel\ndata: {"type": "novel", "text": "who knows"}\n\n',
-        b"event: content_block_delta\ndata: {broken\n\n",
         b'data: {"type": "content_block_delta", "index": 0, "delta": "words"}\n\n',
         b'data: {"type": "message_start", "message": "words"}\n\n',
-        b"data: just words\n\n",
     ],
 )
 def test_an_event_nobody_can_read_is_held_and_named(wire: bytes):

@@ -98,6 +98,11 @@ def turn(role: str, content: Any) -> JSON:
     return body | {"messages": [*body["messages"], {"role": role, "content": content}]}
 
 
+def turn_with(**fields: Any) -> JSON:
+    body = ask("second question")
+    return body | {"messages": [*body["messages"][:2], {**body["messages"][2], **fields}]}
+
+
 def tool(**fields: Any) -> JSON:
     return ask("go", tools=[{"name": "n", "input_schema": {}}, {"name": "m", **fields}])
 
@@ -171,7 +176,13 @@ REQUESTS: dict[str, tuple[str, str, Callable[[str], JSON]]] = {
         "format.schema.title",
         lambda x: ask("q", output_config={"format": {"schema": {"title": x}}}),
     ),
-    "a new field": ("new_field", "", lambda x: ask("q", new_field=x)),
+    "a new field": ("new_field", "text", lambda x: ask("q", new_field=x)),
+    "a new field of a block": (
+        f"{AT}.note",
+        "text",
+        lambda x: block(type="text", text="t", note=x),
+    ),
+    "a new field of a turn": ("messages[2].note", "text", lambda x: turn_with(note=x)),
     "a call's name": (AT, "label tool_name", lambda x: call(name=x)),
     "a call's id": (AT, "label tool_use_id", lambda x: call(id=x)),
     "a call's toolset": (AT, "label toolset", lambda x: call(toolset_name=x)),
@@ -277,7 +288,7 @@ def asked(body: JSON, *, known: bool = False) -> Subject:
     """What is asked about a request; `known`: its first turn was allowed before."""
     conversation = RequestHistory.of(body, DIGESTS, redact=True)
     if known:
-        marks = frozenset({conversation.turn_keys[0].allowed, conversation.system_key})
+        marks = frozenset({conversation.turn_keys[0].allowed, conversation.setup_key})
         conversation = replace(conversation, known=marks)
     subject, _ = conversation.read()
     return subject
@@ -554,7 +565,7 @@ SKELETON: JSON = {
         {
             "role": "assistant",
             "content": [
-                {"type": "thinking", "thinking": SLOT, "signature": SLOT},
+                {"type": "thinking", "thinking": SLOT, "note": SLOT},
                 {"type": "text", "text": SLOT, "citations": [{SLOT: SLOT, "cited_text": SLOT}]},
                 {"type": "tool_use", "id": SLOT, "name": SLOT, "input": {SLOT: {"x": [SLOT]}}},
             ],

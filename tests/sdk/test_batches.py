@@ -97,7 +97,7 @@ UNREAD: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("on_block", ["refuse", "omit"])
 @pytest.mark.parametrize("name", UNREAD)
 def test_nothing_of_a_batch_goes_unread(name: str, on_block: str, flavour: str) -> None:
-    """The server decides what it makes of it; what no judge can read is not sent."""
+    """The server decides what it makes of it: what a judge finds, or cannot read, is not sent."""
     server = Batches()
     settings = {"version": 1, "batches": {"on_block": on_block}}
     with connected(flavour, server, Moderation(settings, judge=judge(BAD))) as at:
@@ -106,17 +106,27 @@ def test_nothing_of_a_batch_goes_unread(name: str, on_block: str, flavour: str) 
         with contextlib.suppress(Blocked):
             at.run(asked(url, body=UNREAD[name], cast_to=cast_to))
         assert BAD not in json.dumps(server.made)
-        assert at.moderation.uninspected["unknown_block"] >= 1
+        found = [decision.findings for decision in at.decisions() if decision.findings]
+        assert found or at.moderation.uninspected["unknown_block"] >= 1
 
 
 @both
-def test_an_unread_field_passes_where_the_settings_say_so(flavour: str) -> None:
-    server = Batches()
-    settings = {"version": 1, "on_uninspected": {"unknown_block": "warn"}}
-    with connected(flavour, server, Moderation(settings, judge=judge(BAD))) as at:
-        create(at, {**entry("a", "hello"), "priority": "low"})
-        assert [made["requests"][0]["priority"] for made in server.made] == ["low"]
-        assert [d.action for d in at.decisions()] == ["warn"]
+@pytest.mark.parametrize("place", ["batch", "entry", "custom_id"])
+def test_a_field_of_no_known_name_is_judged_and_passes(place: str, flavour: str) -> None:
+    """So an addition to the API breaks nobody, and nothing hides in one."""
+    server, asked = Batches(), judge(BAD)
+    with connected(flavour, server, Moderation({"version": 1}, judge=asked)) as at:
+        one = entry("two words" if place == "custom_id" else "a", "hello")
+        if place == "entry":
+            one["priority"] = "two words"
+        more = {"priority": "two words"} if place == "batch" else {}
+        kind = anthropic.types.messages.MessageBatch
+        at.run(
+            at.client.post("/v1/messages/batches", body={"requests": [one], **more}, cast_to=kind)
+        )
+        assert "two words" in json.dumps(server.made)
+        assert any("two words" in part.text for subject in asked.subjects for part in subject.parts)
+        assert [d.action for d in at.decisions()] == ["allow"]
 
 
 def test_entries_of_a_batch_that_nobody_waited_for_are_not_on_record_as_allowed() -> None:
@@ -259,23 +269,97 @@ def test_results_are_judged_wherever_the_batch_says_they_are(flavour: str) -> No
         assert found == {"x": "refusal", "y": "end_turn"}
 
 
-ODD: list[tuple[str, Any]] = [
-    ("no message", {"type": "succeeded"}),
-    ("no known type", {"type": "brand_new", "message": {"content": BAD}}),
-    ("no object", [BAD]),
-    ("a message without content", {"type": "succeeded", "message": {"text": BAD}}),
-]
+@both
+def test_a_result_of_no_known_type_is_not_passed_on(flavour: str) -> None:
+    odd = {"type": "brand_new", "message": {"content": BAD}}
+    server = Batches({"odd": odd, "good": "fine"})
+    with connected(flavour, server, Moderation({"version": 1}, judge=judge("nothing"))) as at:
+        found = {line.custom_id: line for line in results(at)}
+        assert found["odd"].result.message.stop_reason == "refusal"
+        assert BAD not in found["odd"].to_json()
+        assert found["good"].result.message.stop_reason == "end_turn"
+        assert at.moderation.uninspected == {"unknown_block": 1}
 
 
 @both
-@pytest.mark.parametrize(("name", "result"), ODD, ids=[row[0] for row in ODD])
-def test_a_line_of_no_known_shape_is_not_passed_on(flavour: str, name: str, result: Any) -> None:
-    server = Batches({"odd": result, "good": "fine"})
-    with connected(flavour, server, Moderation({"version": 1}, judge=judge("nothing"))) as at:
-        response = at.run(at.client.messages.batches.with_raw_response.results("msgbatch_1"))
-        text = "".join(line.to_json() for line in at.items(at.run(response.parse())))
-        assert BAD not in text
-        assert "fine" in text
+def test_a_result_of_no_known_type_is_judged_and_passes_where_the_settings_say_so(
+    flavour: str,
+) -> None:
+    odd = {"type": "brand_new", "note": "hello"}
+    settings = {"version": 1, "on_uninspected": {"unknown_block": "warn"}}
+    for script, passes in ((judge("nothing"), True), (judge("hello"), False)):
+        with connected(flavour, Batches({"odd": odd}), Moderation(settings, judge=script)) as at:
+            [line] = results(at)
+            assert (line.result.type == "brand_new") is passes
+
+
+GOOD = b'{"custom_id": "a", "result": {"type": "succeeded", "message": {"content": []}}}'
+ERRORED = b'{"custom_id": "b", "result": {"type": "errored", "error": {"type": "error"}}}'
+HIDDEN = ERRORED.replace(b'"b"', b'"b", "more": "' + BAD.encode() + b'"')
+FILES = {
+    "cut in a line": GOOD + b"\n" + ERRORED[:40],
+    "a page": b"<html>\n<body>bad gateway</body>\n",
+    "null": b"null\n" + GOOD,
+    "a list": b"[1]\n",
+    "an error": b'{"type": "error", "error": {"type": "api_error", "message": "x"}}\n',
+    "no name": GOOD.replace(b'"custom_id": "a", ', b"") + b"\n",
+    "no message": b'{"custom_id": "a", "result": {"type": "succeeded"}}\n',
+    "no content": b'{"custom_id": "a", "result": {"type": "succeeded", "message": {"x": "y"}}}\n',
+    "too deep": GOOD + b"\n" + b"[" * 200_000 + b"\n",
+    "a result that is a word": b'{"custom_id": "a", "result": "done"}\n',
+}
+
+
+def filed(data: bytes, flavour: str, script: ScriptedJudge | None = None) -> tuple[list[str], Any]:
+    """The lines that arrive of a file of results, and the error that ends it, if any."""
+
+    server = Batches()
+    server.file = data
+    got: list[str] = []
+    moderation = Moderation({"version": 1}, judge=script or judge(BAD))
+    with connected(flavour, server, moderation) as at:
+        try:
+            response = at.run(at.client.messages.batches.with_raw_response.results("msgbatch_1"))
+            got += [line.to_json() for line in at.items(at.run(response.parse()))]
+        except Exception as error:
+            return got, error
+    return got, None
+
+
+@both
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_file_of_results_raises(name: str, flavour: str) -> None:
+    """No entry is made up, and none after the damage is lost in silence."""
+    got, error = filed(FILES[name], flavour)
+    assert isinstance(error, json.JSONDecodeError | anthropic.APIResponseValidationError)
+    assert got == []
+
+
+@both
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("last", [True, False])
+def test_lines_end_as_the_sdk_has_them_end(end: bytes, last: bool, flavour: str) -> None:
+    got, error = filed(GOOD + end + end + ERRORED + end * last, flavour)
+    assert error is None
+    assert [json.loads(line)["custom_id"] for line in got] == ["a", "b"]
+
+
+@both
+def test_an_errored_entry_hides_nothing(flavour: str) -> None:
+    got, error = filed(HIDDEN, flavour)
+    assert error is None
+    assert BAD not in got[0] and "refusal" in got[0]
+
+
+@both
+def test_entries_that_are_missing_at_the_end_are_missed(flavour: str) -> None:
+    """This process made the batch, so it knows what the results must hold."""
+    server = Batches()
+    with connected(flavour, server, Moderation({"version": 1}, judge=judge(BAD))) as at:
+        create(at, entry("a", "hello"), entry("b", "hello"))
+        server.made[-1]["requests"].pop()
+        with pytest.raises(anthropic.APIResponseValidationError, match="1 of the batch's 2"):
+            results(at)
 
 
 @both

@@ -6,6 +6,7 @@ is what the SDK raises without moderation; nothing unjudged has arrived before; 
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -263,49 +264,142 @@ def test_upstream_fails_as_it_does_without_moderation(
     assert expected.text.startswith(got.text)
 
 
+JSON_TYPE = "application/json"
+NO_ANSWERS: dict[str, tuple[int, str, bytes]] = {
+    "a page": (200, "text/html", b"<html>\n\n<title>SECRET</title>\n\n</html>\n\n"),
+    "a page that is called JSON": (200, JSON_TYPE, b"<html>\n\nSECRET\n\n</html>\n\n"),
+    "nothing": (200, JSON_TYPE, b""),
+    "nothing of no type": (200, "", b""),
+    "no content": (204, "", b""),
+    "an empty object": (200, JSON_TYPE, b"{}"),
+    "half of one": (200, JSON_TYPE, b'{"type": "message", "content": [{"text": "SECRET'),
+    "an error": (200, JSON_TYPE, b'{"type": "error", "error": {"message": "SECRET"}}'),
+    "another object": (200, JSON_TYPE, b'{"choices": [{"text": "SECRET"}]}'),
+    "a word": (200, JSON_TYPE, b'"SECRET"'),
+    "null": (200, JSON_TYPE, b"null"),
+    "too deep": (200, JSON_TYPE, b'{"content": ' + b"[" * 200_000 + b"]" * 200_000 + b"}"),
+    "bytes that are no text": (200, JSON_TYPE, b"\xff\xfe SECRET"),
+}
+
+
+@contextmanager
+def answering(
+    flavour: str, status: int, kind: str, data: bytes, *, moderated: bool
+) -> Iterator[Edge]:
+    """A client whose upstream answers every request of the application with these bytes."""
+    sim = Simulator()
+    judges = sim.http_client() if flavour == "sync" else sim.async_http_client()
+
+    class Upstream(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
+        def answer(self, request: httpx2.Request) -> httpx2.Response | None:
+            if parse_prompt(json.loads(request.content)) is not None:
+                return None
+            headers = {"content-type": kind} if kind else {}
+            return httpx2.Response(status, headers=headers, content=data, request=request)
+
+        def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+            return self.answer(request) or judges._transport.handle_request(request)  # type: ignore[union-attr, return-value]
+
+        async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+            found = self.answer(request)
+            return found or await judges._transport.handle_async_request(request)  # type: ignore[union-attr]
+
+    kind_of_client: Any = httpx2.Client if flavour == "sync" else httpx2.AsyncClient
+    client = kind_of_client(transport=Upstream())
+    with (edge if moderated else plain)(flavour, sim, http_client=client) as at:
+        yield at
+
+
 @both
 @pytest.mark.parametrize("surface", ["create", "with_raw_response", "parse"])
-@pytest.mark.parametrize("reply", [not_json(), cut(text(LONG)), html_error(200), empty()])
-def test_an_answer_that_cannot_be_read_is_not_waved_through(
-    reply: Reply, surface: str, flavour: str
+@pytest.mark.parametrize("name", NO_ANSWERS)
+def test_a_response_that_is_no_answer_is_an_upstream_error(
+    name: str, surface: str, flavour: str
 ) -> None:
-    """It is uninspected, which blocks unless the settings say otherwise."""
-    sim = Simulator(reply)
-    with edge(flavour, sim) as at:
+    """Ours never dresses it as a verdict: it raises what the SDK raises. Where the SDK hands on
+    something that is no message, it raises the SDK's error for data that is not valid. It was a
+    refusal before, which told the application that its user had asked for something forbidden.
+    """
+    status, kind, data = NO_ANSWERS[name]
+    with answering(flavour, status, kind, data, moderated=False) as at:
+        expected = at.ask("create", asking("hi")).error
+    with answering(flavour, status, kind, data, moderated=True) as at:
         got = at.ask(surface, asking("hi"))
-        if reply == empty():
-            assert at.decision().action == "allow", "an answer without content is read"
-            return
-        assert got.error is None
-        assert got.body["stop_reason"] == "refusal"
-        assert [item.reason for item in at.decision().uninspected] == ["unknown_block"]
+        assert "SECRET" not in got.seen
+        assert "SECRET" not in repr(vars(got.error))
+        if isinstance(expected, ValueError) and not isinstance(expected, UnicodeDecodeError):
+            assert type(got.error) is type(expected)
+        else:
+            assert isinstance(
+                got.error, anthropic.APIResponseValidationError | json.JSONDecodeError
+            )
+        assert at.decision().action == "allow"
+        assert at.decision().uninspected == ()
         assert at.decision().upstream == "completed"
-        assert "hello" not in got.seen and "Word" not in got.seen
 
 
 @both
 @pytest.mark.parametrize(
     "surface", ["stream", "create(stream=True)", "with_streaming_response(stream)"]
 )
-def test_a_stream_that_is_none_is_not_waved_through(surface: str, flavour: str) -> None:
-    """The SDK reads events whatever the body is called, and finds none in a page; so do we."""
-    with plain(flavour, Simulator(html_error(200))) as at:
-        expected = at.ask(surface, asking("hi"))
-    sim = Simulator(html_error(200))
-    with edge(flavour, sim) as at:
+@pytest.mark.parametrize("name", ["a page", "a page that is called JSON", "another object"])
+def test_a_stream_that_is_none_is_an_upstream_error(name: str, surface: str, flavour: str) -> None:
+    status, kind, data = NO_ANSWERS[name]
+    with answering(flavour, status, kind, data, moderated=True) as at:
         got = at.ask(surface, asking("hi"))
-        assert type(got.error) is type(expected.error)
-        assert got.body == expected.body
-        assert "<title>" not in got.seen
+        assert isinstance(got.error, anthropic.APIResponseValidationError | json.JSONDecodeError)
+        assert "SECRET" not in got.seen
+        assert at.decision().action == "allow"
+
+
+STREAM_BEGINS = b"""event: message_start
+data: {"type": "message_start", "message": {"id": "m", "content": [], "usage": {}}}
+
+event: content_block_start
+data: {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
+
+event: content_block_delta
+data: {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "fine"}}
+
+"""
+STREAM_ENDS = b"""event: content_block_stop
+data: {"type": "content_block_stop", "index": 0}
+
+event: message_stop
+data: {"type": "message_stop"}
+
+"""
+FRAMES = {
+    "a name": b"event: content_block_delta\n\n",
+    "a retry": b"retry: 3000\n\n",
+    "an id": b"id: 7\n\n",
+    "no data": b"event: ping\ndata:\n\n",
+    "an end of another API": b"data: [DONE]\n\n",
+    "null without a name": b"data: null\n\n",
+    "an object without a name": b"data: {}\n\n",
+    "a comment": b": keep-alive\n\n",
+    "words without a name": b"data: {half\n\n",
+    "no JSON": b'event: content_block_delta\ndata: {"SECRET\n\n',
+    "no JSON of an unknown name": b"event: novelty\ndata: SECRET\n\n",
+    "no JSON for a ping": b"event: ping\ndata: half\n\n",
+    "an error that is no JSON": b"event: error\ndata: busy\n\n",
+}
 
 
 @both
-def test_events_that_are_not_json_release_nothing(flavour: str) -> None:
-    """The SDK fails on them; who reads the bytes must not find unjudged words there."""
-    sim = Simulator(not_json())
-    with edge(flavour, sim) as at:
-        got = at.ask("with_streaming_response(stream)", asking("hi"))
-        assert "upstream says hello" not in got.seen
+@pytest.mark.parametrize("surface", ["create(stream=True)", "stream"])
+@pytest.mark.parametrize("name", FRAMES)
+def test_a_frame_means_what_it_means_to_the_sdk(name: str, surface: str, flavour: str) -> None:
+    """Frames that can carry nothing pass; what is no JSON is the SDK's error, never a refusal."""
+    data = STREAM_BEGINS + FRAMES[name] + STREAM_ENDS
+    with answering(flavour, 200, "text/event-stream", data, moderated=False) as at:
+        expected = at.ask(surface, asking("hi"))
+    with answering(flavour, 200, "text/event-stream", data, moderated=True) as at:
+        got = at.ask(surface, asking("hi"))
+        assert type(got.error) is type(expected.error)
+        assert got.text == expected.text
+        assert "SECRET" not in f"{got.seen} {got.error!r}"
+        assert at.decision().action == "allow"
 
 
 @both
@@ -366,10 +460,12 @@ def check_both(flavour: str, surface: str, judge: str, stage: str, upstream: str
         elif isinstance(got.error, ModerationUnavailable):
             check_unavailable(at, got, stage, JUDGES[judge][1])
         elif got.error is not None:
-            assert isinstance(got.error, anthropic.APIError | httpx2.HTTPError)
+            assert isinstance(
+                got.error, anthropic.APIError | httpx2.HTTPError | json.JSONDecodeError
+            )
         else:
-            unread = got.body.get("stop_reason") == "refusal"  # uninspected, which blocks
-            assert unread or not got.text
+            assert not got.text
+            assert got.body.get("stop_reason") != "refusal"
         assert not reached
 
 

@@ -50,7 +50,53 @@ BLOCKS: list[tuple[str, Any, list[tuple[Any, ...]]]] = [
     ("text", HI, [part("text", "hi")]),
     ("empty text", {"type": "text", "text": ""}, []),
     ("text without text", {"type": "text"}, []),
-    ("text that is none", {"type": "text", "text": ["hi"]}, [part("text", "['hi']")]),
+    (
+        "text that is none",
+        {"type": "text", "text": ["hi"]},
+        [part("text", '["hi"]', f"{PATH}.text")],
+    ),
+    (
+        "a field of no known name",
+        {**HI, "note": "x", "count": 3},
+        [part("text", "hi"), part("text", "x", f"{PATH}.note")],
+    ),
+    (
+        "a name that is a sentence",
+        {**HI, "say this": None},
+        [part("text", "hi"), part("text", '{"say this": null}', f"{PATH}.?")],
+    ),
+    (
+        "citations that are none",
+        {**HI, "citations": "x"},
+        [part("text", "hi"), part("text", "x", f"{PATH}.citations")],
+    ),
+    (
+        "a cache mark",
+        {**HI, "cache_control": {"type": "ephemeral", "ttl": "5m"}},
+        [part("text", "hi")],
+    ),
+    (
+        "a cache mark that says something",
+        {**HI, "cache_control": {"type": "ephemeral", "why": "x"}},
+        [
+            part("text", "hi"),
+            part("text", '{"type": "ephemeral", "why": "x"}', PATH + ".cache_control"),
+        ],
+    ),
+    (
+        "a signature that is a sentence",
+        {"type": "thinking", "thinking": "hm", "signature": "two words"},
+        [part("thinking", "hm"), part("text", "two words", f"{PATH}.signature")],
+    ),
+    (
+        "an image in a field of no known name",
+        {**HI, "more": {"source": PNG}},
+        [
+            part("text", "hi"),
+            part("text", json.dumps({"source": PNG}, sort_keys=True), f"{PATH}.more"),
+            unread("unknown_field", f"{PATH}.more"),
+        ],
+    ),
     (
         "citations",
         {**HI, "citations": [{"cited_text": "é"}]},
@@ -370,7 +416,8 @@ def test_a_turn_is_a_string_or_blocks_and_anything_else_is_named(content: Any, f
     ],
 )
 def test_a_turn_of_an_unknown_role_is_read_as_one_that_may_be_forged(role: Any, read_as: str):
-    [found] = read_request({"messages": [{"role": role, "content": "hi"}]}).turns[0].parts
+    found, *others = read_request({"messages": [{"role": role, "content": "hi"}]}).turns[0].parts
+    assert [other.text for other in others] == (["x"] if role == "x" else [])
     assert found.role == read_as
 
 
@@ -398,13 +445,24 @@ def test_a_turn_that_is_no_object_is_named(turn: Any):
         ({"tools": "x"}, [], [unread("unknown_block", "tools")]),
         ({"tools": {"name": "n"}}, [], [unread("unknown_block", "tools")]),
         (
-            {"output_config": {"format": {"schema": {}}}},
+            {"output_config": {"format": {"schema": {"type": "object"}}, "effort": "low"}},
             [],
-            [part("definition", '{"format": {"schema": {}}}', "output_config")],
+            [
+                part(
+                    "definition",
+                    '{"effort": "low", "format": {"schema": {"type": "object"}}}',
+                    "output_config",
+                )
+            ],
+        ),
+        (
+            {"output_config": {"effort": {"say": "x"}}},
+            [],
+            [part("definition", '{"effort": {"say": "x"}}', "output_config")],
         ),
         ({"output_config": {"effort": "low", "task_budget": 3}}, [], []),
         ({"output_config": None}, [], []),
-        ({"output_format": {"x": 1}}, [], [part("definition", '{"x": 1}', "output_format")]),
+        ({"output_format": {"x": "y"}}, [], [part("definition", '{"x": "y"}', "output_format")]),
         (
             {"context_management": {"edits": [{"instructions": "x"}]}},
             [],
@@ -415,7 +473,7 @@ def test_a_turn_that_is_no_object_is_named(turn: Any):
             [],
             [
                 part("definition", "[1]", "another"),
-                part("definition", '"x"', "novel"),
+                part("definition", "x", "novel"),
             ],
         ),
         ({"novel": 3, "other": True, "third": None}, [], []),
@@ -429,14 +487,22 @@ def test_a_turn_that_is_no_object_is_named(turn: Any):
         (
             {"container": {"skills": [{"type": "custom", "skill_id": "s1"}, "odd"]}},
             [],
-            [unread("file", "container.skills[0]"), unread("file", "container.skills[1]")],
+            [
+                part(
+                    "definition",
+                    '{"skills": [{"skill_id": "s1", "type": "custom"}, "odd"]}',
+                    "container",
+                ),
+                unread("file", "container.skills[0]"),
+                unread("file", "container.skills[1]"),
+            ],
         ),
         (
             {
                 "max_tokens": 5,
                 "model": "m",
                 "metadata": {"user_id": "u"},
-                "stop_sequences": ["x"],
+                "stop_sequences": [],
                 "thinking": {"type": "adaptive"},
                 "tool_choice": {"type": "auto"},
                 "mcp_servers": [],
@@ -446,14 +512,55 @@ def test_a_turn_that_is_no_object_is_named(turn: Any):
             [],
             [],
         ),
+        ({"stop_sequences": ["x"]}, [], [part("definition", '["x"]', "stop_sequences")]),
+        (
+            {"tool_choice": {"type": "tool", "name": "x"}},
+            [],
+            [part("definition", '{"name": "x", "type": "tool"}', "tool_choice")],
+        ),
+        (
+            {"tools": [{"name": "x"}], "tool_choice": {"type": "tool", "name": "x"}},
+            [],
+            [part("definition", '{"name": "x"}', "tools[0]", tool_name="x")],
+        ),
+        (
+            {"metadata": {"user_id": "u", "note": "x"}},
+            [],
+            [part("definition", '{"note": "x", "user_id": "u"}', "metadata")],
+        ),
+        (
+            {"mcp_servers": [{"name": "n", "url": "https://x", "authorization_token": "secret"}]},
+            [],
+            [
+                part("definition", '{"name": "n", "url": "https://x"}', "mcp_servers[0]"),
+                unread("remote_tools", "mcp_servers[0]"),
+            ],
+        ),
+        (
+            {"mcp_servers": "x"},
+            [],
+            [part("definition", '"x"', "mcp_servers"), unread("remote_tools", "mcp_servers")],
+        ),
+        (
+            {"container": {"skills": "x"}},
+            [],
+            [part("definition", '{"skills": "x"}', "container")],
+        ),
+        (
+            {"a sentence": None, "other sentence": 3},
+            [],
+            [
+                part("definition", '{"a sentence": null}', "?"),
+                part("definition", '{"other sentence": 3}', "?"),
+            ],
+        ),
     ],
 )
 def test_what_stands_beside_the_turns_is_read_too(
     fields: JSON, system: list[Any], definitions: list[Any]
 ):
     found = read_request(fields)
-    assert flat(found.system) == in_order(system)
-    assert flat(found.definitions) == in_order(definitions)
+    assert flat(found.setup) == in_order([*system, *definitions])
     assert found.turns == ()
 
 
@@ -465,7 +572,7 @@ def readable(found: Part) -> str:
 @given(marked_requests())
 def test_no_text_of_a_request_goes_unread_unnamed(body: JSON):
     content = read_request(body)
-    found = (content.system, content.definitions, *content.turns)
+    found = (content.setup, *content.turns)
     read = any(MARKER in readable(part) for place in found for part in place.parts)
     named = [item.path for place in found for item in place.uninspected]
     places = {
@@ -492,7 +599,7 @@ def test_any_json_can_be_read(one: Any, other: Any, third: Any):
     found = read_request(body)
     assert len(found.turns) == 2
     read_answer({"content": items})
-    for place in (found.system, found.definitions, *found.turns):
+    for place in (found.setup, *found.turns):
         json.dumps([part.as_json() for part in place.parts])
 
 
@@ -509,7 +616,7 @@ def test_media_that_could_not_be_sent_to_a_judge_is_uninspected(half: str, field
         ]
     }
     found = read_request(body).turns[0]
-    assert found.parts == ()
+    assert all(part.attachment is None for part in found.parts)
     assert [item.reason for item in found.uninspected] == ["media"]
 
 
@@ -548,7 +655,11 @@ def test_what_an_earlier_verdict_covered_is_context(
     block: JSON, before: tuple[int, ...] | None, found: list[tuple[str, bool]]
 ):
     seen = {} if before is None else {0: before}
-    assert split(read_answer({"content": [block]}, seen)) == found
+    pieces = Pieces()
+    if before is not None:
+        known = {name: item for name, item in block.items() if name != "citations"}
+        read_answer({"content": [known]}, pieces=pieces)
+    assert split(read_answer({"content": [block]}, seen, pieces)) == found
 
 
 @settings(deadline=None)
@@ -623,7 +734,8 @@ def test_only_what_was_read_of_a_block_was_heard():
     odd = {"type": "thinking", "thinking": "a plan", "text": "a longer text that is not read"}
     judged = judged_so_far({"content": [odd]}, {})
     grown = {**odd, "thinking": "a plan that goes on"}
-    [before, now] = read_answer({"content": [grown]}, judged).parts
+    [before, now, other] = read_answer({"content": [grown]}, judged).parts
+    assert (other.path, other.text) == ("response.content[0].text", odd["text"])
     assert (before.text, before.judged) == ("a plan", False)
     assert (now.text, now.judged) == (" that goes on", True)
 

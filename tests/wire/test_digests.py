@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from magistrate.wire.content import setup_of
 from magistrate.wire.digests import Digests, GrowingDigest, canonical_json, fingerprint, sha256
 from strategies import json_values
 
@@ -22,6 +23,11 @@ def user(content: Any) -> JSON:
 
 def body(*messages: Any, **fields: Any) -> JSON:
     return {"messages": list(messages), **fields}
+
+
+def prefixes(request: JSON) -> list[str]:
+    """The digests up to each turn, of a request read as the flow reads it."""
+    return DIGESTS.chain(setup_of(request), request.get("messages", []))[1:]
 
 
 @settings(deadline=None)
@@ -198,15 +204,15 @@ def test_a_digest_is_hexadecimal_and_holds_nothing_of_the_text():
 
 def test_there_is_one_digest_for_each_prefix_of_a_conversation():
     short, long = body(user("a")), body(user("a"), user("b"))
-    assert DIGESTS.prefixes(long)[:1] == DIGESTS.prefixes(short)
-    assert len(set(DIGESTS.prefixes(long))) == 2
-    assert DIGESTS.prefixes(body()) == DIGESTS.prefixes({}) == []
+    assert prefixes(long)[:1] == prefixes(short)
+    assert len(set(prefixes(long))) == 2
+    assert prefixes(body()) == prefixes({}) == []
 
 
 def test_a_conversation_can_be_extended_without_its_turns():
     long = body(user("a"), user("b"), system="s")
-    prefix = DIGESTS.extended(DIGESTS.start(long), user("a"))
-    assert [prefix, DIGESTS.extended(prefix, user("b"))] == DIGESTS.prefixes(long)
+    prefix = DIGESTS.extended(DIGESTS.chain(setup_of(long), [])[0], user("a"))
+    assert [prefix, DIGESTS.extended(prefix, user("b"))] == prefixes(long)
 
 
 @pytest.mark.parametrize(
@@ -218,24 +224,28 @@ def test_a_conversation_can_be_extended_without_its_turns():
         body(user("b"), user("a"), system="s"),
         body({"role": "assistant", "content": "a"}, user("b"), system="s"),
         body(user("a"), user([]), user("b"), system="s"),
+        body(user("a"), user("b"), system="s", tools=[{"name": "t"}]),
+        body(user("a"), user("b"), system="s", stop_sequences=["x"]),
+        body({**user("a"), "note": "x"}, user("b"), system="s"),
+        body(user([{"type": "text", "text": "a", "cache_control": "x"}]), user("b"), system="s"),
     ],
 )
 def test_the_digest_of_a_prefix_covers_all_turns_before_it_and_the_system_prompt(changed: JSON):
     original = body(user("a"), user("b"), system="s")
-    assert DIGESTS.prefixes(changed)[-1] != DIGESTS.prefixes(original)[-1]
+    assert prefixes(changed)[-1] != prefixes(original)[-1]
 
 
 @pytest.mark.parametrize("odd", ["say anything", 7, None, ["x"], {}, {"role": "user"}])
 def test_turns_of_no_known_shape_are_told_apart(odd: Any):
     others = ("something else", 8, ["y"], {"role": "assistant"}, user("a"))
-    digests = {DIGESTS.prefixes(body(turn))[0] for turn in (odd, *others)}
+    digests = {prefixes(body(turn))[0] for turn in (odd, *others)}
     assert len(digests) == 1 + len(others)
 
 
 @settings(deadline=None)
 @given(json_values)
 def test_any_json_can_stand_where_a_turn_should(turn: Any):
-    assert len(DIGESTS.prefixes(body(turn, user(turn)))) == 2
+    assert len(prefixes(body(turn, user(turn)))) == 2
 
 
 def test_an_unkeyed_digest_is_the_same_everywhere():

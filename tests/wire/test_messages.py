@@ -8,15 +8,14 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
+from magistrate.wire.digests import canonical, returned_forms
 from magistrate.wire.messages import (
     PLACEHOLDER,
     acts_on_the_provider,
     asks_for_structure,
     blocks,
-    canonical,
     platform_signals,
     redacted,
-    returned_forms,
     text_of,
     turns,
 )

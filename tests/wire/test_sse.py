@@ -335,11 +335,15 @@ def events_of(reply: Reply, *, seed: int) -> list[Event]:
     return decoded(answer.content)
 
 
-def built(events: list[Event]) -> JSON:
+def fed(events: list[Event]) -> MessageBuilder:
     builder = MessageBuilder()
     for item in events:
         builder.feed(item)
-    return builder.message
+    return builder
+
+
+def built(events: list[Event]) -> JSON:
+    return fed(events).message
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -458,18 +462,46 @@ ODD: dict[str, list[Event]] = {
         start(0, {"type": "text", "text": "SECRET"}),
         event({"type": "message_delta", "delta": {"content": []}, "usage": {}}),
     ],
+    "text of another type": [
+        start(0, {"type": "text", "text": ""}),
+        delta(0, {"type": "text_delta", "text": {"say": "SECRET"}}),
+    ],
+    "an event with a field of no known name": [
+        event({"type": "message_stop", "more": {"say": "SECRET"}})
+    ],
+    "a word that a later event replaces": [
+        event({"type": "message_delta", "delta": {"stop_sequence": "SECRET"}, "usage": {}}),
+        event({"type": "message_delta", "delta": {"stop_sequence": None}, "usage": {}}),
+    ],
+    "a word that a second beginning replaces": [
+        event({"type": "message_start", "message": {"note": "SECRET", "content": []}}),
+        event({"type": "message_start", "message": {"note": "other", "content": []}}),
+    ],
+    "citations that are none, and then some": [
+        start(0, {"type": "text", "text": "a", "citations": "SECRET"}),
+        delta(0, {"type": "citations_delta", "citation": {"cited_text": "a"}}),
+    ],
+    "an index that is a sentence": [start("SECRET words", {"type": "text", "text": ""})],
+    "a name that is a sentence": Decoder().feed(
+        b'event: SECRET words\ndata: {"type": "message_stop"}\n\n'
+    ),
+    "a line of no known kind": Decoder().feed(b'data: {"type": "ping"}\nmore: SECRET\n\n'),
+    "an id that is a sentence": Decoder().feed(b'id: SECRET words\ndata: {"type": "ping"}\n\n'),
+    "data that is a string": Decoder().feed(b'event: ping\ndata: "SECRET"\n\n'),
 }
 
 
 @pytest.mark.parametrize("name", ODD)
 def test_whatever_arrives_can_be_read_or_is_named_as_unread(name: str):
-    found = read_answer(built(ODD[name]))
+    builder = fed(ODD[name])
+    found = read_answer(builder.message, unread=builder.unread)
     assert found.uninspected or any("SECRET" in part.text for part in found.parts)
 
 
 @pytest.mark.parametrize("name", ODD)
 def test_nothing_that_arrives_is_lost(name: str):
-    assert "SECRET" in json.dumps(built(ODD[name]))
+    builder = fed(ODD[name])
+    assert "SECRET" in json.dumps([builder.message, builder.unread])
 
 
 @settings(deadline=None, max_examples=300)

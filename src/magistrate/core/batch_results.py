@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from magistrate.core.batches import WIDTH
 from magistrate.core.effects import (
@@ -15,6 +16,7 @@ from magistrate.core.effects import (
     Open,
     PropagateError,
     RecallBatch,
+    RejectAnswer,
     Relay,
     StartJudging,
     Write,
@@ -24,20 +26,30 @@ from magistrate.core.effects import (
 from magistrate.core.events import Chunk, End, Failed, Head, JudgeResult
 from magistrate.core.exchange import Exchange
 from magistrate.core.history import RequestHistory
-from magistrate.core.outcomes import conclude
+from magistrate.core.outcomes import conclude, settle
 from magistrate.core.questions import about_answer
-from magistrate.wire.messages import JSON, is_array, is_object
+from magistrate.wire.messages import JSON, is_array, is_object, parsed
 from magistrate.wire.parts import Uninspected, as_context
+from magistrate.wire.shapes import ERROR, ID, WORD, Shape, left_over
+
+# Results without an answer. Their error is the provider's own.
+_NO_ANSWER = frozenset({"errored", "canceled", "expired"})
+_LINE: Mapping[str, Shape] = {
+    "custom_id": re.compile("[A-Za-z0-9_-]{1,64}"),  # as the API demands of the caller
+    "result": {"type": WORD, "error": {"type": WORD, "error": ERROR, "request_id": ID}},
+}
+# A line of this many bytes without an end is given up.
+MAX_LINE = 64 * 1024 * 1024
 
 
 @dataclass(slots=True)
 class _Line:
-    """One line of the results. `raw`: a line without an answer, passed on unchanged."""
+    """One line of the results. `unread`: what it carries besides its answer."""
 
     data: JSON
     exchange: Exchange | None = None
     history: RequestHistory | None = None
-    raw: bytes = b""
+    unread: list[JSON] = field(default_factory=list[JSON])
     waits: bool = False
 
 
@@ -56,15 +68,22 @@ def moderate_results(batch_id: str, make: Callable[[JSON], Exchange]) -> Flow[No
         yield from perform(Relay())
         return
     yield from perform(Open({"batch_id": batch_id}, ours=False))
-    rest = bytearray()
+    rest = b""
     backlog: deque[bytes] = deque()
+    missing = set(questions)
     lines: deque[_Line] = deque()
     waiting: dict[str, _Line] = {}
     asked = 0
-    ended: End | Failed | None = None
+    ended: End | Failed | RejectAnswer | None = None
     while True:
         while backlog and len(lines) < WIDTH:
-            line = _opened(backlog.popleft(), questions, make)
+            data = _entry(backlog.popleft())
+            if isinstance(data, RejectAnswer):
+                backlog.clear()
+                ended = data
+                break
+            missing.discard(data["custom_id"])
+            line = _opened(data, questions, make)
             lines.append(line)
             asked += 1
             ticket = f"line-{asked}"
@@ -86,65 +105,104 @@ def moderate_results(batch_id: str, make: Callable[[JSON], Exchange]) -> Flow[No
                 line.waits = False
                 if line.exchange is not None:
                     line.exchange.output.outcomes.append(outcome)
-            case Chunk(data):
-                *whole, tail = (bytes(rest) + data).split(b"\n")
-                rest = bytearray(tail)
-                backlog.extend(whole)
+            case Chunk(more):
+                # As the SDK cuts lines. A CR at the end of a chunk may be half of a CRLF.
+                *whole, rest = re.split(rb"\r\n|\n|\r(?!\n|\Z)", rest + more)
+                backlog.extend(line for line in whole if line.strip())
+                if len(rest) > MAX_LINE:
+                    ended = RejectAnswer(is_json=False, detail="a line of the results has no end")
             case End() | Failed():
                 ended = event
-                backlog.append(bytes(rest))
+                if rest.strip() and isinstance(event, End):  # else it is torn, as the error says
+                    backlog.append(rest)
             case Head():
                 pass
     if isinstance(ended, Failed):
         yield from end(PropagateError(ended.error))
+    if isinstance(ended, RejectAnswer):
+        yield from end(ended)
+    if missing:
+        detail = f"{len(missing)} of the batch's {len(questions)} entries are missing"
+        yield from end(RejectAnswer(is_json=True, detail=detail))
     for custom_id, message in omitted.items():
         result = {"type": "succeeded", "message": message}
         yield from perform(Write(_encoded({"custom_id": custom_id, "result": result})))
 
 
-def _opened(raw: bytes, questions: dict[str, JSON], make: Callable[[JSON], Exchange]) -> _Line:
-    """Return a parsed line, with an exchange if it carries an answer."""
-    if not raw.strip():
-        return _Line({})
+def _entry(raw: bytes) -> JSON | RejectAnswer:
+    """Return the entry in a line. A line that is none means that the file is damaged or no file.
+
+    Then the entries after it cannot be trusted to be all: an error says so, as for any upstream.
+    """
     try:
-        data: object = json.loads(raw)
+        data = parsed(raw)
     except ValueError:
-        data = None
+        return RejectAnswer(is_json=False, detail="a line of the results is not JSON")
     result = data.get("result") if is_object(data) else None
+    named = is_object(data) and isinstance(data.get("custom_id"), str)
     kind = result.get("type") if is_object(result) else None
-    if is_object(data) and kind in ("errored", "canceled", "expired"):
-        return _Line(data, raw=raw + b"\n")  # no answer, no content
-    line = _Line(data if is_object(data) else {})
-    body = questions.get(str(line.data.get("custom_id")), {})
-    exchange = line.exchange = make(body)
-    exchange.in_batch, exchange.upstream = True, "completed"
-    line.history = RequestHistory.of(body, exchange.digests, redact=False)
-    if kind != "succeeded" or "content" not in _message(line):
-        exchange.output.note([Uninspected("response", "unknown_block")])
+    whole = kind != "succeeded" or (is_object(result) and _has_content(result.get("message")))
+    if is_object(data) and named and isinstance(kind, str) and whole:
+        return data
+    return RejectAnswer(is_json=True, detail="a line of the results is no entry of a batch")
+
+
+def _has_content(message: object) -> bool:
+    return is_object(message) and is_array(message.get("content"))
+
+
+def _opened(data: JSON, questions: dict[str, JSON], make: Callable[[JSON], Exchange]) -> _Line:
+    """Return a line, with an exchange if there is something to judge in it."""
+    kind = data["result"]["type"]
+    unread = [left_over(_besides_answer(data), _LINE)]
+    if kind in _NO_ANSWER and not any(unread):
+        return _Line(data)  # no answer, no content
+    body = questions.get(data["custom_id"], {})
+    line = _Line(data, make(body), unread=[each for each in unread if each])
+    assert line.exchange is not None
+    line.exchange.in_batch, line.exchange.upstream = True, "completed"
+    line.history = RequestHistory.of(body, line.exchange.digests, redact=False)
+    if kind != "succeeded" and kind not in _NO_ANSWER:
+        line.exchange.output.note([Uninspected("result", "unknown_block")])
     return line
 
 
+def _besides_answer(data: JSON) -> JSON:
+    """Return a line without the message in it, which has a reader of its own."""
+    result: JSON = data["result"]
+    if result["type"] == "succeeded":
+        return {**data, "result": {k: v for k, v in result.items() if k != "message"}}
+    return data
+
+
 def _message(line: _Line) -> JSON:
-    """Return the answer in a line, or {} if none can be read."""
-    result = line.data.get("result")
-    message = result.get("message") if is_object(result) else None
-    return message if is_object(message) and is_array(message.get("content")) else {}
+    """Return the answer in a line; {} if it has none."""
+    result: JSON = line.data["result"]
+    return result["message"] if result["type"] == "succeeded" else {}
 
 
 def _question(line: _Line, ticket: str) -> StartJudging | None:
     if line.exchange is None or line.history is None:
         return None
     question = tuple(map(as_context, line.history.read()[0].parts))
-    return about_answer(line.exchange, question, _message(line), ticket)
+    return about_answer(line.exchange, question, _message(line), ticket, unread=line.unread)
 
 
 def _concluded(line: _Line) -> Flow[bytes]:
     """Return the bytes that the caller receives for a line."""
     if line.exchange is None or line.history is None:
-        return line.raw
+        return _encoded(line.data)
     decided = line.exchange.decide("output")
-    message = yield from conclude(line.exchange, line.history, decided, _message(line))
-    return _encoded({**line.data, "result": {"type": "succeeded", "message": message}})
+    answer = _message(line)
+    if not answer and decided.action in ("allow", "warn"):
+        yield from settle(line.exchange)
+        return _encoded(line.data)
+    message = yield from conclude(line.exchange, line.history, decided, answer)
+    result = {**line.data["result"], "type": "succeeded", "message": message}
+    if decided.action in ("allow", "warn"):
+        return _encoded({**line.data, "result": result})
+    ours = {"type": "succeeded", "message": message}  # nothing of what was stopped goes with it
+    return _encoded({"custom_id": line.data["custom_id"], "result": ours})
 
 
 def _encoded(line: JSON) -> bytes:

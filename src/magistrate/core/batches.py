@@ -7,8 +7,9 @@ process than the one that made the batch; an answer whose question is unknown is
 
 from __future__ import annotations
 
-import json
+import re
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +25,7 @@ from magistrate.core.effects import (
     PropagateError,
     RaiseDecision,
     Recall,
+    RejectAnswer,
     Relay,
     Remember,
     end,
@@ -35,9 +37,13 @@ from magistrate.core.history import RequestHistory
 from magistrate.core.outcomes import keys_when_allowed, keys_when_blocked, settle
 from magistrate.core.questions import ask
 from magistrate.settings import Settings
-from magistrate.wire.messages import JSON, is_array, is_object
-from magistrate.wire.parts import Uninspected
+from magistrate.wire.messages import JSON, is_array, is_object, parsed
+from magistrate.wire.parts import Extracted, Uninspected
+from magistrate.wire.residue import residue
+from magistrate.wire.shapes import Shape
 
+# The API demands this of the caller's own names for entries.
+_ENTRY: Mapping[str, Shape] = {"custom_id": re.compile("[A-Za-z0-9_-]{1,64}")}
 # How many entries, or lines, are judged at the same time.
 WIDTH = 16
 
@@ -63,15 +69,16 @@ def entries_of(body: JSON) -> list[tuple[str, JSON]]:
     return entries
 
 
-def unread_fields(body: JSON, index: int) -> list[Uninspected]:
-    """Return what an entry, or the batch around it, carries besides its id and its parameters."""
-    found = [Uninspected(name, "unknown_block") for name in sorted(body.keys() - {"requests"})]
+def _besides_params(body: JSON, index: int) -> Extracted:
+    """Return what an entry, and the batch around it, carries besides the entry's parameters."""
+    around = {name: item for name, item in body.items() if name != "requests"}
     requests = body.get("requests")
     item: object = requests[index] if is_array(requests) else None
+    found = [*residue(around, {}, "", "app", "definition")]
     if is_object(item):
-        names = sorted(item.keys() - {"custom_id", "params"})
-        found += [Uninspected(f"requests[{index}].{name}", "unknown_block") for name in names]
-    return found
+        own = {name: each for name, each in item.items() if name != "params"}
+        found += residue(own, _ENTRY, f"requests[{index}]", "app", "definition")
+    return Extracted.of(found)
 
 
 # --- making a batch -------------------------------------------------------------------------------
@@ -79,7 +86,7 @@ def unread_fields(body: JSON, index: int) -> list[Uninspected]:
 
 def moderate_batch(body: JSON, entries: list[Entry], settings: Settings) -> Flow[None]:
     """Judge every entry, then send the batch: all of it, without blocked entries, or not at all."""
-    histories, stage_decisions = yield from _judge_entries(entries, settings)
+    histories, stage_decisions = yield from _judge_entries(body, entries, settings)
     stopped = [entry for entry in entries if stage_decisions[id(entry)].stops]
     missing = next((e for e in stopped if stage_decisions[id(e)].action == "unavailable"), None)
     if missing is not None:
@@ -101,11 +108,13 @@ def moderate_batch(body: JSON, entries: list[Entry], settings: Settings) -> Flow
     for entry in kept:
         entry.exchange.upstream = "cancelled"  # unless it gets further
     answer = yield from _whole_answer()
-    if isinstance(answer, Head | Failed):
+    if isinstance(answer, Head | Failed | RejectAnswer):
         for entry in kept:
             yield from settle(entry.exchange)
         if isinstance(answer, Failed):
             yield from end(PropagateError(answer.error))
+        if isinstance(answer, RejectAnswer):
+            yield from end(answer)
         yield from perform(Relay())
         return
     for entry in kept:
@@ -114,22 +123,21 @@ def moderate_batch(body: JSON, entries: list[Entry], settings: Settings) -> Flow
     omitted = {
         entry.custom_id: _refusal(entry.exchange, decisions[entry.custom_id]) for entry in stopped
     }
-    if isinstance(answer.get("id"), str):
-        questions = {entry.custom_id: entry.exchange.body for entry in kept}
-        yield from perform(KeepBatch(answer["id"], questions, omitted))
+    questions = {entry.custom_id: entry.exchange.body for entry in kept}
+    yield from perform(KeepBatch(answer["id"], questions, omitted))
     public: JSON = {"omitted": {name: decision.id for name, decision in decisions.items()}}
     yield from perform(Answer({**answer, "moderation": public}, public, ours=False))
 
 
 def _judge_entries(
-    entries: list[Entry], settings: Settings
+    body: JSON, entries: list[Entry], settings: Settings
 ) -> Flow[tuple[dict[int, RequestHistory], dict[int, StageDecision]]]:
     histories: dict[int, RequestHistory] = {}
     stage_decisions: dict[int, StageDecision] = {}
-    queue, out = deque(entries), dict[str, Entry]()
+    queue, out = deque(enumerate(entries)), dict[str, Entry]()
     while queue or out:
         while queue and len(out) < WIDTH:
-            entry = queue.popleft()
+            index, entry = queue.popleft()
             exchange = entry.exchange
             history = RequestHistory.of(
                 exchange.body, exchange.digests, redact=settings.history == "redact"
@@ -137,9 +145,11 @@ def _judge_entries(
             history = replace(history, known=(yield from perform(Recall(history.keys()))))
             histories[id(entry)] = history
             subject, unread = history.read()
+            besides = _besides_params(body, index)
+            subject = replace(subject, parts=(*besides.parts, *subject.parts))
             if not exchange.body:
                 unread = (Uninspected("params", "unknown_block"),)
-            exchange.input.note(unread)
+            exchange.input.note((*besides.uninspected, *unread))
             if any(part.judged for part in subject.parts):
                 ticket = f"entry-{len(histories)}"
                 out[ticket] = entry
@@ -176,9 +186,8 @@ def _sent(
     return {**body, "requests": sent}
 
 
-def _whole_answer() -> Flow[JSON | Head | Failed]:
+def _whole_answer() -> Flow[JSON | Head | Failed | RejectAnswer]:
     """Return the batch object that was made; without one, the response's head or the failure."""
-    head: Head | None = None
     data = bytearray()
     while True:
         event = yield from perform(Next(read=True))
@@ -186,18 +195,24 @@ def _whole_answer() -> Flow[JSON | Head | Failed]:
             case Head(ok=False) | Failed():
                 return event
             case Head():
-                head = event
+                pass
             case Chunk(more):
                 data += more
             case End():
                 break
             case JudgeResult():
                 pass
+    return _batch_object(bytes(data))
+
+
+def _batch_object(data: bytes) -> JSON | RejectAnswer:
     try:
-        found: object = json.loads(bytes(data))
+        found = parsed(data)
     except ValueError:
-        found = None
-    return found if is_object(found) else (head or Head(ok=False, sse=False))
+        return RejectAnswer(is_json=False, detail="its body is not JSON")
+    if is_object(found) and isinstance(found.get("id"), str):
+        return found
+    return RejectAnswer(is_json=True, detail="its body is not a batch")
 
 
 def _refusal(exchange: Exchange, decision: Decision) -> JSON:

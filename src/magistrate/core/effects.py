@@ -191,12 +191,23 @@ class PropagateError(Effect[NoReturn]):
     error: BaseException
 
 
+@value
+class RejectAnswer(Effect[NoReturn]):
+    """End because upstream's response is no answer: an upstream error, and nothing is released.
+
+    `is_json`: whether its body is JSON at all. `detail` says what it is, without content.
+    """
+
+    is_json: bool
+    detail: str
+
+
 # What a session performs itself, on the stores; an edge only chooses the thread.
 StateEffect: TypeAlias = (
     Recall | Remember | RecallThread | KeepThread | RecallBatch | KeepBatch | HoldAnswer | Settle
 )
 # What ends a flow: an exception or an error response for the caller.
-Ending: TypeAlias = RaiseDecision | RespondError | PropagateError
+Ending: TypeAlias = RaiseDecision | RespondError | PropagateError | RejectAnswer
 AnyEffect: TypeAlias = (
     StateEffect | StartJudging | Forward | Next | Cancel | Relay | Answer | Open | Write | Ending
 )

@@ -8,7 +8,6 @@ may release. `streaming` handles an answer as it is written; `outcomes` ends the
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from dataclasses import replace
 
@@ -21,6 +20,7 @@ from magistrate.core.effects import (
     Next,
     PropagateError,
     Recall,
+    RejectAnswer,
     Relay,
     Remember,
     end,
@@ -34,8 +34,8 @@ from magistrate.core.questions import about_answer, ask
 from magistrate.core.streaming import answer_stream
 from magistrate.core.subject_size import total_size
 from magistrate.verdicts import Outcome, Unavailable
-from magistrate.wire.messages import JSON, acts_on_the_provider, is_object
-from magistrate.wire.parts import Part, Subject, Uninspected, as_context
+from magistrate.wire.messages import JSON, acts_on_the_provider, is_array, is_object, parsed
+from magistrate.wire.parts import Part, Subject, as_context
 
 # How much of a stream is read ahead while the input is still being judged, in bytes.
 _READ_AHEAD = 256 * 1024
@@ -100,8 +100,8 @@ def moderate(exchange: Exchange) -> Flow[None]:
             yield from answer_stream(exchange, history, question, inbox)
         case Head() if exchange.stream:
             exchange.upstream = yield from perform(Cancel())
-            exchange.output.note([Uninspected("response", "unknown_block")])
-            yield from refuse(exchange, history, exchange.decide("output"))
+            yield from settle(exchange)
+            yield from end(RejectAnswer(is_json=False, detail="a stream was asked for"))
         case Head():
             yield from _answer_json(exchange, history, question, inbox)
 
@@ -173,22 +173,24 @@ def _answer_json(
             case Head() | JudgeResult():
                 pass
     exchange.upstream = "completed"
-    message = _parsed(bytes(body))
-    if message is None:
-        exchange.output.note([Uninspected("response", "unknown_block")])
-        message = {}
+    message = yield from _message(exchange, bytes(body))
     decided = yield from _judge_output(exchange, question, message)
     given = yield from conclude(exchange, history, decided, message)
     ours = decided.action in ("block", "hold")
     yield from perform(Answer(given, given["moderation"], ours))
 
 
-def _parsed(body: bytes) -> JSON | None:
+def _message(exchange: Exchange, body: bytes) -> Flow[JSON]:
+    """Return the answer in a body. End the flow if there is none: upstream failed."""
     try:
-        found: object = json.loads(body)
+        found = parsed(body)
     except ValueError:
-        return None
-    return found if is_object(found) and isinstance(found.get("content"), list) else None
+        yield from settle(exchange)
+        return (yield from end(RejectAnswer(is_json=False, detail="its body is not JSON")))
+    if is_object(found) and is_array(found.get("content")):
+        return found
+    yield from settle(exchange)
+    return (yield from end(RejectAnswer(is_json=True, detail="its body is not a message")))
 
 
 def _judge_output(

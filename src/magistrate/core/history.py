@@ -11,18 +11,17 @@ import re
 from collections.abc import Collection, Iterable
 
 from magistrate.values import value
-from magistrate.wire.content import RequestContent, read_request
-from magistrate.wire.digests import Digests
+from magistrate.wire.content import RequestContent, read_request, setup_of
+from magistrate.wire.digests import Digests, returned_forms
 from magistrate.wire.messages import (
     JSON,
     PLACEHOLDER,
     is_object,
     redacted,
-    returned_forms,
     text_of,
     turns,
 )
-from magistrate.wire.parts import Extracted, Part, Role, Subject, Uninspected, as_context
+from magistrate.wire.parts import Part, Role, Subject, Uninspected, as_context
 
 _TURN = re.compile(r"messages\[(\d+)\]")
 
@@ -65,32 +64,28 @@ class RequestHistory:
     prefixes: tuple[str, ...]
     turn_keys: tuple[ApprovalKeys, ...]
     content: RequestContent
-    system_key: str
-    definitions_key: str
+    setup_key: str
     known: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, body: JSON, digests: Digests, *, redact: bool) -> RequestHistory:
         """Read a request; no key is known yet."""
-        prefixes = tuple(digests.chain(body))
-        content = read_request(body)
-        defined = [[part.path, part.text] for part in content.definitions.parts]
+        prefixes = tuple(digests.chain(setup_of(body), turns(body)))
         return cls(
             body,
             digests,
             redact,
             prefixes,
             tuple(map(ApprovalKeys.of, prefixes[1:])),
-            content,
-            _key("system", prefixes[0]),
-            digests.of("definitions", defined),
+            read_request(body),
+            _key("setup", prefixes[0]),
         )
 
     def keys(self) -> tuple[str, ...]:
         """Return every key worth looking up for this request."""
         turn_keys = (key for at in self.turn_keys for key in (at.allowed, at.blocked, at.floor))
         refused = map(self._refused, range(self.question))
-        return (self.system_key, self.definitions_key, *turn_keys, *refused)
+        return (self.setup_key, *turn_keys, *refused)
 
     def _refused(self, turn: int) -> str:
         """Return the key that says this very request was refused because of a turn."""
@@ -142,14 +137,10 @@ class RequestHistory:
 
     def read(self) -> tuple[Subject, tuple[Uninspected, ...]]:
         """Return what the input's judge is asked, and what no judge can read."""
-        parts: list[Part] = []
-        unread: list[Uninspected] = []
-        for key, found in self._around():
-            fresh = key not in self.known
-            parts += found.parts if fresh else map(as_context, found.parts)
-            # The definitions' key covers only what could be read.
-            if fresh or found is self.content.definitions:
-                unread += found.uninspected
+        setup = self.content.setup
+        parts = [*(map(as_context, setup.parts) if self.setup_key in self.known else setup.parts)]
+        # Noted with every request: what is named by reference may change where it is stored.
+        unread = [*setup.uninspected]
         until, blocked = self.context_until, self.blocked_turns
         for index, found in enumerate(self.content.turns):
             if index in blocked and self.redact:
@@ -165,25 +156,19 @@ class RequestHistory:
 
     # --- what is to be stored ---------------------------------------------------------------------
 
-    def _around(self) -> tuple[tuple[str, Extracted], ...]:
-        """Return what a request has besides its turns, each with its approval key."""
-        content = self.content
-        return (self.system_key, content.system), (self.definitions_key, content.definitions)
-
     def allowed_keys(self, warned_of: Collection[str] | None = None) -> tuple[str, ...]:
         """Return the keys to store for an input that was judged and may pass.
 
         `warned_of`: the paths of the findings, if the input passes with a warning. It then becomes
         context only together with its answer: sent again unchanged, as the SDK's retries do, it is
-        judged again, so that the warning is not lost. A system prompt or definitions with a finding
-        are judged every time.
+        judged again, so that the warning is not lost. A setup with a finding is judged every time.
 
         The keys of blocked turns are renewed after the key that allows what follows them, so that
         a bounded store never drops a blocked key while it keeps the allowing one.
         """
         found = frozenset(warned_of or ())
         last = [at.allowed for at in self.turn_keys[-1:]] if warned_of is None else []
-        around = [key for key, content in self._around() if found.isdisjoint(content.paths)]
+        around = [self.setup_key] if found.isdisjoint(self.content.setup.paths) else []
         blocked = [self.turn_keys[i].blocked for i in sorted(self.blocked_turns)]
         return (*around, *last, *blocked)
 
@@ -203,7 +188,7 @@ class RequestHistory:
         """Return the turns to mark as blocked, and whether the causes lie in no other turn."""
         judged = range(self.context_until, len(self.turn_keys))
         of_system = {i for i in judged if _is_of_system(turns(self.body)[i])}
-        outside = {path for _, content in self._around() for path in content.paths}
+        outside = self.content.setup.paths
         paths = set(causes)
         places = {path: int(at[1]) for path in paths if (at := _TURN.match(path))}
         lost = {path for path in paths - outside if places.get(path, -1) not in judged}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from magistrate.core.decide import is_blocking
 from magistrate.core.effects import StartJudging
 from magistrate.core.exchange import Exchange
@@ -34,13 +36,14 @@ def about_answer(
     *,
     judged: Windows | None = None,
     pieces: Pieces | None = None,
+    unread: Sequence[object] = (),
     final: bool = True,
 ) -> StartJudging | None:
     """Return the effect that asks about an answer, or its new part, together with its question.
 
     Notes what cannot be read. None if there is nothing new to judge.
     """
-    found = read_answer(message, judged, pieces)
+    found = read_answer(message, judged, pieces, unread)
     exchange.output.note(found.uninspected)
     if not any(part.judged for part in found.parts):
         return None

@@ -17,6 +17,7 @@ from magistrate.core.effects import (
     Next,
     Open,
     PropagateError,
+    RejectAnswer,
     Remember,
     Write,
     end,
@@ -29,6 +30,7 @@ from magistrate.core.outcomes import keep_thread, keys_when_answered, refuse, se
 from magistrate.core.questions import about_answer
 from magistrate.core.windows import StreamBuffer
 from magistrate.wire.content import Pieces, Windows, judged_so_far
+from magistrate.wire.event_fields import is_broken
 from magistrate.wire.messages import JSON, platform_signals
 from magistrate.wire.parts import Part
 from magistrate.wire.sse import Decoder, Event
@@ -46,6 +48,8 @@ def answer_stream(
     buffer = StreamBuffer(whole=exchange.held_whole)
     decoder, delivered = Decoder(), DeliveredStream()
     failed: BaseException | None = None
+    rejected: RejectAnswer | None = None
+    any_bytes = False
     asked: str | None = None
     judged: Windows = {}
     pieces = Pieces()
@@ -63,6 +67,7 @@ def answer_stream(
                 ticket,
                 judged=judged,
                 pieces=pieces,
+                unread=buffer.answer.unread,
                 final=buffer.ended,
             )
             judged = judged_so_far(buffer.answer.message, judged)
@@ -97,7 +102,13 @@ def answer_stream(
                 exchange.output.outcomes.append(outcome)
                 asked = None
             case Chunk(data):
+                any_bytes = any_bytes or bool(data.strip())
                 for item in decoder.feed(data):
+                    if is_broken(item):
+                        # What came before it is still judged and released, as with any failure.
+                        rejected = RejectAnswer(is_json=False, detail="an event is not JSON")
+                        buffer.end()
+                        break
                     if passing := buffer.feed(item):
                         yield from _write(exchange, history, delivered, passing, {})
             case End() | Failed():
@@ -110,8 +121,12 @@ def answer_stream(
                 failed = event.error if isinstance(event, Failed) else None
             case Head():
                 pass
+    if failed is None and rejected is None and any_bytes and not delivered.any:
+        rejected = RejectAnswer(is_json=False, detail="the stream has no events")
     if not delivered.settled:
         yield from _finish(exchange, history, delivered, buffer.answer.message)
+    if rejected is not None:
+        yield from end(rejected)
     if failed is not None:
         yield from end(PropagateError(failed))
 

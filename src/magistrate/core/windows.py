@@ -7,15 +7,17 @@ without content pass as soon as nothing is held in front of them; pings pass at 
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from dataclasses import dataclass, field
 from itertools import islice
 
 from magistrate.text.tokens import BYTES_PER_TOKEN, byte_size
-from magistrate.wire.message_builder import DELTA_FIELDS, MessageBuilder
+from magistrate.wire.event_fields import DELTA_FIELDS, unread
+from magistrate.wire.message_builder import MessageBuilder
 from magistrate.wire.messages import JSON, is_object
 from magistrate.wire.parts import Uninspected
+from magistrate.wire.residue import dump
+from magistrate.wire.shapes import ANSWER, OPAQUE, WORD, left_over
 from magistrate.wire.sse import Event
 
 # Sizes in tokens, estimated at four bytes each. The first window is small, so that a reader sees
@@ -26,12 +28,10 @@ WINDOW = 145
 # Beyond this much unjudged text, the upstream body is not read until a verdict arrives.
 FULL = 2_000
 
-_CONTENT_FREE = frozenset({"content_block_stop", "message_delta", "message_stop", "error"})
-# Every line must match to its end, so that nothing can follow what is allowed in it.
-_NO_DATA = re.compile(
-    rb"(?:(?:(?::|event:|id:|retry:)[^\r\n]*+|data:[ \t]*+(?:\{\})?+[ \t]*+)?[\r\n])*+"
+# Events without content, if they carry nothing `unread`. "" is a frame without data.
+_CONTENT_FREE = frozenset(
+    {"", "content_block_stop", "message_delta", "message_stop", "error", "ping"}
 )
-_HOLD_CONTENT = frozenset({"message", "content_block", *DELTA_FIELDS.values()})
 _WHOLE_BLOCKS = frozenset({"text", "thinking"})  # every other block is judged in one piece
 
 
@@ -81,7 +81,7 @@ class StreamBuffer:
             if self._bare:
                 self._bare.pop(str(event.data["index"]), None)
             return []
-        if (event.type == "ping" and _says_nothing(event)) or _is_comment(event):
+        if (event.type == "ping" or _is_comment(event)) and not unread(event):
             return [event]
         weight = self._weigh(event)
         starts = event.type == "content_block_start"
@@ -114,23 +114,30 @@ class StreamBuffer:
 
     def _weigh(self, event: Event) -> int:
         """Return the bytes of content in an event; 0 only for an event that carries none."""
+        rest = unread(event)
+        return self._weigh_known(event) + (byte_size(dump(rest)) if rest else 0)
+
+    def _weigh_known(self, event: Event) -> int:
         data = event.data
         match event.type:
             case "content_block_delta" if is_object(delta := data.get("delta")):  # most events are
                 return _weigh_delta(delta)
             case "message_start" if is_object(start := data.get("message")):
                 content = start.get("content")
-                return byte_size(str(content)) if content else 0
+                return (byte_size(str(content)) if content else 0) + _weigh_fields(start)
+            case "message_delta" if is_object(delta := data.get("delta")):
+                return _weigh_fields(delta)
             case "content_block_start":
                 block = data.get("content_block")
                 kind = block.get("type") if is_object(block) else None
                 if is_object(block) and str(kind) in _WHOLE_BLOCKS:
-                    return byte_size(str(block.get(str(kind)) or ""))
+                    found = left_over(block, {"type": WORD, "signature": OPAQUE})
+                    return byte_size(dump(found)) if found else 0
                 if self._block_at is None:
                     self._block_at = self._next
                 self._open.add(str(data.get("index")))
                 return byte_size(str(block))
-            case name if name in _CONTENT_FREE and _says_nothing(event):
+            case name if name in _CONTENT_FREE or not data:
                 return 0
             case _:
                 self.unknown.append(Uninspected(f"event[{self._next}]", "unknown_event"))
@@ -204,23 +211,14 @@ def _weigh_delta(delta: JSON) -> int:
     return size if kind in DELTA_FIELDS else max(1, size)
 
 
-def _says_nothing(event: Event) -> bool:
-    """Return whether an event of a type without content really has none.
-
-    Clients differ: some read its name, some the type in its data, some the fields that exist. It
-    must be the same event to all of them, without fields that hold content in other events.
-    """
-    data = event.data
-    if not data:
-        return _NO_DATA.fullmatch(event.raw) is not None
-    delta: object = data.get("delta", {})
-    said = {*data, *(delta if is_object(delta) else ["text"])} - {"delta"}
-    extra = event.type != "message_delta" and "delta" in data
-    return event.name in ("", event.type) and not extra and said.isdisjoint(_HOLD_CONTENT)
+def _weigh_fields(fields: JSON) -> int:
+    """Return the bytes of content in fields of the message besides its blocks."""
+    found = left_over({k: v for k, v in fields.items() if k != "content"}, ANSWER)
+    return byte_size(dump(found)) if found else 0
 
 
 def _is_comment(event: Event) -> bool:
-    if event.name or event.data:
+    if event.name or event.data or event.other is not None:
         return False
     lines = event.raw.replace(b"\r", b"\n").split(b"\n")
     return all(line.startswith(b":") for line in lines if line)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from magistrate.core.batch_results import moderate_results
-from magistrate.core.batches import Entry, entries_of, moderate_batch, unread_fields
+from magistrate.core.batches import Entry, entries_of, moderate_batch
 from magistrate.core.flow import moderate
 from magistrate.core.message_threads import begins_thread, moderate_thread
 from magistrate.engine.engine import Engine
@@ -66,9 +66,8 @@ def _message(engine: Engine, body: JSON, *, stream: bool) -> Session:
 def _batch(engine: Engine, body: JSON) -> Session:
     session = Session(engine)
     entries = [Entry(name, session.exchange(params)) for name, params in entries_of(body)]
-    for index, entry in enumerate(entries):
+    for entry in entries:
         entry.exchange.in_batch = True
-        entry.exchange.input.note(unread_fields(body, index))
         if not begins_thread(entry.exchange.body.get("thread")):
             entry.exchange.input.note([Uninspected("thread", "thread")])
     session.flow = moderate_batch(body, entries, engine.settings)

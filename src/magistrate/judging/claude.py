@@ -67,7 +67,7 @@ class ClaudeJudge:
         rubrics = self._under(settings).rubrics
         if task not in rubrics:
             rubrics[task] = (
-                make_screen(settings, task.stage, templates())
+                make_screen(settings, task.stage, templates(), floors=task.floors)
                 if task.screen
                 else make_rubric(
                     settings,
@@ -75,6 +75,7 @@ class ClaudeJudge:
                     templates(),
                     groups=task.groups,
                     third_party=task.third_party,
+                    floors=task.floors,
                 )
             )
         return rubrics[task]

@@ -6,7 +6,7 @@ answers. The Claude judge runs it in two ways, on threads and in tasks; the logi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -33,13 +33,15 @@ class Task:
     """What a judge is asked to do, independent of the subject: a screen or a judgment of groups.
 
     `groups`: None means all groups that can apply. `third_party`: the subject has text that was
-    written outside the conversation, so the clauses on such text apply.
+    written outside the conversation, so the clauses on such text apply. `floors`: about the floors
+    of a policy that a team wrote, and nothing else.
     """
 
     stage: Stage
     third_party: bool
     screen: bool = False
     groups: tuple[str, ...] | None = None
+    floors: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +62,27 @@ def tasks(settings: Settings, stage: Stage) -> list[Task]:
     found: list[Task] = []
     for third_party in (False, True):
         strategy = settings.judge.strategy
-        if strategy == "cascade":
-            found.append(Task(stage, third_party, screen=True))
-        if strategy == "bundled":
-            found.append(Task(stage, third_party))
-        else:
-            groups = groups_for(settings, stage, third_party=third_party)
-            found += [_focused(stage, group) for group in groups]
+        for floors in _pieces(settings):
+            if strategy == "cascade":
+                found.append(Task(stage, third_party, screen=True, floors=floors))
+            if strategy == "bundled":
+                found.append(Task(stage, third_party, floors=floors))
+            else:
+                groups = groups_for(settings, stage, third_party=third_party, floors=floors)
+                found += [_focused(stage, group, floors=floors) for group in groups]
     return list(dict.fromkeys(found))
 
 
-def _focused(stage: Stage, group: str) -> Task:
+def _pieces(settings: Settings) -> tuple[bool, ...]:
+    """Return the `floors` of the tasks that together judge the whole policy."""
+    whole, *floors = settings.judged_policies
+    rest = [False] if whole.sections or whole.integrity or settings.app else []
+    return (*rest, *(True for _ in floors))
+
+
+def _focused(stage: Stage, group: str, *, floors: bool = False) -> Task:
     """Return the task to judge one group: the same whether or not the subject has such text."""
-    return Task(stage, group == INTEGRITY, groups=(group,))
+    return Task(stage, group == INTEGRITY, groups=(group,), floors=floors)
 
 
 def _may_owe_review(settings: Settings, stage: Stage) -> bool:
@@ -105,28 +115,39 @@ def plan_judging(
     model = options.model or DEFAULT_JUDGE_MODEL
     judged: list[Outcome | Screened] = []
 
-    def judgments(piece: Subject, groups: Sequence[str]) -> list[Question]:
-        return [Question(_focused(stage, group), piece, model) for group in groups]
+    whole = [(piece, floors) for piece in pieces for floors in _pieces(settings)]
+
+    def judgments(piece: Subject, floors: bool, among: Collection[str] | None) -> list[Question]:
+        groups = groups_for(settings, stage, third_party=third_party, floors=floors)
+        return [
+            Question(_focused(stage, group, floors=floors), piece, model)
+            for group in groups
+            if among is None or group in among
+        ]
 
     questions: list[Question] = []
     match options.strategy:
         case "bundled":
-            questions = [Question(Task(stage, third_party), piece, model) for piece in pieces]
+            questions = [
+                Question(Task(stage, third_party, floors=floors), piece, model)
+                for piece, floors in whole
+            ]
         case "focused":
-            groups = groups_for(settings, stage, third_party=third_party)
-            questions = [each for piece in pieces for each in judgments(piece, groups)]
+            questions = [each for piece, floors in whole for each in judgments(piece, floors, None)]
         case "cascade":
             first = options.screen.model or model
-            task = Task(stage, third_party, screen=True)
             screens = yield from _asked(
-                settings, [Question(task, piece, first) for piece in pieces]
+                settings,
+                [
+                    Question(Task(stage, third_party, screen=True, floors=floors), piece, first)
+                    for piece, floors in whole
+                ],
             )
             judged += screens
-            for piece, said in zip(pieces, screens, strict=True):
+            for (piece, floors), said in zip(whole, screens, strict=True):
                 if isinstance(said, Screened):
                     # A screen knows neither stage nor kind of text: some groups may not apply.
-                    possible = groups_for(settings, stage, third_party=third_party)
-                    questions += judgments(piece, [g for g in possible if g in said.suspected])
+                    questions += judgments(piece, floors, said.suspected)
     if questions:
         judged += yield from _asked(settings, questions)
     return concluded(settings, stage, judge, judged)

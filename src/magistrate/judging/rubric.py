@@ -11,6 +11,7 @@ violates).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +19,7 @@ from functools import cache
 import jinja2
 
 from magistrate.judging.reply_schema import judgment_schema, record_schema, word_schema
-from magistrate.policy import INTEGRITY, Clause, Section
+from magistrate.policy import INTEGRITY, Clause, Policy, Section
 from magistrate.settings import Settings
 from magistrate.verdicts import Stage
 from magistrate.wire.digests import sha256
@@ -72,18 +73,27 @@ class Rubric:
         return bool(self.groups)
 
 
-def groups_for(settings: Settings, stage: Stage, *, third_party: bool) -> tuple[str, ...]:
+def policy_of(settings: Settings, *, floors: bool) -> Policy:
+    """Return the piece of the policy that a task is about: its floors, or all the rest."""
+    return settings.judged_policies[-1 if floors else 0]
+
+
+def groups_for(
+    settings: Settings, stage: Stage, *, third_party: bool, floors: bool = False
+) -> tuple[str, ...]:
     """Return the groups that can apply to a subject of this stage, in the order of the policy.
 
     `third_party`: whether the subject has text that was written outside the conversation.
+    `floors`: of the policy's floors, where they are judged apart.
     """
+    policy = policy_of(settings, floors=floors)
     sections = [
         section.id
-        for section in settings.policy.sections
+        for section in policy.sections
         if any(stage in clause.stages for clause in section.clauses)
     ]
-    planted = third_party and any(stage in clause.stages for clause in settings.policy.integrity)
-    answer = stage == "output" and settings.app is not None
+    planted = third_party and any(stage in clause.stages for clause in policy.integrity)
+    answer = stage == "output" and settings.app is not None and not floors
     return (*sections, *[INTEGRITY] * planted, *[ANSWER] * answer)
 
 
@@ -92,13 +102,15 @@ def has_third_party(subject: Subject) -> bool:
     return any(part.judged and part.kind in ("third_party", "media") for part in subject.parts)
 
 
-def make_screen(settings: Settings, stage: Stage, templates: Templates) -> Rubric:
+def make_screen(
+    settings: Settings, stage: Stage, templates: Templates, *, floors: bool = False
+) -> Rubric:
     """Render the rubric of the screen, with all groups that can apply to any subject.
 
     The text is the same for requests and answers, so that the provider's cache holds only one.
     `judging.plan` ignores suspected groups that cannot apply to the subject.
     """
-    policy = settings.policy
+    policy = policy_of(settings, floors=floors)
     sections = [section.id for section in policy.sections]
     # Without high-risk uses, the group `answer` is only disclosure, which the screen itself asks.
     answer = settings.app is not None and bool(policy.high_risk)
@@ -108,7 +120,6 @@ def make_screen(settings: Settings, stage: Stage, templates: Templates) -> Rubri
         sections=policy.sections,
         integrity=policy.integrity,
         domains=policy.high_risk if answer else (),
-        app=settings.app,
     )
     schema = record_schema(
         suspected={"type": "array", "items": word_schema(groups)}, discloses_ai={"type": "boolean"}
@@ -124,19 +135,20 @@ def make_rubric(
     *,
     groups: Collection[str] | None = None,
     third_party: bool = True,
+    floors: bool = False,
 ) -> Rubric:
     """Render the rubric of some groups, or of all that can apply.
 
     It has only clauses that apply at this stage, and asks about high-risk domains only if there is
     an app profile, which gives them a meaning.
     """
-    policy = settings.policy
-    possible = groups_for(settings, stage, third_party=third_party)
+    policy = policy_of(settings, floors=floors)
+    possible = groups_for(settings, stage, third_party=third_party, floors=floors)
     chosen = [group for group in possible if groups is None or group in groups]
-    sections = list(_shown(settings, stage, chosen))
-    integrity = _integrity(settings, stage) if INTEGRITY in chosen else ()
+    sections = list(_shown(policy, stage, chosen))
+    integrity = _integrity(policy, stage) if INTEGRITY in chosen else ()
     domains = policy.high_risk if ANSWER in chosen else ()
-    answers = groups is None or ANSWER in chosen
+    answers = ANSWER in chosen or (groups is None and not floors)
     shown = [clause for section in sections for clause in section.clauses]
     clauses = tuple(clause.id for clause in (*shown, *integrity))
     system = compiled(templates.system).render(
@@ -150,6 +162,7 @@ def make_rubric(
         ],
         integrity=integrity,
         app=settings.app,
+        declared="" if floors else _declared(settings),
         domains=domains,
         answers=answers,
         explain=settings.judge.explain,
@@ -171,13 +184,22 @@ def make_rubric(
     )
 
 
-def _shown(settings: Settings, stage: Stage, groups: Collection[str]) -> Iterator[Section]:
+def _declared(settings: Settings) -> str:
+    """Return the words of the profile that its team chose freely, as one line of JSON.
+
+    They are data: a name such as "report nothing" must not read like an instruction.
+    """
+    app = settings.app
+    return "" if app is None else json.dumps({"name": app.name, "organisation": app.organisation})
+
+
+def _shown(policy: Policy, stage: Stage, groups: Collection[str]) -> Iterator[Section]:
     """Yield the chosen sections, each with the clauses that apply at this stage."""
-    for section in settings.policy.sections:
+    for section in policy.sections:
         if section.id in groups:
             clauses = tuple(clause for clause in section.clauses if stage in clause.stages)
             yield section.model_copy(update={"clauses": clauses})
 
 
-def _integrity(settings: Settings, stage: Stage) -> tuple[Clause, ...]:
-    return tuple(clause for clause in settings.policy.integrity if stage in clause.stages)
+def _integrity(policy: Policy, stage: Stage) -> tuple[Clause, ...]:
+    return tuple(clause for clause in policy.integrity if stage in clause.stages)

@@ -1,4 +1,8 @@
-"""Floors: the clauses that no policy may omit or weaken, and how a policy weakens them."""
+"""Floors: the clauses that no policy may omit or weaken, and how a policy weakens them.
+
+Their text is the built-in policy's. A judge reads it apart from what a team wrote (`floor_policy`,
+`without_floors`): words around a clause could talk it away as well as words in it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from collections.abc import Mapping
 from functools import cache
 
 from magistrate.config.diagnostics import listed
-from magistrate.policy.loader import builtin_policy
+from magistrate.policy.loader import builtin_policy, builtin_refs
 from magistrate.policy.model import Policy
 from magistrate.policy.schema import Clause, PolicyException
 from magistrate.verdicts import SEVERITIES, Severity, at_least
@@ -42,19 +46,59 @@ def loosened_floors(policy: Policy) -> dict[str, str]:
     return weak
 
 
-def _rewritten(own: Clause, built_in: Clause) -> str | None:
-    """Return which part of a clause's text may weaken it; None if no part does.
+# What a judge reads of a clause. Code cannot tell whether other words mean the same.
+_TEXTS = {
+    "title": "title",
+    "rule": "rule",
+    "counts": "list of what counts",
+    "does_not_count": "list of what does not count",
+    "severity": "text of a severity",
+    "examples": "list of examples",
+}
 
-    `counts` may only be longer, and `does_not_count` only shorter. Code cannot tell whether other
-    words mean the same, so every other change counts as weaker.
+
+def _rewritten(own: Clause, built_in: Clause) -> str | None:
+    """Return which part of a clause's text differs; None if no part does.
+
+    An addition differs too: what is to count besides is a clause of the team's own.
     """
-    if own.rule != built_in.rule:
-        return "rule"
-    if not set(built_in.counts) <= set(own.counts):
-        return "list of what counts"
-    if not set(own.does_not_count) <= set(built_in.does_not_count):
-        return "list of what does not count"
-    return "text of a severity" if own.severity != built_in.severity else None
+    return next(
+        (said for name, said in _TEXTS.items() if getattr(own, name) != getattr(built_in, name)),
+        None,
+    )
+
+
+def is_own(policy: Policy) -> bool:
+    """Return whether a team wrote anything in a policy, so that floors must be judged apart."""
+    return policy.ref not in builtin_refs() or policy.hash != builtin_policy(policy.ref).hash
+
+
+@cache
+def floor_policy() -> Policy:
+    """Return the built-in policy with nothing but its clauses that have a floor."""
+    return _only(builtin_policy(), keep=True)
+
+
+def without_floors(policy: Policy) -> Policy:
+    """Return a policy without the clauses that `floor_policy` has."""
+    return _only(policy, keep=False)
+
+
+def _only(policy: Policy, *, keep: bool) -> Policy:
+    def chosen(clauses: tuple[Clause, ...]) -> tuple[Clause, ...]:
+        return tuple(clause for clause in clauses if (clause.id in required_floors()) is keep)
+
+    parts: dict[str, object] = {name: getattr(policy, name) for name in Policy.model_fields}
+    parts["sections"] = tuple(
+        section.model_copy(update={"clauses": clauses})
+        for section in policy.sections
+        if (clauses := chosen(section.clauses))
+    )
+    parts["integrity"] = chosen(policy.integrity)
+    if keep:
+        parts["high_risk"] = ()
+    # A policy without sections is no policy file, but may be what is left to judge.
+    return Policy.model_construct(None, **parts)
 
 
 def _exceptions_to(policy: Policy, clause_id: str) -> list[PolicyException]:

@@ -26,6 +26,7 @@ from magistrate.core.effects import (
     Open,
     PropagateError,
     RaiseDecision,
+    RejectAnswer,
     Relay,
     RespondError,
     StartJudging,
@@ -38,6 +39,7 @@ from magistrate.sdk.requests import ModeratedRequest
 from magistrate.sdk.responses import (
     AsyncBody,
     declined,
+    no_answer,
     rewritten,
     synthetic,
 )
@@ -149,6 +151,9 @@ class AsyncDriver:
                         reply = await self._cancel()
                     case PropagateError(error):
                         raise error
+                    case RejectAnswer():
+                        assert self._upstream.response is not None
+                        raise no_answer(self._upstream.response, effect)
                     case RaiseDecision():
                         raise self._moderated.error(effect)
                     case Relay() | Answer() | RespondError() | Open() | Write():

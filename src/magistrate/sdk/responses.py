@@ -21,12 +21,14 @@ from anthropic import (
     Anthropic,
     APIRequest,
     APIResponse,
+    APIResponseValidationError,
     AsyncAnthropic,
     AsyncAPIResponse,
     BaseModel,
 )
 from anthropic.lib.bedrock import AnthropicBedrock
 
+from magistrate.core.effects import RejectAnswer
 from magistrate.core.refusals import HEADER
 from magistrate.sdk.bodies import AsyncBody, SyncBody, elapsed
 from magistrate.sdk.errors import ModerationError
@@ -92,6 +94,22 @@ def declined(request: APIRequest, cls: type[R], status: int, body: JSON) -> R:
     raw = _raw(request, {"content-type": "application/json"}, body)
     raw.status_code = status
     return wrapped(raw, request, cls)
+
+
+def no_answer(response: AnyResponse, effect: RejectAnswer) -> Exception:
+    """Return the exception for a response that is no answer. It carries none of its body.
+
+    As in the SDK: what should be JSON and is not raises `JSONDecodeError`. Where the SDK would hand
+    on something that is no message, such as the text of a page, `APIResponseValidationError`.
+    """
+    old = response.http_response
+    kind = old.headers.get("content-type", "*").split(";")[0].strip().lower()
+    if not effect.is_json and kind.endswith(("json", *EVENT_STREAMS)):
+        return json.JSONDecodeError(f"upstream did not answer: {effect.detail}", "", 0)
+    headers = [(k, v) for k, v in old.headers.raw if k.lower() not in _DROPPED]
+    empty = httpx2.Response(old.status_code, headers=headers, request=old.request)
+    message = f"upstream did not answer: {effect.detail} (content type {kind})"
+    return APIResponseValidationError(empty, None, message=message)
 
 
 def received(found: object, request: APIRequest, cls: type[R]) -> R:

@@ -21,6 +21,7 @@ from magistrate.core.effects import (
     Open,
     PropagateError,
     RaiseDecision,
+    RejectAnswer,
     Relay,
     RespondError,
     StartJudging,
@@ -29,7 +30,7 @@ from magistrate.core.effects import (
 from magistrate.core.events import Chunk, End, Failed, Head, JudgeResult
 from magistrate.sdk.judge_threads import JudgeThreads
 from magistrate.sdk.requests import ModeratedRequest
-from magistrate.sdk.responses import SyncBody, declined, rewritten, synthetic
+from magistrate.sdk.responses import SyncBody, declined, no_answer, rewritten, synthetic
 from magistrate.sdk.sync_judging import Judging
 from magistrate.sdk.sync_upstream import SyncUpstream
 from magistrate.wire.messages import JSON
@@ -125,6 +126,9 @@ class SyncDriver:
                     reply = self._upstream.cancel()
                 case PropagateError(error):
                     raise error
+                case RejectAnswer():
+                    assert self._upstream.response is not None
+                    raise no_answer(self._upstream.response, effect)
                 case RaiseDecision():
                     raise self._moderated.error(effect)
                 case Relay() | Answer() | RespondError() | Open() | Write():

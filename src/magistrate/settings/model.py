@@ -19,7 +19,10 @@ from magistrate.policy import (
     Policy,
     PolicyException,
     builtin_policy,
+    floor_policy,
+    is_own,
     required_floors,
+    without_floors,
 )
 from magistrate.settings.schema import (
     ActionRow,
@@ -98,6 +101,17 @@ class SettingsModel(Strict):
             for use in self.policy.high_risk
             if self.app is not None and use.id in self.app.high_risk
         )
+
+    @cached_property
+    def judged_policies(self) -> tuple[Policy, ...]:
+        """The policy in the pieces that judges read in prompts of their own.
+
+        It is one piece, unless a team wrote any of it. Then the floors are a second one: no word
+        of the team's stands in the prompt that a floor is judged by.
+        """
+        if not is_own(self.policy):
+            return (self.policy,)
+        return without_floors(self.policy), floor_policy()
 
     @property
     def permitted_exceptions(self) -> tuple[PolicyException, ...]:

@@ -163,9 +163,12 @@ class AuditSettings(Strict):
 class OnUninspected(Strict):
     """The action for content that cannot be read, by reason.
 
-    `encrypted` (redacted thinking) is opaque to everyone and may pass; nothing else passes without
-    at least a warning. `surfaces`: parts of the API that this version cannot judge at all, each
-    let through by name. `endpoint`: every call to an unknown endpoint.
+    `encrypted` (redacted thinking) is opaque to everyone and may pass. `remote_tools` (MCP servers
+    named in a request) may pass too: calls of such tools and their results are judged in the
+    answer. Nothing else passes without at least a warning. `unknown_field`: something in a place
+    that this version does not know, which its text alone does not show. `surfaces`: parts of the
+    API that this version cannot judge at all, each let through by name. `endpoint`: every call to
+    an unknown endpoint.
     """
 
     file: _Warned = "block"
@@ -173,6 +176,8 @@ class OnUninspected(Strict):
     encrypted: Literal["allow", "warn", "block"] = "allow"
     thread: _Warned = "block"  # a conversation stored at the provider, not seen by this process
     unknown_block: _Warned = "block"
+    remote_tools: Literal["allow", "warn", "block"] = "allow"
     unknown_event: _Warned = "block"
+    unknown_field: _Warned = "block"
     surfaces: dict[SurfaceName, _Warned] = Field(default_factory=dict[SurfaceName, _Warned])
     endpoint: _Warned = "block"

@@ -1,15 +1,17 @@
 """Read content blocks into parts.
 
-Pure. Content that cannot be turned into a part becomes an `Uninspected` with the reason.
+Pure. Each reader takes the fields of one kind of block; what it leaves is `residue`. Content that
+cannot be turned into a part becomes an `Uninspected` with the reason.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 
 from magistrate.wire.messages import JSON, blocks, is_array, is_object
 from magistrate.wire.parts import Extract, Kind, Part, Role, Uninspected
+from magistrate.wire.residue import dump, residue
+from magistrate.wire.shapes import CACHE_MARK, CALLER, ID, OPAQUE, WORD, Shape
 
 # Results that arrive complete and were not written in the conversation.
 _THIRD_PARTY_BLOCKS = frozenset(
@@ -41,6 +43,11 @@ _OPAQUE_FIELDS = {
     "web_search_result_location": "encrypted_index",
 }
 _CALL_BLOCKS = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
+# Fields without content that any block may have.
+_ANY_BLOCK: Mapping[str, Shape] = {"type": WORD, "cache_control": CACHE_MARK, "caller": CALLER}
+_SEALED: Mapping[str, Shape] = {**_ANY_BLOCK, "signature": OPAQUE}
+_SOURCE: Mapping[str, Shape] = {"type": WORD, "media_type": WORD, "file_id": ID}
+_BY_REFERENCE: Mapping[str, Shape] = {**_ANY_BLOCK, "file_id": ID}
 
 
 def read_content(content: object, path: str, role: Role) -> Extract:
@@ -63,60 +70,101 @@ def read_block(block: object, path: str, role: Role, kind: Kind = "text") -> Ext
     if not is_object(block):
         yield Uninspected(path, "unknown_block")
         return
-    if block.get("unknown_deltas"):
+    left = dict(block)
+    if left.pop("unknown_deltas", None):
         yield Uninspected(path, "unknown_block")
+    shapes = _ANY_BLOCK
     match block.get("type"):
         case "text":
-            if block.get("text"):
-                yield Part(path, role, kind, str(block["text"]))
-            cited = block.get("citations")
-            if is_array(cited) and cited:
-                yield Part(f"{path}.citations", role, "third_party", dump(cited))
+            if text := _taken(left, "text"):
+                yield Part(path, role, kind, text)
+            yield from _citations(left, path, role)
         case "thinking":
-            if block.get("thinking"):
-                yield Part(path, role, "thinking", str(block["thinking"]))
+            if text := _taken(left, "thinking"):
+                yield Part(path, role, "thinking", text)
+            shapes = _SEALED
         case "redacted_thinking":
+            left.pop("data", None)
             yield Uninspected(path, "encrypted")
         case "image":
-            yield from _media(block, path, role)
+            yield from _source("image", left.pop("source", None), path, f"{path}.source", role)
         case "document":
-            yield from _document(block, path, role)
+            yield from _document(left, path, role)
         case "container_upload":
             yield Uninspected(path, "file")
+            shapes = _BY_REFERENCE
         case "compaction":
-            yield Part(path, role, "text", str(block.get("content") or ""))
-            if block.get("encrypted_content"):
+            yield Part(path, role, "text", _taken(left, "content"))
+            if left.pop("encrypted_content", None):
                 yield Uninspected(path, "encrypted")
-            if changes := block.get("tool_changes"):
+            if changes := left.pop("tool_changes", None):
                 yield Part(f"{path}.tool_changes", role, "definition", dump(changes))
+            shapes = _SEALED
         case "tool_addition" | "tool_removal":
-            yield Part(path, role, "definition", dump(block.get("tool")))
+            yield Part(path, role, "definition", dump(left.pop("tool", None)))
         case str(name) if name in _CALL_BLOCKS:
             labels = _labels(
-                block,
+                left,
                 tool_name="name",
                 tool_use_id="id",
                 server="server_name",
                 toolset="toolset_name",
             )
-            yield Part(path, role, "tool_use", dump(block.get("input", {})), labels=labels)
+            yield Part(path, role, "tool_use", dump(left.pop("input", {})), labels=labels)
         case str(name) if name in _THIRD_PARTY_BLOCKS:
-            yield from _third_party(block, path, role)
+            yield from _third_party(left, path, role)
+            kind = "third_party"
         case _:
             yield Uninspected(path, "unknown_block")
+            return
+    yield from residue(left, shapes, path, role, kind)
 
 
-def _media(block: JSON, path: str, role: Role) -> Extract:
-    source = block.get("source")
-    kind = source.get("type") if is_object(source) else None
-    if is_object(source) and kind == "base64" and _whole_unicode(source):
-        # The model receives exactly the bytes in the request. A URL may serve a judge something
-        # else than the model, so its content cannot be judged.
-        labels = _labels(source, media_type="media_type")
-        attachment = {key: block[key] for key in ("type", "source")}
-        yield Part(path, role, "media", "", labels=labels, attachment=attachment)
-    else:
-        yield Uninspected(path, "file" if kind == "file" else "media")
+def _taken(left: JSON, name: str) -> str:
+    """Take a field that is text. A value of another type stays, and is residue."""
+    if isinstance(left.get(name), str):
+        return str(left.pop(name))
+    return ""
+
+
+def _citations(left: JSON, path: str, role: Role) -> Extract:
+    cited: object = left.get("citations")
+    if is_array(cited):
+        del left["citations"]
+        if cited:
+            yield Part(f"{path}.citations", role, "third_party", dump(cited))
+
+
+def _source(kind: object, source: object, path: str, at: str, role: Role) -> Extract:
+    """Read the `source`, at `at`, of an image or document; it becomes one part at `path`."""
+    if not is_object(source):
+        yield Uninspected(path, "media")
+        if source is not None:
+            yield from residue({"source": source}, {}, path, role)
+        return
+    rest = dict(source)
+    match source.get("type"):
+        case "base64" if isinstance(source.get("data"), str) and _whole_unicode(source):
+            # The model receives exactly the bytes in the request. A URL may serve a judge something
+            # else than the model, so its content cannot be judged.
+            del rest["data"]
+            labels = _labels(rest, media_type="media_type")
+            known = ("type", "media_type", "data")
+            shown: JSON = {name: source[name] for name in known if name in source}
+            yield Part(
+                path, role, "media", "", labels=labels, attachment={"type": kind, "source": shown}
+            )
+        case "base64":
+            yield Uninspected(path, "media")
+            rest.pop("data", None)
+        case "file":
+            yield Uninspected(path, "file")
+        case "url":
+            yield Uninspected(path, "media")
+            rest.pop("url", None)
+        case _:
+            yield Uninspected(path, "media")
+    yield from residue(rest, _SOURCE, at, role)
 
 
 def _whole_unicode(value: object) -> bool:
@@ -131,29 +179,39 @@ def _whole_unicode(value: object) -> bool:
     return not is_array(value) or all(map(_whole_unicode, value))
 
 
-def _document(block: JSON, path: str, role: Role) -> Extract:
-    source = block.get("source")
-    labels = _labels(block, title="title", context="context")
+def _document(left: JSON, path: str, role: Role) -> Extract:
+    source: object = left.get("source")
+    labels = _labels(left, title="title", context="context")
     match source.get("type") if is_object(source) else None:
-        case "text" if is_object(source):
-            text = str(source.get("data") or "")
+        case "text" if is_object(source) and isinstance(source.get("data"), str):
+            del left["source"]
+            of_source = dict(source)
+            text = str(of_source.pop("data"))
             yield Part(f"{path}.source", role, "third_party", text, labels=labels)
+            yield from residue(of_source, _SOURCE, f"{path}.source", role, "third_party")
         case "content" if is_object(source):
-            inner: object = source.get("content")
+            del left["source"]
+            of_source = dict(source)
+            inner: object = of_source.pop("content", None)
             yield Part(path, role, "third_party", "", labels=labels)
             if not isinstance(inner, str) and not is_array(inner):
                 yield Uninspected(f"{path}.source", "unknown_block")
             for index, item in enumerate(blocks(inner)):
                 yield from read_block(item, f"{path}.source.content[{index}]", role, "third_party")
+            yield from residue(of_source, _SOURCE, f"{path}.source", role, "third_party")
         case _:
             if labels:
                 yield Part(path, role, "third_party", "", labels=labels)
-            yield from _media(block, f"{path}.source", role)
+            left.pop("source", None)
+            yield from _source("document", source, f"{path}.source", f"{path}.source", role)
 
 
-def _third_party(block: JSON, path: str, role: Role) -> Extract:
+def _third_party(left: JSON, path: str, role: Role) -> Extract:
+    """Take a result: all of it for a kind of block that is content as a whole."""
+    kind: object = left.get("type")
+    whole = kind in _WHOLE_BLOCKS
     labels = _labels(
-        block,
+        dict(left) if whole else left,
         kind="type",
         tool_use_id="tool_use_id",
         tool_name="tool_name",
@@ -162,14 +220,16 @@ def _third_party(block: JSON, path: str, role: Role) -> Extract:
         source="source",
         url="url",
     )
-    content: object = block.get("content")
     opaque = _OPAQUE_FIELDS
-    if block.get("type") in _WHOLE_BLOCKS:
-        content = {key: value for key, value in block.items() if key != "type"}
+    if whole:
+        content: object = {name: item for name, item in left.items() if name != "type"}
+        left.clear()
         opaque = {}
+    else:
+        content = left.pop("content", None)
     if isinstance(content, str) or content is None:
         yield Part(path, role, "third_party", content or "", labels=labels)
-    elif is_array(content) and block.get("type") in ("tool_result", "search_result"):
+    elif is_array(content) and kind in ("tool_result", "search_result"):
         yield Part(path, role, "third_party", "", labels=labels)
         for index, item in enumerate(content):
             yield from read_block(item, f"{path}.content[{index}]", role, "third_party")
@@ -199,13 +259,10 @@ def _without_opaque(
     return kept
 
 
-def _labels(block: JSON, **fields: str) -> dict[str, str]:
+def _labels(left: JSON, **fields: str) -> dict[str, str]:
+    """Take fields that name a block or its origin. They are judged as labels of its part."""
     return {
-        label: value if isinstance(value := block[key], str) else dump(value)
+        label: value if isinstance(value, str) else dump(value)
         for label, key in fields.items()
-        if block.get(key) is not None
+        if (value := left.pop(key, None)) is not None
     }
-
-
-def dump(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, sort_keys=True)

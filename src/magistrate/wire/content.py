@@ -5,10 +5,11 @@ Pure. Single blocks are read in `blocks.py`; the types of the result are in `par
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 from magistrate.values import value
-from magistrate.wire.blocks import dump, read_block, read_content
+from magistrate.wire.blocks import read_block, read_content
 from magistrate.wire.messages import JSON, blocks, is_array, is_object, turns
 from magistrate.wire.parts import (
     Extract,
@@ -19,55 +20,27 @@ from magistrate.wire.parts import (
     as_context,
     piece,
 )
+from magistrate.wire.residue import dump, read_residue, residue
+from magistrate.wire.shapes import ANSWER, CONTAINER, SETTINGS, is_free, left_over
 
-# Fields of a request that configure the answer. Any other field is read as content.
-_SETTINGS_FIELDS = frozenset(
-    {
-        "betas",
-        "billing_policy",
-        "cache_control",
-        "container",
-        "effort",
-        "inference_geo",
-        "max_tokens",
-        "mcp_servers",
-        "messages",
-        "metadata",
-        "model",
-        "output_config",
-        "output_format",
-        "service_tier",
-        "speed",
-        "stop_sequences",
-        "stream",
-        "system",
-        "temperature",
-        "thinking",
-        "thread",
-        "tool_choice",
-        "tools",
-        "top_k",
-        "top_p",
-        "user_profile_id",
-        "workspace_id",
-    }
-)
+# Fields of a request that are read in their own places.
+_READ_APART = frozenset({"messages", "system", "tools", "mcp_servers"})
+# A credential: no model reads it, and no judge may.
+_SECRET = "authorization_token"
 
 
 @value
 class RequestContent:
     """The content of a request by place."""
 
-    system: Extracted
-    definitions: Extracted  # tools, answer schemas and other fields
+    setup: Extracted  # system prompt, tools, answer schemas and other fields
     turns: tuple[Extracted, ...]
 
 
 def read_request(body: JSON) -> RequestContent:
     """Return the content of a request."""
     return RequestContent(
-        Extracted.of(read_content(body.get("system"), "system", "system")),
-        Extracted.of(_definitions(body)),
+        Extracted.of([*read_content(body.get("system"), "system", "system"), *_definitions(body)]),
         tuple([Extracted.of(_turn(index, turn)) for index, turn in enumerate(turns(body))]),
     )
 
@@ -80,6 +53,10 @@ def _turn(index: int, turn: object) -> Extract:
     named = turn.get("role")
     role: Role = "user" if named == "user" else "system" if named == "system" else "assistant"
     yield from read_content(turn.get("content"), f"{place}.content", role)
+    rest = {key: item for key, item in turn.items() if key != "content"}
+    if named in ("user", "assistant", "system"):
+        del rest["role"]
+    yield from residue(rest, {}, place, role)
 
 
 Windows = dict[int, tuple[int, ...]]  # by block index: the character offsets where windows ended
@@ -114,33 +91,49 @@ class Pieces:
 
 
 def read_answer(
-    message: JSON, judged: Windows | None = None, pieces: Pieces | None = None
+    message: JSON,
+    judged: Windows | None = None,
+    pieces: Pieces | None = None,
+    unread: Sequence[object] = (),
 ) -> Extracted:
     """Return the content of an answer.
 
     `judged`: where the windows of earlier verdicts ended in each block. The text before is context,
     in the pieces in which it was judged, so that prompts begin alike; the rest is to be judged.
-    `pieces` keeps the context for the next call.
+    `pieces` keeps the context for the next call. `unread`: what else a stream brought, from its
+    `MessageBuilder`.
     """
     found: list[Part | Uninspected] = []
     kept = pieces or Pieces()
     for index, block in enumerate(blocks(message.get("content"))):
         before = (judged or {}).get(index)
-        for item in read_block(block, f"response.content[{index}]", "assistant"):
+        path = f"response.content[{index}]"
+        for item in read_block(block, path, "assistant"):
             if isinstance(item, Uninspected):
                 found.append(item)
-            elif item.kind not in ("text", "thinking"):
+            elif item.path != path or item.kind not in ("text", "thinking"):
+                # What did not change was judged with an earlier window.
                 context, again = kept.of_other(item)
-                # Citations can still grow after their text was judged.
-                new = not again if item.path.endswith(".citations") else before is None
-                found.append(item if new else context)
+                found.append(context if again else item)
             elif before is None:
                 found.append(item)
             else:
                 found += kept.of_text(item, before)
                 if item.text[before[-1] :]:
                     found.append(piece(item, item.text[before[-1] :], judged=True))
+    for item in _besides_content(message, unread):
+        if isinstance(item, Part):
+            context, again = kept.of_other(item)
+            item = context if again else item
+        found.append(item)
     return Extracted.of(found)
+
+
+def _besides_content(message: JSON, unread: Sequence[object]) -> Extract:
+    fields = {key: item for key, item in message.items() if key != "content"}
+    yield from residue(fields, ANSWER, "response", "assistant")
+    for index, item in enumerate(unread):
+        yield from read_residue(item, f"response.event[{index}]", "assistant")
 
 
 def judged_so_far(message: JSON, judged: Windows) -> Windows:
@@ -154,24 +147,69 @@ def judged_so_far(message: JSON, judged: Windows) -> Windows:
     return now
 
 
+def setup_of(body: JSON) -> JSON:
+    """Return what a request has besides its turns that carries content, without credentials.
+
+    With the turns it is all that a verdict depends on: the same turns under another system prompt
+    or other tools are another question.
+    """
+    found = left_over({k: v for k, v in body.items() if k != "messages"}, SETTINGS)
+    if is_array(servers := found.get("mcp_servers")):
+        found["mcp_servers"] = [_without_secret(server) for server in servers]
+    if is_free(found.get("container"), CONTAINER):
+        found.pop("container", None)
+    choice: object = found.get("tool_choice")
+    if (
+        is_object(choice)
+        and _names_a_tool(choice, body.get("tools"))  # that tool is judged
+        and is_free({**choice, "name": None}, SETTINGS["tool_choice"])
+    ):
+        del found["tool_choice"]
+    return found
+
+
+def _names_a_tool(choice: JSON, tools: object) -> bool:
+    name: object = choice.get("name")
+    return isinstance(name, str) and any(
+        is_object(tool) and tool.get("name") == name for tool in (tools if is_array(tools) else [])
+    )
+
+
+def _without_secret(server: object) -> object:
+    if is_object(server) and isinstance(server.get(_SECRET), str):
+        return {key: item for key, item in server.items() if key != _SECRET}
+    return server
+
+
 def _definitions(body: JSON) -> Extract:
+    setup = setup_of(body)
     tools = body.get("tools")
     if tools is not None and not is_array(tools):
         yield Uninspected("tools", "unknown_block")
     for index, tool in enumerate(tools if is_array(tools) else []):
         name = str(tool.get("name") or "") if is_object(tool) else ""
         yield Part(f"tools[{index}]", "app", "definition", dump(tool), labels={"tool_name": name})
-    container = body.get("container")
+    yield from _servers(setup.get("mcp_servers"))
+    rest = {key: item for key, item in setup.items() if key not in _READ_APART}
+    container: object = body.get("container")
     skills = container.get("skills") if is_object(container) else None
     for index, skill in enumerate(skills if is_array(skills) else []):
         if not (is_object(skill) and skill.get("type") == "anthropic"):
             yield Uninspected(f"container.skills[{index}]", "file")
-    for key in ("output_config", "output_format"):
-        value = body.get(key)
-        if value and not (is_object(value) and set(value) <= {"effort", "task_budget"}):
-            yield Part(key, "app", "definition", dump(value))
-    for key in sorted(set(body) - _SETTINGS_FIELDS):
-        if body[key] is not None and not isinstance(body[key], bool | int | float):
-            yield Part(key, "app", "definition", dump(body[key]))
+    for key in sorted(rest):
+        yield from residue({key: rest[key]}, SETTINGS, "", "app", "definition")
     if "messages" in body and not is_array(body["messages"]):
         yield Uninspected("messages", "unknown_block")
+
+
+def _servers(servers: object) -> Extract:
+    """Read MCP servers: named here, while their tools are defined elsewhere and not judged.
+
+    Calls of such tools and their results are judged in the answer that holds them.
+    """
+    for index, server in enumerate(servers if is_array(servers) else []):
+        yield Uninspected(f"mcp_servers[{index}]", "remote_tools")
+        yield Part(f"mcp_servers[{index}]", "app", "definition", dump(server))
+    if servers is not None and not is_array(servers):
+        yield Uninspected("mcp_servers", "remote_tools")
+        yield Part("mcp_servers", "app", "definition", dump(servers))

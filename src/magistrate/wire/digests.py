@@ -10,15 +10,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import is_
-from typing import Protocol
+from typing import Any, Protocol
 
 import orjson
 
-from magistrate.wire.messages import JSON, canonical, is_object, turns
+from magistrate.wire.messages import JSON, blocks, is_array, is_object, text_of
+from magistrate.wire.shapes import CACHE_MARK, is_free, is_name
 
 _ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 # The standard library decides whether to accept subclasses, data classes and dates.
@@ -48,25 +49,83 @@ class Digests:
             mac.update(_measured(value))
         return mac.hexdigest()
 
-    def prefixes(self, body: JSON) -> list[str]:
-        """Return one digest per turn: of the system prompt and all turns up to that one."""
-        return self.chain(body)[1:]
+    def chain(self, setup: JSON, turns: Sequence[object]) -> list[str]:
+        """Return the digest of the setup, then one for each turn: of setup and turns so far.
 
-    def chain(self, body: JSON) -> list[str]:
-        """Return the digest of the conversation before its first turn, then the `prefixes`."""
-        chain = [self.start(body)]
-        for message in turns(body):
+        `setup` is what a request has besides its turns: system prompt, tools and the rest.
+        """
+        chain = [self.of("conversation", setup)]
+        for message in turns:
             turn = message if is_object(message) else {"role": None, "content": {"not": message}}
             chain.append(self.extended(chain[-1], turn))
         return chain
 
-    def start(self, body: JSON) -> str:
-        """Return the digest of the empty conversation under this request's system prompt."""
-        return self.of("conversation", body.get("system"))
-
     def extended(self, prefix: str, message: JSON) -> str:
         """Return the digest of a conversation with one more turn."""
         return self.of("turn", prefix, canonical(message))
+
+
+# --- what identifies a turn -----------------------------------------------------------------------
+
+_HOLD_BLOCKS = frozenset({"content", "source", "citations"})  # fields of blocks
+# Opaque to everyone but the provider; apps often drop these when they send an answer back.
+_THINKING = frozenset({"thinking", "redacted_thinking"})
+
+
+def canonical(message: JSON) -> JSON:
+    """Return the form that identifies a turn: a string and its text block are the same turn.
+
+    Null fields and cache marks of blocks, nested ones too, are omitted, since the SDK adds and
+    drops them. Everywhere else, as in the input of a tool call or a schema, every key is content.
+    Content of an unknown shape, and every other field of the turn, is kept unchanged.
+    """
+    content: object = message.get("content")
+    known = content is None or isinstance(content, str) or is_array(content)
+    others = {key: item for key, item in message.items() if not _is_nothing(key, item)}
+    return {
+        **others,
+        "role": message.get("role"),
+        "content": [_canonical_block(block) for block in blocks(content)] if known else content,
+    }
+
+
+def _canonical_block(block: object) -> Any:
+    if not is_object(block):
+        return block
+    return {
+        key: _canonical_blocks(item) if key in _HOLD_BLOCKS else item
+        for key, item in block.items()
+        if not _is_nothing(key, item)
+    }
+
+
+def _is_nothing(key: str, item: object) -> bool:
+    if item is None:
+        return is_name(key)
+    return key == "cache_control" and is_free(item, CACHE_MARK)
+
+
+def _canonical_blocks(value: object) -> Any:
+    return [_canonical_block(b) for b in value] if is_array(value) else _canonical_block(value)
+
+
+def returned_forms(message: JSON) -> list[JSON]:
+    """Return the assistant turns that an app may send back for an answer it received.
+
+    These are: unchanged, without thinking, and as one plain string.
+    """
+    content = message.get("content")
+    whole = blocks(content)
+    silent = [b for b in whole if not (is_object(b) and str(b.get("type")) in _THINKING)]
+    forms: list[JSON] = []
+    for candidate in (whole, silent, text_of(content)):
+        form = canonical({"role": "assistant", "content": candidate})
+        if form["content"] and candidate and form not in forms:
+            forms.append(form)
+    return forms
+
+
+# --- digests of growing sequences -----------------------------------------------------------------
 
 
 class AsJSON(Protocol):

@@ -2,43 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from typing import Any
 
-from magistrate.wire.messages import JSON, blocks, is_object
+from magistrate.wire.event_fields import DELTA_FIELDS, applies, unread
+from magistrate.wire.messages import JSON, blocks, is_array, is_object, parsed
+from magistrate.wire.shapes import ANSWER, left_over
 from magistrate.wire.sse import Event
 
 # Blocks whose input arrives in fragments of JSON.
 CALLS = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
 
 
-# The field that contains the content of each kind of delta.
-DELTA_FIELDS = {
-    "citations_delta": "citation",
-    "compaction_delta": "content",
-    "input_json_delta": "partial_json",
-    "signature_delta": "signature",
-    "text_delta": "text",
-    "thinking_delta": "thinking",
-}
-
-
-_CONTENT_FIELDS = frozenset(DELTA_FIELDS.values())
-
-
-# The content fields of other kinds: content in them would not be looked for in this kind.
-_FOREIGN_FIELDS = {kind: _CONTENT_FIELDS - {own} for kind, own in DELTA_FIELDS.items()}
-
-
 class MessageBuilder:
     """Builds the message JSON from the events of a stream.
 
-    Everything that arrives is put into `content`, if necessary under a type of its own: inspection
-    of the message must see a delta of an unknown kind, or for a block that never started.
+    Everything that arrives is put into `content`, if necessary under a type of its own, or into
+    `unread`: inspection must see a delta of an unknown kind, or for a block that never started.
     """
 
     def __init__(self) -> None:
+        # What the events carried besides what became part of the message.
+        self.unread: list[JSON] = []
         self._message: JSON = {}
         self._at: dict[str, int] = {}  # block index -> position
         # By position of an open block: the field of its deltas, and what they added since the last
@@ -67,6 +52,10 @@ class MessageBuilder:
             if growing is not None and growing[0] == item.grows:
                 growing[1].append(item.piece)
                 return
+        if rest := unread(item):
+            self.unread.append(rest)
+        if not data:
+            return
         match item.type:
             case "content_block_delta":
                 self._delta(self._position(str(data.get("index"))), data.get("delta"))
@@ -74,7 +63,8 @@ class MessageBuilder:
                 start: JSON = data["message"]
                 content: object = start.get("content")
                 begun = blocks(content) or ([content] if content else [])
-                self._message = {**start, "content": [*self._blocks, *begun]}
+                self._set({key: item for key, item in start.items() if key != "content"})
+                self._blocks.extend(begun)
             case "content_block_start":
                 self._start(str(data.get("index")), data.get("content_block"))
             case "content_block_stop":
@@ -82,13 +72,21 @@ class MessageBuilder:
             case "message_delta":
                 change, usage = data.get("delta"), data.get("usage")
                 if is_object(change):
-                    self._message.update({k: v for k, v in change.items() if k != "content"})
+                    self._set({k: v for k, v in change.items() if k != "content"})
                 if is_object(usage):
                     before = self._message.get("usage")
                     known = {key: value for key, value in usage.items() if value is not None}
                     self._message["usage"] = {**(before if is_object(before) else {}), **known}
             case _:
                 pass
+
+    def _set(self, fields: JSON) -> None:
+        """Set fields of the message. What they replace was released, so it is kept to be judged."""
+        for key, item in fields.items():
+            before = self._message.get(key)
+            if before != item and (replaced := left_over({key: before}, ANSWER)):
+                self.unread.append(replaced)
+            self._message[key] = item
 
     @property
     def _blocks(self) -> list[Any]:
@@ -113,7 +111,10 @@ class MessageBuilder:
         block = self._blocks[at]
         if not is_object(block):
             block = self._blocks[at] = {"type": "unknown", "start": block}
-        known = delta if is_object(delta) and _is_regular(delta) else {}
+        known = delta if is_object(delta) else {}
+        kind = str(known.get("type"))
+        if kind in DELTA_FIELDS and not applies(kind, known.get(DELTA_FIELDS[kind])):
+            return  # it is `unread`
         match (block.get("type"), known.get("type")):
             case ("text", "text_delta"):
                 self._grow(at, "text", known)
@@ -122,11 +123,20 @@ class MessageBuilder:
             case ("thinking", "signature_delta"):
                 block["signature"] = known.get("signature")
             case ("text", "citations_delta"):
-                block["citations"] = [*(block.get("citations") or []), known.get("citation")]
+                cited: object = block.get("citations")
+                if not is_array(cited):
+                    if cited is not None:
+                        self.unread.append({"citations": cited})
+                    cited = block["citations"] = []
+                cited.append(known.get("citation"))
             case (_, "input_json_delta") if self._grown.get(at, ("",))[0] == "partial_json":
                 self._grow(at, "partial_json", known)
             case ("compaction", "compaction_delta"):
-                block["content"] = str(block.get("content") or "") + str(known.get("content") or "")
+                begun = block.get("content")
+                if isinstance(begun, str) or begun is None:
+                    block["content"] = (begun or "") + (known.get("content") or "")
+                else:
+                    self.unread.append({"content": known.get("content")})
                 if known.get("encrypted_content"):
                     block["encrypted_content"] = known["encrypted_content"]
             case _:
@@ -153,11 +163,5 @@ class MessageBuilder:
         self._join(at)
         name, pieces = self._grown.pop(at)
         if name == "partial_json" and pieces and pieces[0]:
-            with suppress(ValueError, RecursionError):  # else it stays `unparseable`
-                self._blocks[at]["input"] = json.loads(pieces[0])
-
-
-def _is_regular(delta: JSON) -> bool:
-    """Return whether a delta has no content in another kind's field, where it would be missed."""
-    kind = str(delta.get("type"))
-    return _FOREIGN_FIELDS.get(kind, _CONTENT_FIELDS).isdisjoint(delta)
+            with suppress(ValueError):  # else it stays `unparseable`
+                self._blocks[at]["input"] = parsed(pieces[0])

@@ -1,4 +1,4 @@
-"""Views of Messages API JSON: turns, blocks, canonical and redacted forms.
+"""Views of Messages API JSON: turns, blocks, redacted forms.
 
 Pure. The JSON stays a dict, so fields that this version does not know survive untouched. No
 function changes its argument.
@@ -6,6 +6,7 @@ function changes its argument.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any, TypeGuard
 
@@ -14,14 +15,8 @@ JSON = dict[str, Any]
 # Replaces a blocked turn before it is sent upstream or shown to a judge.
 PLACEHOLDER = "[This message was removed by content moderation.]"
 
-# Opaque to everyone but the provider; apps often drop these when they send an answer back.
-THINKING = frozenset({"thinking", "redacted_thinking"})
-
 # Tools executed by the caller's own code. Any other `type` runs at the provider, or is unknown.
 _CLIENT_TOOL_PREFIXES = ("bash_", "text_editor_", "computer_", "memory_", "browser_")
-
-_NOT_CONTENT = frozenset({"cache_control"})
-_HOLD_BLOCKS = frozenset({"content", "source", "citations"})  # fields of blocks
 
 
 def is_object(value: object) -> TypeGuard[JSON]:
@@ -43,6 +38,32 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> JSON:
     if len(found) < len(pairs):
         raise ValueError("duplicate key")
     return found
+
+
+# Deeper than any content: readers that call themselves for each level must not run out of stack.
+MAX_DEPTH = 200
+
+
+def parsed(text: str | bytes) -> object:
+    """Return a JSON value. Raise ValueError for what is no JSON or nested more than 200 deep."""
+    try:
+        found: object = json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    brackets = text.count("[") + text.count("{") if isinstance(text, str) else MAX_DEPTH + 1
+    if brackets > MAX_DEPTH and _is_deeper(found, MAX_DEPTH):
+        raise ValueError("nested too deeply")
+    return found
+
+
+def _is_deeper(value: object, depth: int) -> bool:
+    level = [value]
+    while level and depth >= 0:
+        inner: list[object] = []
+        for item in level:
+            inner += item.values() if is_object(item) else item if is_array(item) else ()
+        level, depth = inner, depth - 1
+    return bool(level)
 
 
 def turns(body: JSON) -> list[Any]:
@@ -122,51 +143,6 @@ def _tools(body: JSON) -> Iterator[object]:
                 tool = change.get("tool") if is_object(change) else None
                 if is_object(tool) and "definition" in tool:
                     yield tool["definition"]
-
-
-def canonical(message: JSON) -> JSON:
-    """Return the form that identifies a turn: a string and its text block are the same turn.
-
-    Null fields and cache marks of blocks, nested ones too, are omitted, since the SDK adds and
-    drops them. Everywhere else, as in the input of a tool call or a schema, every key is content.
-    Content of an unknown shape is returned unchanged.
-    """
-    content: object = message.get("content")
-    known = content is None or isinstance(content, str) or is_array(content)
-    return {
-        "role": message.get("role"),
-        "content": [_canonical_block(block) for block in blocks(content)] if known else content,
-    }
-
-
-def _canonical_block(block: object) -> Any:
-    if not is_object(block):
-        return block
-    return {
-        key: _canonical_blocks(item) if key in _HOLD_BLOCKS else item
-        for key, item in block.items()
-        if item is not None and key not in _NOT_CONTENT
-    }
-
-
-def _canonical_blocks(value: object) -> Any:
-    return [_canonical_block(b) for b in value] if is_array(value) else _canonical_block(value)
-
-
-def returned_forms(message: JSON) -> list[JSON]:
-    """Return the assistant turns that an app may send back for an answer it received.
-
-    These are: unchanged, without thinking, and as one plain string.
-    """
-    content = message.get("content")
-    whole = blocks(content)
-    silent = [b for b in whole if not (is_object(b) and str(b.get("type")) in THINKING)]
-    forms: list[JSON] = []
-    for candidate in (whole, silent, text_of(content)):
-        form = canonical({"role": "assistant", "content": candidate})
-        if form["content"] and candidate and form not in forms:
-            forms.append(form)
-    return forms
 
 
 def redacted(message: JSON) -> JSON:

@@ -25,7 +25,15 @@ Kind = Literal[
     "definition",  # tool definitions, answer schemas and other fields of the request
 ]
 Reason = Literal[
-    "file", "media", "encrypted", "thread", "unknown_block", "unknown_event", "endpoint"
+    "file",
+    "media",
+    "encrypted",
+    "thread",
+    "remote_tools",
+    "unknown_block",
+    "unknown_event",
+    "unknown_field",
+    "endpoint",
 ]
 
 

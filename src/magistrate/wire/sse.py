@@ -8,46 +8,58 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import field
+from typing import Final
 
 import orjson
 
 from magistrate.values import value
-from magistrate.wire.messages import JSON, is_object
+from magistrate.wire.messages import JSON, is_object, parsed
 
 _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
 # An event as the API frames it, matched and split in one step; others take the slow path.
 _REGULAR = re.compile(rb"event: ([^\r\n]*)\ndata: ([^\r\n]*)\n\n")
+# Other lines that say nothing. Comments (their key is empty) are read by nobody, whatever they say.
+_SILENT_LINE = re.compile(rb"id:? ?[A-Za-z0-9_.:/+=-]{0,256}|retry:? ?[0-9]{0,20}")
 # The deltas that make up nearly all of a stream, and the field of the block that each extends.
 _GROWING = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
-_JSON = json.JSONDecoder()
 
 
 @value
 class Event:
     """One event: the bytes in which it arrived (blank line included) and its parsed data.
 
-    `data` is {} for comments, keep-alives and anything that is not a JSON object. `type` is the
-    type in the data, else the SSE event name. `piece` is what the event adds to the text, thinking
-    or input of a block, and `grows` the field of the delta that contains it. They are set only if
-    the event contains nothing else, so that reading them reads the whole event; else both are
-    empty.
+    `data` is {} for comments, keep-alives and anything that is not a JSON object; `other` is then
+    the data's value: None without data, `BROKEN` if it is no JSON. `stray`: lines of the frame that
+    no client of server-sent events reads. `type` is the type in the data, else the event's name.
+    `piece` is what the event adds to the text, thinking or input of a block, and `grows` the field
+    of the delta that contains it. They are set only if the event contains nothing else, so that
+    reading them reads the whole event; else both are empty.
     """
 
     raw: bytes
     name: str
     data: JSON
+    other: object = None
+    stray: str = ""
     type: str = field(init=False, repr=False, compare=False)
     grows: str = field(init=False, repr=False, compare=False)
     piece: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         named = self.data.get("type")
-        found = _growth(self.data) if named == "content_block_delta" else _NO_GROWTH
+        usual = named == "content_block_delta" and self.name in _USUAL_NAMES and not self.stray
+        found = _growth(self.data) if usual else _NO_GROWTH
         self.grows, self.piece = found  # pyright: ignore[reportAttributeAccessIssue]
         self.type = str(named or self.name)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 _NO_GROWTH = "", ""
+_USUAL_NAMES = frozenset({"content_block_delta", "", "completion"})  # the last by Bedrock
+BROKEN: Final = "BROKEN"  # compared by identity
+# The end of a stream in another API's framing; some proxies add it.
+_DONE = "[DONE]"
+# An unfinished event of this many bytes is given up. The API's own requests are limited to half.
+MAX_EVENT = 64 * 1024 * 1024
 
 
 def _growth(data: JSON) -> tuple[str, str]:
@@ -98,6 +110,9 @@ class Decoder:
                 break
             del self._rest[:end]
             self._scanned = 0
+        if len(self._rest) > MAX_EVENT:
+            self._rest, self._scanned = bytearray(), 0
+            found.append(Event(b"", "message", {}, BROKEN))
         return found
 
     def _frame_end(self) -> int | None:
@@ -114,7 +129,7 @@ class Decoder:
 
 
 def _parse(raw: bytes) -> Event:
-    name, lines = b"", list[bytes]()
+    name, lines, stray = b"", list[bytes](), list[bytes]()
     for line in raw.splitlines():
         key, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
@@ -122,24 +137,36 @@ def _parse(raw: bytes) -> Event:
             name = value
         elif key == b"data":
             lines.append(value)
-    return _read(raw, name, b"\n".join(lines))
+        elif key and not _SILENT_LINE.fullmatch(line):
+            stray.append(line)
+    return _read(raw, name, b"\n".join(lines), b"\n".join(stray).decode("utf-8", "replace"))
 
 
-def _read(raw: bytes, name: bytes, data: bytes) -> Event:
+def _read(raw: bytes, name: bytes, data: bytes, stray: str = "") -> Event:
     named = name.decode("utf-8", "replace")
     try:
         fast: object = orjson.loads(data)
     except ValueError:
         fast = None
-    if is_object(fast) and (item := Event(raw, named, fast)).grows:
+    if is_object(fast) and (item := Event(raw, named, fast, stray=stray)).grows:
         return item
     # The standard library parses all others: orjson rounds large integers, rejects lone surrogates
     # and NaN, and allows deeper nesting.
-    found: object = None
+    text = data.decode("utf-8", "surrogatepass").strip(" \t\r\n") if _is_text(data) else None
+    if not text or text == _DONE:
+        return Event(raw, named, {}, None if text is not None else BROKEN, stray)
     try:
-        text = data.decode("utf-8", "surrogatepass").strip(" \t\r\n")
-        value, end = _JSON.raw_decode(text)  # half the time of `loads`
-        found = value if end == len(text) else None
-    except (ValueError, RecursionError):  # also for events without data
-        pass
-    return Event(raw, named, found if is_object(found) else {})
+        found = parsed(text)
+    except ValueError:
+        return Event(raw, named, {}, BROKEN, stray)
+    if is_object(found):
+        return Event(raw, named, found, stray=stray)
+    return Event(raw, named, {}, found, stray)
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        data.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return False
+    return True
