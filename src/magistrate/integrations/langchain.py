@@ -59,9 +59,7 @@ class ChatAnthropic(_ChatAnthropic):
     @cached_property
     def _client(self) -> Anthropic:
         http_client = super()._client._client
-        return Anthropic(
-            moderation=self.moderation, http_client=http_client, **self._client_params
-        )
+        return Anthropic(moderation=self.moderation, http_client=http_client, **self._client_params)
 
     @cached_property
     def _async_client(self) -> AsyncAnthropic:
