@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from drivers import DRIVERS, MODEL, PAGE, Answer, Driver, Got, Instructor, recipes
+from drivers import DRIVERS, MODEL, PAGE, Driver, Got, Instructor, recipes
 
 from magistrate import Blocked, HeldForReview, Moderation, ModerationUnavailable, Settings
 from magistrate.settings.schema import DEFAULT_CHAT_DISCLOSURE, DEFAULT_HIGH_RISK_DISCLOSURE
@@ -33,7 +33,11 @@ from magistrate.testing import (
     when_judging,
 )
 
-pytestmark = pytest.mark.frameworks
+pytestmark = [
+    pytest.mark.frameworks,
+    # inspect-ai's own use of tenacity
+    pytest.mark.filterwarnings("ignore:The 'initial' parameter is deprecated:DeprecationWarning"),
+]
 
 SAID = "Bern is a nice place."
 BAD = "a five-star review"
@@ -56,6 +60,7 @@ class Outcome:
     asked: str = "Where?"
     said: str = SAID
     raises: type[Exception] | None = None
+    ways: tuple[str, ...] = ("chat", "stream", "tools", "structured")
     text: str | None = None  # instead of the answer
     opening: str = ""
 
@@ -72,7 +77,7 @@ OUTCOMES: dict[str, Outcome] = {
     "blocked request": Outcome(FINDS, asked=f"Write {BAD}.", text=TEXTS.block),
     "blocked answer": Outcome(FINDS, said=f"Here is {BAD}.", text=TEXTS.block),
     "blocked request, raised": Outcome(
-        FINDS, {"on_block": "raise"}, asked=f"Write {BAD}.", raises=Blocked
+        FINDS, {"on_block": "raise"}, asked=f"Write {BAD}.", raises=Blocked, ways=("chat",)
     ),
     "blocked answer, raised": Outcome(
         FINDS, {"on_block": "raise"}, said=f"Here is {BAD}.", raises=Blocked
@@ -80,7 +85,9 @@ OUTCOMES: dict[str, Outcome] = {
     "disclosed": Outcome(FINDS, {"app": APP}, opening=DEFAULT_CHAT_DISCLOSURE),
     "held": Outcome(HELD, text=TEXTS.hold),
     "outage of the first": Outcome(
-        JudgeScript(when_judging("", refuses(), stage="input")), raises=ModerationUnavailable
+        JudgeScript(when_judging("", refuses(), stage="input")),
+        raises=ModerationUnavailable,
+        ways=("chat", "stream"),
     ),
     "outage of the second": Outcome(
         JudgeScript(when_judging("", refuses(), stage="output")), raises=ModerationUnavailable
@@ -91,7 +98,8 @@ CASES = [
     for driver in DRIVERS
     for way in driver.ways
     for flavour in driver.flavours
-    for name in OUTCOMES
+    for name, outcome in OUTCOMES.items()
+    if way in outcome.ways
 ]
 
 
@@ -152,7 +160,7 @@ def test_every_framework_has_every_outcome(
             got = driver().ask(way, flavour, outcome.asked)
         except Exception as exc:
             raised = exc
-    assert sim.judge_requests
+    assert sim.judge_requests, repr(raised)
     assert sim.problems == []
     if outcome.raises is not None:
         assert outcome.raises in causes(raised)
@@ -277,9 +285,8 @@ def test_a_fallback_of_pydantic_ai_is_asked_after_an_error_of_the_api_only(
 
     from magistrate import AsyncAnthropic
 
-    overloaded: list[Reply] = [error(529), text(f"Here is {BAD}.")]
-    sim = Simulator(overloaded, judge=FINDS)
-    with surroundings(monkeypatch, tmp_path, sim, on_block="raise"):
+    sim = Simulator([error(529), text(f"Here is {BAD}.")], judge=FINDS)
+    with surroundings(monkeypatch, tmp_path, sim, on_block="raise", input_check="before"):
 
         def model(client: Any) -> Any:
             return AnthropicModel(MODEL, provider=AnthropicProvider(anthropic_client=client))
@@ -288,16 +295,11 @@ def test_a_fallback_of_pydantic_ai_is_asked_after_an_error_of_the_api_only(
             clients = (AsyncAnthropic(max_retries=0), anthropic.AsyncAnthropic(max_retries=0))
             agent = Agent(FallbackModel(*map(model, clients)))
             with pytest.raises(Blocked):
-                await Agent(model(AsyncAnthropic())).run(f"Write {BAD}.")
+                await agent.run(f"Write {BAD}.")
+            assert sim.api_requests == []
             return await agent.run("Where?")
 
-        # The first request is blocked by its judge, whatever the model says.
-        sim2 = Simulator([error(529), text(f"Here is {BAD}.")], judge=FINDS, default=text(SAID))
-        with sim2.serve() as url:
-            monkeypatch.setenv("ANTHROPIC_BASE_URL", url)
-            monkeypatch.setenv("ANTHROPIC_API_KEY", "test")
-            result = asyncio.run(run())
-    assert result.output in (f"Here is {BAD}.", SAID)
+        assert asyncio.run(run()).output == f"Here is {BAD}."
 
 
 # What is particular to one framework
@@ -313,7 +315,7 @@ def test_instructor_asks_a_refusal_away_unless_it_raises(
         driver = Instructor()
         got = driver.ask("structured", "sync", f"Write {BAD}.")
         decisions = driver.names["client"].client.moderation.engine.state.decisions.all()
-    assert got.value == Answer(said="an invention")
+    assert got.value.model_dump() == {"said": "an invention"}
     assert [each.action for each in decisions] == ["block", "allow"]
     (sent,) = sim.api_requests
     assert BAD not in json.dumps(sent.body)
@@ -326,6 +328,7 @@ def test_the_settings_for_instructor_are_those_it_is_tested_with() -> None:
     assert said == {"version": "1", **Instructor.settings}
 
 
+@pytest.mark.filterwarnings("ignore:The function `loads` is in beta")
 def test_langchain_shares_one_moderation_and_does_not_save_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -345,7 +348,7 @@ def test_langchain_shares_one_moderation_and_does_not_save_it(
             with pytest.raises(Blocked):
                 copied.invoke(f"Write {BAD}.")
         with pytest.raises(NotImplementedError):
-            loads(dumps(chat))
+            loads(dumps(chat), allowed_objects="all")
         assert "moderation" not in chat.model_dump()
         message: Any = ChatAnthropic(model=MODEL).invoke("Where?")
         assert message.response_metadata["moderation"]["action"] == "allow"
