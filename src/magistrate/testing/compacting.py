@@ -20,9 +20,11 @@ def refused(fields: JSON) -> ErrorReply | None:
     for name in _SHAPE_A_REPLY:
         if fields.get(name) is not None:
             return error(400, message=f"{name}: cannot be combined with compaction")
-    if (fields.get("output_config") or {}).get("format") is not None:
+    config: JSON = fields.get("output_config") or {}
+    choice: JSON = fields.get("tool_choice") or {}
+    if config.get("format") is not None:
         return error(400, message="output_config.format: cannot be combined with compaction")
-    if (fields.get("tool_choice") or {}).get("type") in ("any", "tool"):
+    if choice.get("type") in ("any", "tool"):
         return error(400, message="tool_choice: cannot force a tool with compaction")
     if not any(turn["role"] in ("user", "assistant") for turn in fields["messages"]):
         said = "messages: nothing to summarize"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 from magistrate.testing.replies import JSON
 
@@ -93,7 +93,8 @@ def sampling_complaints(fields: JSON) -> Iterator[str]:
             " Please use only one."
         )
     thinking: Any = fields.get("thinking")
-    if isinstance(thinking, dict) and thinking.get("type") in ("enabled", "adaptive"):  # pyright: ignore[reportUnknownMemberType]
+    kind = cast(JSON, thinking).get("type") if isinstance(thinking, dict) else None
+    if kind in ("enabled", "adaptive"):
         if given.get("temperature", 1) != 1:
             yield "`temperature` may only be set to 1 when thinking is enabled"
         if given.get("top_p", 1) < 0.95:

@@ -211,10 +211,13 @@ class Simulator:
         return planned
 
     def _checked(
-        self, body: Any, *, counting: bool = False
+        self, body: object, *, counting: bool = False
     ) -> tuple[ErrorReply | None, Held | None]:
         """Return the error for a body that the API does not take, and what of it is held."""
-        before = self._threads.before(cast(JSON, body)) if isinstance(body, dict) else None
+        if not isinstance(body, dict):
+            return error(400, message=complaint(body)), None
+        body = cast(JSON, body)
+        before = self._threads.before(body)
         if isinstance(before, ErrorReply):
             return before, None
         said = complaint(body, counting=counting, before=before) or prompt_cache.complaint(body)
