@@ -18,6 +18,7 @@ import httpx2
 
 from magistrate.testing import compacting, judge_replies, prompt_cache, resources, routing
 from magistrate.testing.batches import Batches, BatchProfile
+from magistrate.testing.declared import Declared
 from magistrate.testing.events import Asked, count_tokens, error_body, message
 from magistrate.testing.judge_script import Judge, Judgement, ParsedPrompt
 from magistrate.testing.latency import LatencyProfile
@@ -28,12 +29,10 @@ from magistrate.testing.replies import (
     ErrorReply,
     Replies,
     Reply,
-    When,
-    checked,
     error,
 )
 from magistrate.testing.threads import Held, Threads
-from magistrate.testing.validation import complaint, last_user_text
+from magistrate.testing.validation import complaint
 from magistrate.testing.wire import Answer, answer, compressed, plain, spoken
 
 ParsePrompt: TypeAlias = Callable[[JSON], "ParsedPrompt | None"]
@@ -84,19 +83,7 @@ class Simulator:
     ) -> None:
         self.problems: list[str] = []
         self._cache = PromptCache() if cache is True else cache or None
-        self._default = default
-        self._choose: Callable[[JSON], Reply] | None = None
-        self._whens: list[When] = []
-        self._queue: list[Reply] = []
-        if callable(replies):
-            self._choose = replies
-        elif isinstance(replies, Reply):
-            self._default = replies
-        else:
-            entries = [replies] if isinstance(replies, When) else replies or []
-            self._whens = [each for each in entries if isinstance(each, When)]
-            self._queue = [checked(each) for each in entries if not isinstance(each, When)]
-        self._declared = len(self._queue)
+        self._declared = Declared(replies, default)
         self._judge: Judge = judge or (lambda prompt: Judgement())
         self._profile = profile or LatencyProfile()
         self._judge_profile = judge_profile or LatencyProfile()
@@ -229,7 +216,8 @@ class Simulator:
         """Return what a right request is answered, and whether a judge answers it."""
         prompt = self._parse_prompt(body)
         if prompt is None:
-            return self._reply(body), False
+            reply = self._declared.reply(body)
+            return (self._problem(reply) if isinstance(reply, str) else reply), False
         reply, notes = judge_replies.render(self._judge(prompt), prompt)
         self.problems += notes
         return reply, True
@@ -259,26 +247,6 @@ class Simulator:
         if planned.status == 200:
             self._cache.begin(found, after_s=planned.head_delay_s)
         return planned
-
-    def _reply(self, body: JSON) -> Reply:
-        if self._choose is not None:
-            return checked(self._choose(body))
-        summary = compacting.reply(body)
-        if summary is not None:
-            return summary
-        said = last_user_text(body)
-        for kept in self._whens:
-            if kept.needle in said:
-                return kept.reply
-        with self._changed:
-            if self._queue:
-                return self._queue.pop(0)
-        if self._default is not None:
-            return self._default
-        return self._problem(
-            f"no reply left for the last user turn {said[:80]!r}: {self._declared} declared,"
-            f" all used up, no `when` matches, and there is no default"
-        )
 
     def _problem(self, said: str) -> ErrorReply:
         """Return a 500 that the SDK does not retry: the test, not the API, has to change."""
