@@ -63,6 +63,7 @@ class Driver:
     flavours = ("sync", "async")
     settings: dict[str, Any] = {}  # noqa: RUF012
     tool_call = False  # structured answers are tool calls, not text
+    raises = ""  # what the framework raises for a blocked structured answer
 
     def __init__(self) -> None:
         self.names: dict[str, Any] = {}
@@ -83,6 +84,7 @@ class Driver:
 
 class LangChain(Driver):
     recipe = "LangChain"
+    raises = "ModelRefusalError"
 
     @property
     def chat(self) -> Any:
@@ -131,6 +133,7 @@ class LangChain(Driver):
 
 class PydanticAI(Driver):
     recipe = "pydantic-ai"
+    raises = "ContentFilterError"
 
     @property
     def agent(self) -> Any:
@@ -190,6 +193,7 @@ class PydanticAI(Driver):
 
 class Instructor(Driver):
     recipe = "instructor"
+    raises = "InstructorRetryException"
     ways = ("chat", "stream", "structured")  # a structured answer is a tool call already
     settings = {"on_block": "raise", "on_hold": "raise"}  # noqa: RUF012
     tool_call = True
@@ -265,6 +269,7 @@ class InspectAI(Driver):
 
 class LlamaIndex(Driver):
     recipe = "LlamaIndex"
+    raises = "ValueError"
 
     @property
     def llm(self) -> Any:

@@ -192,9 +192,13 @@ def check_replaced(
     assert BAD not in repr((got, raised))
     if driver is Instructor:
         assert (HeldForReview if name == "held" else Blocked) in causes(raised)
+        if way == "structured":
+            assert type(raised).__name__ == driver.raises
     elif way == "structured":
         assert raised is not None or got.text == ""
         assert ModerationUnavailable not in causes(raised)
+        if name != "held":
+            assert (type(raised).__name__ if raised else "") == driver.raises
     else:
         assert raised is None
         opening = BOTH_DISCLOSURES if name == "held" else ""
