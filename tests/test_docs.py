@@ -133,3 +133,14 @@ def test_the_documented_judge_of_your_own_blocks_what_it_finds() -> None:
     message = client.messages.create(model="m", max_tokens=9, messages=asked)
     assert message.moderation["action"] == "block"
     client.moderation.close()
+
+
+def test_the_documented_simulator_is_one() -> None:
+    page = (ROOT / "docs" / "using.md").read_text("utf-8")
+    section = page[page.index("## Test your own code") : page.index("## Bring your own judge")]
+    codes = [code for name, code in _BLOCK.findall(section) if name == "python"]
+    assert len(codes) == 2
+    names: dict[str, Any] = {}
+    for code in codes:
+        exec(code, names)
+    names["client"].moderation.close()

@@ -29,6 +29,7 @@ LAYERS = (
     "observe",
     "engine",
     "sdk",
+    "integrations",
     "coverage",
     "evals",
     "testing",

@@ -13,6 +13,7 @@ import httpx2
 import pytest
 from test_eval_run import CLAUSE, LabelJudge, some
 
+import command_line
 from magistrate.config.diagnostics import SettingsError
 from magistrate.evals import batch_run
 from magistrate.evals.batch_run import run_in_batches
@@ -23,7 +24,7 @@ from magistrate.evals.run_folder import RESULTS, Run
 from magistrate.judging.claude import ClaudeJudge
 from magistrate.judging.connection import asking_async
 from magistrate.settings import Settings
-from magistrate.testing import JudgeScript, Simulator, finds, refuses, when_judging
+from magistrate.testing import BatchProfile, JudgeScript, Simulator, finds, refuses, when_judging
 
 JSON = dict[str, Any]
 SCRIPT = JudgeScript(when_judging("BAD", finds(CLAUSE, severity="medium")))
@@ -431,3 +432,42 @@ async def test_only_the_claude_judge_and_no_budget(tmp_path: Path) -> None:
         budget = Plan(cases, Settings(), ClaudeJudge(), budget_usd=1.0)
         await run_in_batches(budget, tmp_path / "b", client, silent)
     assert not (tmp_path / "b" / RESULTS).exists()
+
+
+async def test_the_simulator_serves_a_run_in_batches(tmp_path: Path, no_naps: list[float]) -> None:
+    """What users test their own runs with gives the results of single calls."""
+    cases = some(12)
+    sim = Simulator(judge=SCRIPT, batches=BatchProfile(polls=2))
+    client = anthropic.AsyncAnthropic(api_key="k", http_client=sim.async_http_client())
+    assert await run_in_batches(plan(cases), tmp_path / "b", client, silent)
+    await run(plan(cases), tmp_path / "c", asking_async(client), silent)
+    assert comparable(tmp_path / "b") == comparable(tmp_path / "c")
+    assert no_naps.count(30.0) == 4
+    assert sim.problems == []
+
+
+def test_the_command_runs_in_batches_on_a_simulated_port(tmp_path: Path) -> None:
+    cases = tmp_path / "cases.jsonl"
+    lines = (
+        json.dumps(case.model_dump(mode="json", exclude_defaults=True)) for case in some(6).cases
+    )
+    cases.write_text("\n".join(lines) + "\n", "utf-8")
+    sim = Simulator(judge=SCRIPT)
+    with sim.serve() as url:
+        ended = command_line.run(
+            *(
+                "eval",
+                "run",
+                str(cases),
+                "--via",
+                "batches",
+                "--out",
+                str(tmp_path / "r"),
+                "--json",
+            ),
+            url=url,
+            cwd=tmp_path,
+        )
+    assert ended.returncode == 0, ended.stderr
+    assert Run.read(tmp_path / "r").complete
+    assert {each.path.split("/")[3] for each in sim.requests} == {"batches"}

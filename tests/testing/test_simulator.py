@@ -738,12 +738,12 @@ def test_requests_are_recorded(where: str) -> None:
     with plain_client(sim, where) as client:
         client.post("/v1/messages?beta=true", json=CALL, headers={"X-Mine": "yes"})
         client.post("/v1/messages", content=b"not json")
-        client.get("/v1/models")
+        client.get("/v1/nothing")
     recorded = [(each.method, each.path, each.body, each.status) for each in sim.requests]
     assert recorded == [
         ("POST", "/v1/messages?beta=true", CALL, 200),
         ("POST", "/v1/messages", None, 400),
-        ("GET", "/v1/models", None, 404),
+        ("GET", "/v1/nothing", None, 404),
     ]
     assert sim.requests[0].headers["x-mine"] == "yes"
     assert sim.requests[0].ended is not None
@@ -803,7 +803,6 @@ TAKEN: list[dict[str, Any]] = [
             turn("user", "so?"),
         ]
     },
-    {"messages": [turn("user", RESULT)], "thread": {"type": "continue"}},
     {"max_tokens": 0},
     {"thinking": {"type": "adaptive"}, "output_config": {"effort": "low"}},
 ]

@@ -7,13 +7,24 @@
     sim = Simulator(text("Hello."), judge=judge)
     client = Anthropic(api_key="test", http_client=sim.http_client(), moderation={"version": 1})
 
-Message batches are not simulated.
+Message batches, threads and the list of models are simulated too.
 
 Importing this package does not import `anthropic`.
 """
 
 from __future__ import annotations
 
+from magistrate.testing.batches import BatchProfile
+from magistrate.testing.faults import (
+    cut,
+    delayed,
+    drop,
+    error_event,
+    hang,
+    html_error,
+    not_json,
+    stall,
+)
 from magistrate.testing.judge_script import (
     Judgement,
     JudgeReply,
@@ -39,19 +50,12 @@ from magistrate.testing.latency import LatencyProfile
 from magistrate.testing.replies import (
     Reply,
     citations,
-    cut,
-    delayed,
-    drop,
+    compaction,
     error,
-    error_event,
-    hang,
-    html_error,
-    not_json,
     raw_blocks,
     redacted_thinking,
     refusal,
     server_tool,
-    stall,
     structured,
     text,
     thinking,
@@ -61,6 +65,7 @@ from magistrate.testing.replies import (
 from magistrate.testing.simulator import Recorded, Simulator
 
 __all__ = [
+    "BatchProfile",
     "JudgeReply",
     "JudgeScript",
     "Judgement",
@@ -71,6 +76,7 @@ __all__ = [
     "ScriptedJudge",
     "Simulator",
     "citations",
+    "compaction",
     "cut",
     "delayed",
     "discloses",

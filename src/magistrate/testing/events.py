@@ -119,11 +119,10 @@ def _usage(reply: MessageReply, asked: Asked) -> JSON:
 
 def error_body(reply: ErrorReply, serial: int) -> JSON:
     """Return the documented error envelope."""
-    return {
-        "type": "error",
-        "error": {"type": reply.type, "message": reply.message},
-        "request_id": request_id(serial),
-    }
+    said: JSON = {"type": reply.type, "message": reply.message}
+    if reply.code is not None:
+        said["details"] = {"error_code": reply.code}
+    return {"type": "error", "error": said, "request_id": request_id(serial)}
 
 
 def frame(event: JSON) -> bytes:
@@ -181,6 +180,10 @@ def _open(block: JSON, seed: str) -> tuple[JSON, list[JSON]]:
             fragments = ["", *_cut(written, seed)]
             deltas = [{"type": "input_json_delta", "partial_json": part} for part in fragments]
             return {**block, "input": {}}, deltas
+        case {"type": "compaction"}:
+            told = {name: block.get(name) for name in ("content", "encrypted_content")}
+            opened = {**block, "content": None, "encrypted_content": None}
+            return opened, [{"type": "compaction_delta", **told}]
         case _:
             return block, []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from magistrate.testing.faults import delayed
 from magistrate.testing.judge_script import (
     Judgement,
     JudgeReply,
@@ -9,7 +10,7 @@ from magistrate.testing.judge_script import (
     Slow,
     judged_parts_with,
 )
-from magistrate.testing.replies import JSON, Reply, checked, delayed, structured
+from magistrate.testing.replies import JSON, Reply, checked, structured
 
 QUOTE = 60  # characters quoted where a rule names no words
 

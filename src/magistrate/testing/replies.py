@@ -1,4 +1,4 @@
-"""What a test declares the Messages API to answer: replies, and the faults that can happen to them.
+"""What a test declares the Messages API to answer; `faults.py` has what can happen to a reply.
 
 Only declarations live here. A reply knows nothing of JSON or SSE, of HTTP or of time: `wire.py`
 turns one declaration into the bytes of either form, so both forms always say the same.
@@ -51,6 +51,7 @@ class ErrorReply:
     type: str
     message: str
     headers: Headers = ()
+    code: str | None = None  # `error_code` in the details of the error
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +162,20 @@ def refusal(
     return MessageReply(text(*([partial] if partial else [])).content, "refusal", None, details)
 
 
+def compaction(
+    summary: str | None, *texts: str, signature: str | None = None, pause: bool = True
+) -> MessageReply:
+    """Return a compaction block, whose `summary` is None where compacting failed, then text blocks.
+
+    `pause`: the answer stops there with `stop_reason: "compaction"`, as that of a request with
+    `compaction` does, or of one whose edit asks to pause after compacting.
+    """
+    block: JSON = {"type": "compaction", "content": summary, "encrypted_content": None}
+    if signature is not None:
+        block["signature"] = signature
+    return MessageReply((block, *text(*texts).content), "compaction" if pause else "end_turn")
+
+
 def citations(said: str, *cited: str, document_title: str | None = None) -> MessageReply:
     """Return a text block that cites the given passages of the first document of the request."""
     start = 0
@@ -218,9 +233,11 @@ def error(
     message: str | None = None,
     *,
     retry_after: float | None = None,
+    code: str | None = None,
 ) -> ErrorReply:
     """Return an error answer; the type follows from the status.
 
+    `code` is the `error_code` in its details, for the errors that have one.
     `retry_after` is sent as the API does, in whole seconds (rounded up). A fraction is sent too,
     as `retry-after-ms`, which the SDK reads first: 0.001 keeps a test of retries fast.
     """
@@ -231,60 +248,7 @@ def error(
             headers.append(("retry-after-ms", f"{retry_after * 1000:g}"))
     kind = type or ERROR_TYPES.get(status, "api_error")
     said = message or f"Simulated {kind.replace('_', ' ')}."
-    return ErrorReply(status, kind, said, tuple(headers))
-
-
-def not_json() -> RawReply:
-    """Return a 200 that promises JSON, or events, and holds neither."""
-    return RawReply(
-        200,
-        "application/json",
-        b"upstream says hello",
-        sse=b"event: message_start\ndata: upstream says hello\n\n",
-    )
-
-
-def html_error(status: int = 502) -> RawReply:
-    """Return the error page of a proxy between the client and the API."""
-    page = f"<html><head><title>{status}</title></head><body><h1>{status}</h1></body></html>\n"
-    return RawReply(status, "text/html", page.encode())
-
-
-def cut(reply: Reply, *, after_events: int = 3) -> Faulty:
-    """End the stream early but cleanly: no `message_stop`, and no error from the connection."""
-    return Faulty(reply, "cut", after_events)
-
-
-def drop(reply: Reply, *, after_events: int = 3) -> Faulty:
-    """Tear the connection down in the middle of the body."""
-    return Faulty(reply, "drop", after_events)
-
-
-def error_event(
-    reply: Reply,
-    *,
-    after_events: int = 3,
-    type: str = "overloaded_error",
-    message: str | None = None,
-) -> Faulty:
-    """Break off with an `event: error` in the stream, as the API does after the head is sent."""
-    status = next((status for status, known in ERROR_TYPES.items() if known == type), 500)
-    return Faulty(reply, "error_event", after_events, error=error(status, type, message))
-
-
-def stall(reply: Reply, *, after_events: int = 3, seconds: float) -> Faulty:
-    """Fall silent for `seconds` in the middle of the stream, then go on."""
-    return Faulty(reply, "stall", after_events, seconds=seconds)
-
-
-def delayed(reply: Reply, seconds: float) -> Delayed:
-    """Answer, but `seconds` late."""
-    return Delayed(reply, seconds)
-
-
-def hang(seconds: float) -> Delayed:
-    """Take the request, say nothing for `seconds`, then close the connection unanswered."""
-    return Delayed(None, seconds)
+    return ErrorReply(status, kind, said, tuple(headers), code)
 
 
 def checked(reply: Reply) -> Reply:

@@ -16,19 +16,24 @@ from typing import Any, TypeAlias, cast
 
 import httpx2
 
-from magistrate.testing import judge_replies, prompt_cache
-from magistrate.testing.events import Asked, count_tokens, dump
+from magistrate.testing import compacting, judge_replies, prompt_cache, resources, routing
+from magistrate.testing.batches import Batches, BatchProfile
+from magistrate.testing.declared import Declared
+from magistrate.testing.events import Asked, count_tokens, error_body, message
 from magistrate.testing.judge_script import Judge, Judgement, ParsedPrompt
 from magistrate.testing.latency import LatencyProfile
 from magistrate.testing.prompt_cache import PromptCache
 from magistrate.testing.recorded import Recorded
-from magistrate.testing.replies import JSON, ErrorReply, Replies, Reply, When, checked, error
-from magistrate.testing.validation import complaint, last_user_text
-from magistrate.testing.wire import Answer, answer, compressed, plain
-
-MESSAGES = "/v1/messages"
-COUNT_TOKENS = "/v1/messages/count_tokens"
-LARGEST_BODY = 32 * 1024 * 1024
+from magistrate.testing.replies import (
+    JSON,
+    ErrorReply,
+    Replies,
+    Reply,
+    error,
+)
+from magistrate.testing.threads import Held, Threads
+from magistrate.testing.validation import complaint
+from magistrate.testing.wire import Answer, answer, compressed, plain, spoken
 
 ParsePrompt: TypeAlias = Callable[[JSON], "ParsedPrompt | None"]
 
@@ -55,6 +60,10 @@ class Simulator:
     clients that accept it, as those of the API are. With `cache` the usage of all answers has the
     counters of the API's prompt cache: of one of this simulator's own, or of the one given.
 
+    `batches` says how message batches go on; each entry is answered as a single request is. A
+    request with `compaction` is answered with a summary, unless `replies` is a callable. Threads
+    are held: a request may continue one.
+
     Raises `TypeError` for replies that are none.
     """
 
@@ -70,28 +79,19 @@ class Simulator:
         seed: int = 0,
         gzip: bool = False,
         cache: bool | PromptCache = False,
+        batches: BatchProfile | None = None,
     ) -> None:
         self.problems: list[str] = []
         self._cache = PromptCache() if cache is True else cache or None
-        self._default = default
-        self._choose: Callable[[JSON], Reply] | None = None
-        self._whens: list[When] = []
-        self._queue: list[Reply] = []
-        if callable(replies):
-            self._choose = replies
-        elif isinstance(replies, Reply):
-            self._default = replies
-        else:
-            entries = [replies] if isinstance(replies, When) else replies or []
-            self._whens = [each for each in entries if isinstance(each, When)]
-            self._queue = [checked(each) for each in entries if not isinstance(each, When)]
-        self._declared = len(self._queue)
+        self._declared = Declared(replies, default)
         self._judge: Judge = judge or (lambda prompt: Judgement())
         self._profile = profile or LatencyProfile()
         self._judge_profile = judge_profile or LatencyProfile()
         self._parse_prompt = parse_prompt or _parse_prompt
         self._seed = seed
         self._gzip = gzip
+        self._threads = Threads()
+        self._batches = Batches(batches or BatchProfile(), self._result)
         self._recorded: list[Recorded] = []
         self._changed = threading.Condition()
 
@@ -171,20 +171,73 @@ class Simulator:
                 self._changed.notify_all()
 
     def _answer(self, recorded: Recorded, asked: Asked, content: bytes) -> Answer:
-        path = recorded.path.partition("?")[0]
-        refused = _refuse(recorded, path, content)
-        if refused is not None:
-            return answer(refused, asked)
-        if path == COUNT_TOKENS:
+        route = routing.route(recorded.method, recorded.path, recorded.headers, content)
+        if isinstance(route, ErrorReply):
+            return answer(route, asked)
+        if route.kind == "message":
+            return self._answer_message(recorded, asked, route.body)
+        if route.kind == "count":
+            refused, _ = self._checked(route.body, counting=True)
+            if refused is not None:
+                return answer(refused, asked)
             counted = [asked.body.get(name) for name in ("system", "tools", "messages")]
             return plain({"input_tokens": count_tokens(counted)}, asked)
-        prompt = self._parse_prompt(asked.body)
+        found = resources.reply(route, asked, recorded.headers, self._batches)
+        return answer(found, replace(asked, body={}), self._profile)
+
+    def _answer_message(self, recorded: Recorded, asked: Asked, body: Any) -> Answer:
+        refused, before = self._checked(body)
+        if refused is not None:
+            return answer(refused, asked)
+        reply, recorded.is_judge = self._chosen(asked.body)
+        profile = self._judge_profile if recorded.is_judge else self._profile
+        planned = self._answer_cached(reply, asked, profile)
+        said = spoken(reply, asked)
+        if said is not None:
+            self._threads.hold(asked.body, before, message(said, asked))
+        return planned
+
+    def _checked(
+        self, body: object, *, counting: bool = False
+    ) -> tuple[ErrorReply | None, Held | None]:
+        """Return the error for a body that the API does not take, and what of it is held."""
+        if not isinstance(body, dict):
+            return error(400, message=complaint(body)), None
+        body = cast(JSON, body)
+        before = self._threads.before(body)
+        if isinstance(before, ErrorReply):
+            return before, None
+        said = complaint(body, counting=counting, before=before) or prompt_cache.complaint(body)
+        if said is not None:
+            return error(400, message=said), None
+        return None if counting else compacting.refused(body), before
+
+    def _chosen(self, body: JSON) -> tuple[Reply, bool]:
+        """Return what a right request is answered, and whether a judge answers it."""
+        prompt = self._parse_prompt(body)
         if prompt is None:
-            return self._answer_cached(self._reply(asked.body), asked, self._profile)
-        recorded.is_judge = True
+            reply = self._declared.reply(body)
+            return (self._problem(reply) if isinstance(reply, str) else reply), False
         reply, notes = judge_replies.render(self._judge(prompt), prompt)
         self.problems += notes
-        return self._answer_cached(reply, asked, self._judge_profile)
+        return reply, True
+
+    def _result(self, params: JSON, serial: int) -> JSON:
+        """Return the result of an entry of a batch."""
+        asked = Asked(params, serial, self._seed)
+        streams = error(400, message="stream: cannot be true in a batch")
+        try:
+            refused = streams if asked.streams else self._checked(params)[0]
+            reply = refused or self._chosen(params)[0]
+        except Exception as exc:  # a test's callable, as in `receive`
+            reply = self._problem(f"{type(exc).__name__}: {exc}")
+        said = spoken(reply, asked)
+        if said is not None:
+            answered = message(said, asked)
+            answered["usage"]["service_tier"] = "batch"
+            return {"type": "succeeded", "message": answered}
+        failed = reply if isinstance(reply, ErrorReply) else error(500)
+        return {"type": "errored", "error": error_body(failed, serial)}
 
     def _answer_cached(self, reply: Reply, asked: Asked, profile: LatencyProfile) -> Answer:
         if self._cache is None:
@@ -195,51 +248,11 @@ class Simulator:
             self._cache.begin(found, after_s=planned.head_delay_s)
         return planned
 
-    def _reply(self, body: JSON) -> Reply:
-        if self._choose is not None:
-            return checked(self._choose(body))
-        said = last_user_text(body)
-        for kept in self._whens:
-            if kept.needle in said:
-                return kept.reply
-        with self._changed:
-            if self._queue:
-                return self._queue.pop(0)
-        if self._default is not None:
-            return self._default
-        return self._problem(
-            f"no reply left for the last user turn {said[:80]!r}: {self._declared} declared,"
-            f" all used up, no `when` matches, and there is no default"
-        )
-
     def _problem(self, said: str) -> ErrorReply:
         """Return a 500 that the SDK does not retry: the test, not the API, has to change."""
         said = f"magistrate.testing.Simulator: {said}"
         self.problems.append(said)
         return ErrorReply(500, "api_error", said, (("x-should-retry", "false"),))
-
-
-def _refuse(recorded: Recorded, path: str, content: bytes) -> ErrorReply | None:
-    """Return the error the API answers before any model is asked, if there is one."""
-    headers = recorded.headers
-    bearer = headers.get("authorization", "").partition("Bearer ")[2].strip()
-    if not bearer and not headers.get("x-api-key"):
-        return error(401, message="x-api-key or Authorization header is required")
-    if path not in (MESSAGES, COUNT_TOKENS):
-        return error(404, message=f"Not found: {recorded.method} {path} is not simulated")
-    if recorded.method != "POST":
-        return error(405, message="Method Not Allowed")
-    if not headers.get("anthropic-version"):
-        return error(400, message="anthropic-version: header is required")
-    if len(content) > LARGEST_BODY:
-        return error(413, message="Request exceeds the maximum size")
-    try:
-        body = json.loads(content)
-        dump(body)  # the API takes no halves of surrogate pairs, not even escaped ones
-    except ValueError as exc:
-        return error(400, message=f"The request body is not valid JSON: {exc}")
-    said = complaint(body, counting=path == COUNT_TOKENS) or prompt_cache.complaint(body)
-    return error(400, message=said) if said is not None else None
 
 
 def _object(content: bytes) -> JSON | None:

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, cast
 
+from magistrate.testing.models import SAMPLING, sampling_complaints
 from magistrate.testing.replies import JSON
+from magistrate.testing.threads import Held
 
 REQUIRED = ("model", "max_tokens", "messages")
 FIELDS = frozenset(
@@ -44,16 +46,20 @@ FIELDS = frozenset(
         "workspace_id",
     }
 )
-SAMPLING = ("temperature", "top_p", "top_k")
+EFFORTS = ("low", "medium", "high", "xhigh", "max")
+KEPT = (None, "never", "next_user_message")  # how long the text of a system turn is shown
 ROLES = ("user", "assistant", "system")
 
 
-def complaint(body: Any, *, counting: bool = False) -> str | None:
-    """Why the API refuses `body`, or None. `counting`: a request that only counts tokens."""
-    return next(_complaints(body, counting), None)
+def complaint(body: Any, *, counting: bool = False, before: Held | None = None) -> str | None:
+    """Why the API refuses `body`, or None.
+
+    `counting`: a request that only counts tokens. `before`: what of its conversation is held.
+    """
+    return next(_complaints(body, counting, before), None)
 
 
-def _complaints(body: Any, counting: bool) -> Iterator[str]:
+def _complaints(body: Any, counting: bool, before: Held | None) -> Iterator[str]:
     if not isinstance(body, dict):
         yield "The request body must be a JSON object."
         return
@@ -61,26 +67,25 @@ def _complaints(body: Any, counting: bool) -> Iterator[str]:
     for name in REQUIRED:
         if name not in fields and not (counting and name == "max_tokens"):
             yield f"{name}: Field required"
-    for name in SAMPLING:
-        if name in fields:
-            yield f"{name}: sampling parameters are not supported by this model"
     for name in fields:
-        if name not in FIELDS:
+        if name not in FIELDS and name not in SAMPLING:
             yield f"{name}: Extra inputs are not permitted"
     if not isinstance(fields["model"], str) or not fields["model"]:
         yield "model: Input should be a valid string"
+    yield from sampling_complaints(fields)
     if not counting and (type(fields["max_tokens"]) is not int or fields["max_tokens"] < 0):
         yield "max_tokens: Input should be an integer greater than or equal to 0"
     if not isinstance(fields["messages"], list):
         yield "messages: Input should be a valid list"
         return
-    yield from _messages(fields)
+    yield from _messages(fields, before)
 
 
-def _messages(fields: JSON) -> Iterator[str]:
+def _messages(fields: JSON, before: Held | None) -> Iterator[str]:
     turns = cast(list[Any], fields["messages"])
     if not turns:
-        yield "messages: at least one message is required"
+        if before is None or not before.paused:
+            yield "messages: at least one message is required"
         return
     for at, turn in enumerate(turns):
         if not isinstance(turn, dict):
@@ -89,10 +94,13 @@ def _messages(fields: JSON) -> Iterator[str]:
         turn = cast(JSON, turn)
         if turn.get("role") not in ROLES:
             yield f"messages.{at}.role: Input should be 'user', 'assistant' or 'system'"
+        yield from _system_turn(at, turn)
+        if turn["role"] == "system" and not turn.get("content"):
+            continue
         if "content" not in turn:
             yield f"messages.{at}.content: Field required"
         for name in turn:
-            if name not in ("role", "content"):
+            if name not in ("role", "content") and turn["role"] != "system":
                 yield f"messages.{at}.{name}: Extra inputs are not permitted"
         blocks = _blocks(turn["content"])
         final_prefill = at == len(turns) - 1 and turn["role"] == "assistant"
@@ -111,20 +119,45 @@ def _messages(fields: JSON) -> Iterator[str]:
                 yield "messages: text content blocks must be non-empty"
         if final_prefill and blocks and _text(blocks[-1]) != _text(blocks[-1]).rstrip():
             yield "messages: final assistant content cannot end with trailing whitespace"
-    if not fields.get("thread"):  # the calls of earlier turns of a thread are with the server
-        yield from _unpaired(cast(list[JSON], turns))
+    held = list(before.turns) if before else []
+    yield from _unpaired([*held, *cast(list[JSON], turns)], skipped=len(held))
     for block in _blocks(fields.get("system") or "") or []:
         if block.get("type") == "text" and not _text(block):
             yield "system: text content blocks must be non-empty"
 
 
-def _unpaired(turns: list[JSON]) -> Iterator[str]:
-    """Tool calls without results, and results without calls; turns of one role count as one."""
+def _system_turn(at: int, turn: JSON) -> Iterator[str]:
+    """Complain about what only a turn of the role `system` may have; other turns pass."""
+    if turn["role"] != "system":
+        return
+    for name in turn:
+        if name not in ("role", "content", "output_config", "clear_at"):
+            yield f"messages.{at}.{name}: Extra inputs are not permitted"
+    config: Any = turn.get("output_config")
+    if config is not None and not isinstance(config, dict):
+        yield f"messages.{at}.output_config: Input should be an object"
+    config = cast(JSON, config or {})
+    for name in config:
+        if name != "effort":
+            yield f"messages.{at}.output_config.{name}: Extra inputs are not permitted"
+    if config.get("effort") not in (None, *EFFORTS):
+        yield f"messages.{at}.output_config.effort: Input should be one of {EFFORTS}"
+    if turn.get("clear_at") not in KEPT:
+        yield f"messages.{at}.clear_at: Input should be 'next_user_message' or 'never'"
+    if not turn.get("content") and not config:
+        yield f"messages.{at}: a system message needs content or output_config fields"
+
+
+def _unpaired(turns: list[JSON], *, skipped: int) -> Iterator[str]:
+    """Tool calls without results, and results without calls; turns of one role count as one.
+
+    `skipped`: how many of the turns are not in the request, and not counted in its places.
+    """
     called: set[str] = set()
     open_calls: set[str] = set()
     before = ""
     for at, turn in enumerate(turns):
-        blocks = _blocks(turn["content"]) or []
+        blocks = _blocks(turn.get("content") or "") or []
         if turn["role"] == "assistant":
             if before != "assistant":
                 called = set()
@@ -135,7 +168,7 @@ def _unpaired(turns: list[JSON]) -> Iterator[str]:
             call = str(block.get("tool_use_id"))
             if block["type"] == "tool_result" and call not in called:
                 yield (
-                    f"messages.{at}.content.{place}: unexpected `tool_use_id` found in"
+                    f"messages.{at - skipped}.content.{place}: unexpected `tool_use_id` found in"
                     f" `tool_result` blocks: {call}. Each `tool_result` block must have a"
                     " corresponding `tool_use` block in the previous message."
                 )
@@ -143,9 +176,9 @@ def _unpaired(turns: list[JSON]) -> Iterator[str]:
         following = turns[at + 1]["role"] if at + 1 < len(turns) else ""
         if turn["role"] == "user" and open_calls and following != "user":
             yield (
-                f"messages.{at}: `tool_use` ids were found without `tool_result` blocks immediately"
-                f" after: {', '.join(sorted(open_calls))}. Each `tool_use` block must have a"
-                " corresponding `tool_result` block in the next message."
+                f"messages.{at - skipped}: `tool_use` ids were found without `tool_result` blocks"
+                f" immediately after: {', '.join(sorted(open_calls))}. Each `tool_use` block must"
+                " have a corresponding `tool_result` block in the next message."
             )
         before = turn["role"]
 

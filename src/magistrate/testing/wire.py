@@ -87,6 +87,13 @@ def answer(reply: Reply, asked: Asked, profile: LatencyProfile | None = None) ->
     return Answer(status, headers, tuple(_paced(body, profile)), delay)
 
 
+def spoken(reply: Reply, asked: Asked) -> MessageReply | None:
+    """Return the message that a reply holds, whole, whatever befalls it; None if it has none."""
+    core, faults, _ = _unwrap(reply)
+    failed = not asked.streams and any(fault.error for fault in faults)
+    return core if isinstance(core, MessageReply) and not failed else None
+
+
 def plain(body: JSON, asked: Asked) -> Answer:
     """Return the plan for a JSON body that is not a message."""
     return answer(RawReply(200, "application/json", dump(body)), asked)
