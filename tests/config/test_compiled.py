@@ -25,12 +25,19 @@ POLICY = (
 )
 
 
-@pytest.fixture
-def copy(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the built-in policy, with the JSON that a build makes of it."""
-    file = Path(shutil.copy(POLICY, tmp_path))
+    file = Path(shutil.copy(POLICY, tmp_path_factory.mktemp("made")))
     compile_yaml(file)
     return file
+
+
+@pytest.fixture
+def copy(made: Path, tmp_path: Path) -> Path:
+    """The same for one test, which may change it."""
+    shutil.copy(made.with_suffix(".json"), tmp_path)
+    return Path(shutil.copy(made, tmp_path))
 
 
 def test_the_built_in_policy_is_read_by_its_json_and_is_the_same(copy: Path) -> None:
