@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import gc
+import sys
+from collections.abc import Callable
+from typing import Any
 
 import pytest
+from cachetools import LRUCache
 from hypothesis import settings
 
 # The same commit gets the same answer every time. To look for what these examples do not show,
@@ -17,8 +21,56 @@ settings.load_profile("same")
 
 def pytest_collection_finish() -> None:
     """Every module is imported now: what they hold need not be looked through again and again."""
+    if claude := sys.modules.get("magistrate.judging.claude"):
+        claude.make_rubric = _shared(claude.make_rubric)  # type: ignore[attr-defined]
+        claude.make_screen = _shared(claude.make_screen)  # type: ignore[attr-defined]
     gc.collect()
     gc.freeze()
+
+
+# From this many examples on, the fast run tries a third of a property's, and the slow run all.
+MANY = 200
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Make two tests of a property with many examples: a fast one, and a slow one with all."""
+    tried = getattr(metafunc.function, _SETTINGS, None)
+    slow = any(mark.name == "slow" for mark in metafunc.definition.iter_markers())
+    if tried is None or slow or tried.max_examples < MANY:
+        return
+    third = pytest.param(tried.max_examples // 3, id="a third")
+    whole = pytest.param(tried.max_examples, id="whole", marks=pytest.mark.slow)
+    metafunc.fixturenames.append("max_examples")
+    metafunc.parametrize("max_examples", [third, whole])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Set how many examples this test of a property tries."""
+    if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+        function = getattr(item.obj, "__func__", item.obj)
+        if "max_examples" in item.callspec.params and (tried := getattr(function, _SETTINGS, None)):
+            chosen = item.callspec.params["max_examples"]
+            setattr(function, _SETTINGS, settings(tried, max_examples=chosen))
+
+
+_SETTINGS = "_hypothesis_internal_use_settings"  # hypothesis has no other way to change them
+
+
+def _shared(render: Callable[..., Any]) -> Callable[..., Any]:
+    """A rubric is rendered once for all judges, by what each judge renders it once for itself.
+
+    Rendering them took a third of the time of the tests that make a client each.
+    """
+    rendered: LRUCache[object, Any] = LRUCache(2_000)
+
+    def shared(settings: Any, stage: str, templates: object, **task: Any) -> Any:
+        key = (settings.hash, stage, templates, *sorted(task.items()))
+        if (found := rendered.get(key)) is None:
+            found = rendered[key] = render(settings, stage, templates, **task)
+        return found
+
+    return shared
 
 
 @pytest.fixture

@@ -87,7 +87,7 @@ def test_the_example_of_the_readme_prints_what_it_says(
 def test_a_documented_mistake_is_reported_as_documented(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (code,) = blocks(ROOT / name, "yaml")
+    code = blocks(ROOT / name, "yaml")[0]
     (said,) = [each for each in blocks(ROOT / name, "text") if "chatbott" in each]
     (tmp_path / "magistrate.yaml").write_text(re.sub("chatbot", "chatbott", code, count=1), "utf-8")
     monkeypatch.chdir(tmp_path)
@@ -102,7 +102,8 @@ def test_documented_configurations_are_valid(name: str, tmp_path: Path) -> None:
     assert found
     for code in found:
         (tmp_path / "magistrate.yaml").write_text(code, "utf-8")
-        assert Settings.load(tmp_path / "magistrate.yaml").app is not None
+        found_settings = Settings.load(tmp_path / "magistrate.yaml", environ={"DATA_DIR": "/data"})
+        assert found_settings.app is not None
 
 
 def test_the_documented_judge_settings_are_valid_and_complete(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -123,6 +124,62 @@ def test_an_empty_list_says_where_it_looked(deployment: Path) -> None:
         f"No pending reviews in {deployment}/reviews.db\n",
     )
     assert json.loads(run("list", "--json").stdout) == []
+
+
+def damage(deployment: Path, review_id: str, change: str) -> None:
+    with closing(sqlite3.connect(deployment / "reviews.db")) as raw:
+        raw.execute(f"UPDATE reviews SET {change} WHERE id = ?", (review_id,))
+        raw.commit()
+
+
+def test_a_damaged_record_is_named_next_to_the_others(deployment: Path) -> None:
+    kept, lost = hold(), hold()
+    damage(deployment, lost, "message = substr(message, 3)")
+    for status in ("pending", "all"):
+        result = run("list", "--status", status)
+        assert result.exit_code == 3
+        first, second = result.stdout.splitlines()
+        assert first.startswith(f"{kept}  pending")
+        assert second == f"{lost}  damaged   its message cannot be read"
+        assert result.stderr.startswith(f"{deployment}/reviews.db: damaged records: {lost}. ")
+    result = run("list", "--json")
+    found = json.loads(result.stdout)
+    assert (result.exit_code, [entry["status"] for entry in found]) == (3, ["pending", "damaged"])
+    assert found[1] == {"id": lost, "column": "message", "status": "damaged"}
+    assert run("list", "--status", "approved").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("show",), ("approve", "--reviewer", "dr.lee"), ("reject", "--reviewer", "dr.lee")],
+    ids=lambda command: command[0],
+)
+def test_a_damaged_record_can_be_neither_shown_nor_decided(
+    deployment: Path, command: tuple[str, ...]
+) -> None:
+    review_id = hold()
+    damage(deployment, review_id, "domains = x'00'")
+    verb, *options = command
+    result = run(verb, review_id, *options)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        f"{deployment}/reviews.db: the record of {review_id} is damaged (domains)\n"
+    )
+
+
+def test_purge_deletes_by_the_clock_only_if_told_and_never_a_damaged_record(
+    deployment: Path,
+) -> None:
+    year = 365 * 24 * 3600 * 1_000_000
+    old, lost = hold(), hold()
+    damage(deployment, old, f"created_at = created_at - {year}, expires_at = expires_at - {year}")
+    damage(deployment, lost, f"created_at = created_at - {year}, expires_at = 'x'")
+    assert run("list", "--status", "rejected").stdout.startswith("No rejected reviews")
+    assert "1 more are past their retention by this machine's clock" in run("list").stdout
+    assert run("purge").stdout == "0 deleted\n"
+    assert json.loads(run("purge", "--trust-clock", "--json").stdout) == {"deleted": 1}
+    assert run("purge", "--trust-clock").stdout == "0 deleted\n"
+    assert f"{lost}  damaged" in run("list").stdout
 
 
 def test_the_list_carries_no_content() -> None:

@@ -25,10 +25,26 @@ POLICY = (
 )
 
 
-@pytest.fixture
-def copy(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the built-in policy, with the JSON that a build makes of it."""
-    file = Path(shutil.copy(POLICY, tmp_path))
+    file = Path(shutil.copy(POLICY, tmp_path_factory.mktemp("made")))
+    compile_yaml(file)
+    return file
+
+
+@pytest.fixture
+def copy(made: Path, tmp_path: Path) -> Path:
+    """The same for one test, which may change it."""
+    shutil.copy(made.with_suffix(".json"), tmp_path)
+    return Path(shutil.copy(made, tmp_path))
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A small file with its JSON: what is done with the JSON does not depend on the content."""
+    file = tmp_path / "small.yaml"
+    file.write_text("id: a\nsections: [{id: b}]\n", "utf-8")
     compile_yaml(file)
     return file
 
@@ -65,16 +81,16 @@ def test_the_json_of_another_content_is_not_used(copy: Path) -> None:
 @pytest.mark.parametrize(
     "content", ["", "[]", "{}", "null", '{"made_of_sha256": 1}', "\ufffd", None], ids=repr
 )
-def test_a_json_that_is_broken_or_missing_is_not_used(copy: Path, content: str | None) -> None:
-    made = copy.with_suffix(".json")
+def test_a_json_that_is_broken_or_missing_is_not_used(small: Path, content: str | None) -> None:
+    made = small.with_suffix(".json")
     made.unlink() if content is None else made.write_text(content, "utf-8")
-    assert read_compiled(copy) == read(copy)
+    assert read_compiled(small) == read(small)
 
 
-def test_json_without_the_data_is_not_used(copy: Path) -> None:
-    made = copy.with_suffix(".json")
+def test_json_without_the_data_is_not_used(small: Path) -> None:
+    made = small.with_suffix(".json")
     made.write_text(json.dumps({"made_of_sha256": json.loads(made.read_text())["made_of_sha256"]}))
-    assert read_compiled(copy) == read(copy)
+    assert read_compiled(small) == read(small)
 
 
 def test_a_file_with_a_mistake_is_not_compiled(tmp_path: Path) -> None:

@@ -13,10 +13,9 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from magistrate.core.offline import OfflineDecision
-from magistrate.evals.case_files import load_cases
 from magistrate.evals.cases import Case, Dataset
-from magistrate.policy import builtin_policy
 from magistrate.settings import Settings
+from own_cases import own_cases
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,7 +29,7 @@ LENGTH = 5
 
 @pytest.fixture(scope="module")
 def cases() -> Dataset:
-    return load_cases([ROOT / "evals" / "cases"], builtin_policy())
+    return own_cases()
 
 
 @pytest.fixture(scope="module")

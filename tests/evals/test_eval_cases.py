@@ -16,6 +16,7 @@ from magistrate.evals.labels import LABELS, for_case, labelled_verdict, unexpect
 from magistrate.evals.run_folder import read_cases, write_cases
 from magistrate.policy import builtin_policy
 from magistrate.settings import Settings
+from own_cases import own_cases
 
 JSON = dict[str, Any]
 CASES = Path(__file__).parents[2] / "evals" / "cases"
@@ -254,7 +255,7 @@ def test_no_cases_are_a_problem_too(tmp_path: Path):
 
 @pytest.fixture(scope="module")
 def suite() -> Dataset:
-    return load(CASES)
+    return own_cases()
 
 
 def test_every_case_expects_what_its_labels_lead_to(suite: Dataset):

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 import command_line
 from eval_runs import ABUSE, LOBBY, SCAM, case, result, run
 from magistrate.config.diagnostics import SettingsError
-from magistrate.evals.case_files import load_cases
 from magistrate.evals.cases import Case, Dataset
 from magistrate.evals.metrics.compare import compare
 from magistrate.evals.plan import Plan, open_run
@@ -24,6 +23,7 @@ from magistrate.evals.run_folder import Run, write_cases
 from magistrate.evals.sampling import draw
 from magistrate.judging.local import LocalJudge
 from magistrate.settings import Settings
+from own_cases import own_cases
 
 POLICY = Settings().policy
 
@@ -111,7 +111,7 @@ def test_every_case_has_the_same_chance():
 
 
 def test_our_own_suite_keeps_every_section_in_a_hundred_cases():
-    cases = load_cases([Path(__file__).parents[2] / "evals" / "cases"], POLICY)
+    cases = own_cases()
     found, sample = draw(cases, POLICY, 100, 0)
     assert len(found) in (99, 100)
     assert not sample.missing

@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 
 from magistrate.config.diagnostics import SettingsError
 from magistrate.core.offline import OfflineDecision
-from magistrate.evals.case_files import load_cases
 from magistrate.evals.cases import Case, Dataset
 from magistrate.evals.labels import for_case
 from magistrate.judging import local, local_model
@@ -42,6 +41,7 @@ from magistrate.policy import Policy, builtin_policy
 from magistrate.settings import Settings
 from magistrate.verdicts import GRADES, SEVERITIES, Finding, Unavailable, Verdict
 from magistrate.wire.parts import Part, Subject
+from own_cases import own_cases
 
 ROOT = Path(__file__).parents[2]
 FOLDER = Path(local_model.__file__).parent
@@ -50,7 +50,7 @@ TRAIN = "run scripts/train-local-judge, then benchmarks/local_judge.py --write"
 
 @pytest.fixture(scope="module")
 def cases() -> Dataset:
-    return load_cases([ROOT / "evals" / "cases"], builtin_policy())
+    return own_cases()
 
 
 @pytest.fixture(scope="module")

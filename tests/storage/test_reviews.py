@@ -18,6 +18,7 @@ import pytest
 from magistrate.reviews import (
     HeldItem,
     Review,
+    ReviewDamaged,
     ReviewError,
     ReviewNotFound,
     ReviewRefused,
@@ -54,12 +55,18 @@ posix = pytest.mark.skipif(os.name != "posix", reason="file modes are a POSIX ma
 class Clock:
     def __init__(self) -> None:
         self.moment = START
+        self.running = timedelta(days=3)  # since the machine was started
 
     def __call__(self) -> datetime:
         return self.moment
 
     def forward(self, **by: int) -> None:
+        """Time passes."""
         self.moment += timedelta(**by)
+        self.running += timedelta(**by)
+
+    def steady(self) -> float:
+        return self.running.total_seconds()
 
 
 def configured(path: Path, *, retain_days: int = 30) -> ReviewSettings:
@@ -96,7 +103,7 @@ def opened(path: Path, clock: Clock) -> Iterator[Opener]:
 
     def open_store(app: str = "acme", retain_days: int = 30, **options: Any) -> ReviewStore:
         settings = configured(path, retain_days=retain_days)
-        stores.append(ReviewStore(settings, app=app, now=clock, **options))
+        stores.append(ReviewStore(settings, app=app, now=clock, steady=clock.steady, **options))
         return stores[-1]
 
     yield open_store
@@ -410,23 +417,35 @@ def test_purge_deletes_what_expired_decided_or_not(store: ReviewStore, clock: Cl
     assert [review.id for review in store.list()] == [kept]
 
 
-@pytest.mark.parametrize("operation", ["hold", "list"])
-def test_holding_and_listing_purge(
-    store: ReviewStore, clock: Clock, path: Path, operation: str
+@pytest.mark.parametrize(
+    ("operation", "deletes"),
+    [("hold", True), ("approve", True), ("reject", True), ("list", False), ("get", False)],
+)
+def test_writing_purges_and_reading_deletes_nothing(
+    store: ReviewStore, clock: Clock, path: Path, operation: str, deletes: bool
 ) -> None:
-    store.hold(item())
-    clock.forward(days=30)
-    if operation == "hold":
-        store.hold(item())
-    else:
-        store.list()
+    old = store.hold(item())
+    clock.forward(days=29)
+    other = store.hold(item())
+    clock.forward(days=1)
+    match operation:
+        case "hold":
+            store.hold(item())
+        case "list":
+            assert [review.id for review in store.list()] == [other]
+            assert store.list().expired == 1
+        case "get":
+            with pytest.raises(ReviewNotFound):
+                store.get(old)
+        case _:
+            getattr(store, operation)(other, reviewer=LEE)
     with sqlite3.connect(path) as raw:
         (count,) = raw.execute(
             "SELECT count(*) FROM reviews WHERE created_at <= ?",
             (int(START.timestamp() * 1_000_000),),
         ).fetchone()
     raw.close()
-    assert count == 0
+    assert count == (0 if deletes else 1)
 
 
 def test_expired_content_leaves_the_disk(store: ReviewStore, clock: Clock, path: Path) -> None:
@@ -717,21 +736,24 @@ def test_a_newer_schema_is_refused(store: ReviewStore, path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage",
+    ("column", "damage"),
     [
-        "UPDATE reviews SET request = '{\"cut'",
-        "UPDATE reviews SET message = '[]'",
-        "UPDATE reviews SET domains = '7'",
-        "UPDATE reviews SET created_at = 9000000000000000000",
-        "UPDATE reviews SET expires_at = 'soon'",
+        ("request", "'{\"cut'"),
+        ("message", "'[]'"),
+        ("domains", "'7'"),
+        ("created_at", "9000000000000000000"),
+        ("expires_at", "'soon'"),
     ],
 )
-def test_a_damaged_record_is_named(store: ReviewStore, path: Path, damage: str) -> None:
+def test_a_damaged_record_is_named(
+    store: ReviewStore, path: Path, column: str, damage: str
+) -> None:
     review_id = store.hold(item())
-    altered(path, damage)
-    with pytest.raises(ReviewError) as caught:
-        store.get(review_id)
-    assert str(caught.value) == f"{path}: the record of {review_id} is damaged"
+    altered(path, f"UPDATE reviews SET {column} = {damage}")
+    for attempt in (store.get, lambda id: store.approve(id, reviewer=LEE)):
+        with pytest.raises(ReviewDamaged) as caught:
+            attempt(review_id)
+        assert str(caught.value) == f"{path}: the record of {review_id} is damaged ({column})"
 
 
 def test_damaged_pages_are_an_error_with_the_path(store: ReviewStore, path: Path) -> None:

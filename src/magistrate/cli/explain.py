@@ -66,6 +66,7 @@ def explain(
         settings = Settings.load(config)
     except SettingsError as error:
         refuse(error, as_json)
+    settings = settings.printable()
     if rule is None:
         _print_index(settings.policy, as_json)
         return

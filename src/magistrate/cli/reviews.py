@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Generator
 from contextlib import closing, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
@@ -31,17 +32,19 @@ from magistrate.config.diagnostics import SettingsError
 
 if TYPE_CHECKING:
     from magistrate.settings import Settings
-    from magistrate.storage.review_items import Review
+    from magistrate.storage.review_items import Review, Reviews
     from magistrate.storage.reviews import ReviewStore
 
 REFUSED = 1
 UNUSABLE = 2
+DAMAGED = 3
 
 app = typer.Typer(
     name="reviews",
     help="List held answers, read them, release or reject them.",
     epilog="Exit codes: 0 done; 1 refused (not found, not qualified, already decided); "
-    "2 wrong usage or configuration, or a store that cannot be used.",
+    "2 wrong usage or configuration, or a store or record that cannot be used; "
+    "3 listed, but some records are damaged.",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,  # locals hold what people wrote
 )
@@ -73,21 +76,37 @@ def list_(
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
-    """List held answers, oldest first. What is past its retention is deleted, decided or not."""
+    """List held answers, oldest first. Deletes nothing.
+
+    Damaged records are listed whatever the status, since theirs may be lost.
+    """
     with _open(config) as (_, store):
         found = store.list(None if status == "all" else status)
         path = store.path
     if as_json:
-        _print_json([summary(review) for review in found])
-        return
+        damaged = [{**asdict(record), "status": "damaged"} for record in found.damaged]
+        _print_json([*map(summary, found), *damaged])
+    else:
+        _print_list(found, path, "reviews" if status == "all" else f"{status} reviews")
+    if found.damaged:
+        ids = ", ".join(record.id for record in found.damaged)
+        message = "They are kept, and never released. Restore the file, or delete them in it"
+        _fail(f"{path}: damaged records: {ids}. {message}", DAMAGED)
+
+
+def _print_list(found: Reviews, path: Path, kind: str) -> None:
     console = terminal()
-    if not found:
-        kind = "reviews" if status == "all" else f"{status} reviews"
+    if not found and not found.damaged:
         print_line(console, f"No {kind} in {path}")
     for review in found:
         domains = ", ".join(review.domains)
         when = f"held {review.created_at:%Y-%m-%d %H:%M}, expires {review.expires_at:%Y-%m-%d}"
         print_line(console, f"{review.id}  {review.status:8}  {when}  {domains}")
+    for record in found.damaged:
+        print_line(console, f"{record.id}  damaged   its {record.column} cannot be read")
+    if found.expired:
+        says = "by this machine's clock, and wait to be deleted"
+        print_line(console, f"{found.expired} more are past their retention {says}")
 
 
 @app.command()
@@ -160,6 +179,28 @@ def reject(
     with _open(config) as (_, store):
         review = store.reject(review_id, reviewer=reviewer, note=note)
     _report(review, as_json)
+
+
+@app.command()
+def purge(
+    trust_clock: Annotated[
+        bool,
+        typer.Option(
+            "--trust-clock",
+            help="By this machine's clock alone. Without it, only what the store has counted the "
+            "retention of: see docs/configuration.md.",
+        ),
+    ] = False,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Delete what is past its retention, decided or not. Damaged records stay."""
+    with _open(config) as (_, store):
+        deleted = store.purge(trust_clock=trust_clock)
+    if as_json:
+        _print_json({"deleted": deleted})
+    else:
+        print_line(terminal(), f"{deleted} deleted")
 
 
 @contextmanager

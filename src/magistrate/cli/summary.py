@@ -208,9 +208,10 @@ def _profile_notes(settings: Settings) -> Iterator[str]:
         for exception in section.exceptions
         for word in exception.requires.get("authorised", ())
     ]
-    for word in app.authorised:
+    for i, word in enumerate(app.authorised):
         if word not in asked:
-            yield f"app.authorised: no exception of the policy asks for '{word}'."
+            said = settings.shown(("app", "authorised", i), word)
+            yield f"app.authorised: no exception of the policy asks for '{said}'."
     for exception in settings.permitted_exceptions:
         yield f"The exception {exception.id} applies: {exception.title}."
 
@@ -255,8 +256,9 @@ def _beneath(settings: Settings, key: str) -> list[Clause]:
 
 
 def outline(settings: Settings) -> dict[str, Any]:
-    """Return the whole of it, as JSON."""
-    app, policy = settings.app, settings.policy
+    """Return the whole of it, as JSON. No name, path or text from the environment is in it."""
+    hash, settings = settings.hash, settings.printable()
+    policy = settings.policy
     return {
         "ok": True,
         "file": settings.source,
@@ -267,8 +269,8 @@ def outline(settings: Settings) -> dict[str, Any]:
             "sections": len(policy.sections),
             "clauses": sum(len(section.clauses) for section in policy.sections),
         },
-        "settings_hash": settings.hash,
-        "app": app.model_dump(mode="json") if app else None,
+        "settings_hash": hash,
+        "app": settings.printable_profile(),
         "judge": {
             "backend": settings.judge.backend,
             "strategy": settings.judge.strategy,

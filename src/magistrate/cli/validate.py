@@ -59,7 +59,7 @@ def validate(
         paragraph(out, "There is no configuration file; the defaults are in force.")
     else:
         paragraph(out, f"{settings.source} is valid.")
-    _print(out, settings, found)
+    _print(out, settings.printable(), found)
 
 
 def _print(out: Console, settings: Settings, found: dict[str, Any]) -> None:

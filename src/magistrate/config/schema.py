@@ -45,6 +45,8 @@ def _text(value: str) -> str:
         raise must_be("text that is not blank")
     if any("\ud800" <= char <= "\udfff" for char in value):  # half a character: not encodable
         raise must_be("text that is valid Unicode")
+    if any(char < " " and char not in "\n\t" for char in value):
+        raise must_be("text without control characters; only tabs and line feeds")
     return value
 
 
@@ -154,7 +156,8 @@ def _problem(
     model: type[BaseModel], document: Document, detail: ErrorDetails, where: Where
 ) -> Problem:
     key_is_wrong = where != detail["loc"]
-    found = document.written(where) or described(detail["input"])
+    entered: object = detail["input"] if where not in document.expanded else ""  # never told
+    found = document.written(where) or described(entered)
     if key_is_wrong:
         found = f"the key '{where[-1]}'"
     match detail["type"]:
@@ -175,19 +178,19 @@ def _problem(
             allowed = f"; allowed: {listed(words)}" if words else ""
             message = f"this key is missing{allowed}"
         case "literal_error":
-            words = _words(_annotation_at(model, where, of_key=key_is_wrong))
-            message = f"found {found}; allowed: {listed(words)}{nearest(detail['input'], words)}"
+            words = _words(annotation_at(model, where, of_key=key_is_wrong))
+            message = f"found {found}; allowed: {listed(words)}{nearest(entered, words)}"
         case "bool_type":
             hint = {"yes": "true", "on": "true", "no": "false", "off": "false"}.get(
-                str(detail["input"]).lower(), ""
+                str(entered).lower(), ""
             )
             hint = f"; did you mean '{hint}'?" if hint else ""
             message = f"found {found}; allowed: true or false{hint}"
         case "tuple_type" | "list_type":
-            allowed = _list_expected(_annotation_at(model, where), document.written(where))
+            allowed = _list_expected(annotation_at(model, where), document.written(where))
             message = f"found {found}; allowed: {allowed}"
         case "model_type" | "dict_type" | "model_attributes_type":
-            allowed = _mapping_expected(_model_at(model, where), detail["input"])
+            allowed = _mapping_expected(_model_at(model, where), entered)
             message = f"found {found}; allowed: {allowed}"
         case _:
             message = f"found {found}; allowed: {_allowed(detail)}"
@@ -252,7 +255,7 @@ def _keys(model: type[BaseModel]) -> list[str]:
     return list(model.model_fields)
 
 
-def _annotation_at(model: type[BaseModel], where: Where, *, of_key: bool = False) -> Any:
+def annotation_at(model: type[BaseModel], where: Where, *, of_key: bool = False) -> Any:
     """Return the annotation of the value (`of_key`: of the key of a free mapping) at `where`."""
     annotation: Any = model
     for depth, part in enumerate(where):
@@ -270,7 +273,7 @@ def _annotation_at(model: type[BaseModel], where: Where, *, of_key: bool = False
 
 
 def _model_at(model: type[BaseModel], where: Where) -> type[BaseModel] | None:
-    return _find(_annotation_at(model, where), BaseModel)
+    return _find(annotation_at(model, where), BaseModel)
 
 
 def _find(annotation: Any, kind: type) -> Any:

@@ -34,8 +34,8 @@ MAX_BYTES = 1_000_000
 MAX_DEPTH = 40
 MAX_VALUES = 100_000  # after expanding aliases: a small file can expand to billions
 
-_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
-_DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})?(\.[0-9]+)?([eE][-+]?[0-9]{1,3})?")
+INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
+DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})?(\.[0-9]+)?([eE][-+]?[0-9]{1,3})?")
 _CORE = "tag:yaml.org,2002:"
 _BREAKS = ("\r\n", "\n", "\r", "\x85", "\u2028", "\u2029")
 
@@ -57,6 +57,7 @@ class Document:
     data: Any
     marks: Mapping[Where, Mark] = field(default_factory=dict[Where, Mark])
     problems: tuple[Problem, ...] = ()
+    expanded: Mapping[Where, str] = field(default_factory=dict[Where, str])  # as they were written
 
     def problem(self, where: Where, message: str, *, on_key: bool = False) -> Problem:
         """Return a problem at `where`, or at the closest enclosing value that is in the file."""
@@ -80,16 +81,17 @@ class Document:
         return mark.written if mark else None
 
 
-def read(path: str | os.PathLike[str]) -> Document:
+def read(path: str | os.PathLike[str], named: str | None = None) -> Document:
     """Read one YAML file. Raises `SettingsError` if it cannot be read or is not YAML.
 
-    Duplicate keys and tags do not raise: they are listed in `Document.problems`.
+    Duplicate keys and tags do not raise: they are listed in `Document.problems`. `named`: the name
+    of the file in messages, if it is not its path.
     """
-    file = os.fspath(path)
-    if os.path.isdir(file):
+    file = named or os.fspath(path)
+    if os.path.isdir(path):
         _refuse(file, "this is a directory; give the path of a YAML file")
     try:
-        with open(file, "rb") as stream:
+        with open(path, "rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
     except FileNotFoundError:
         _refuse(file, "this file does not exist")
@@ -241,9 +243,9 @@ class _Reading:
             return None
         if tag == "bool" and text.lower() in ("true", "false"):
             return text.lower() == "true"
-        if tag == "int" and _INTEGER.fullmatch(text):
+        if tag == "int" and INTEGER.fullmatch(text):
             return int(text)
-        if tag == "float" and _DECIMAL.fullmatch(text) and text.strip("+-."):
+        if tag == "float" and DECIMAL.fullmatch(text) and text.strip("+-."):
             return float(text)
         if tag not in ("str", "bool", "int", "float", "timestamp", "merge", "value"):
             self._tag(node, where, "str", begin)
@@ -279,6 +281,8 @@ def _refuse_marked(file: str | None, error: Any) -> NoReturn:
         words += "; indent with spaces, not tabs"
     elif words == "mapping values are not allowed here":
         words += "; check the indentation and the colons"
+    elif mark and mark.buffer and mark.buffer[: mark.pointer].endswith("$"):
+        words += "; between { } or [ ], write a variable in quotes"
     context = f" {error.context}" if error.context and error.problem else ""
     line, column = (mark.line + 1, mark.column + 1) if mark else (None, None)
     _refuse(file, f"this is not valid YAML:{context} {words}", line, column)

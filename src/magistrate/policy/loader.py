@@ -41,17 +41,20 @@ def _builtin(ref: str) -> Policy:
         return _load(read_compiled(path))
 
 
-def load_policy(source: str | os.PathLike[str], base: Path | None = None) -> Policy:
+def load_policy(
+    source: str | os.PathLike[str], base: Path | None = None, named: str | None = None
+) -> Policy:
     """Load a policy by reference (`id@version`) or from a file, relative to `base`.
 
+    `named`: what messages show instead of `source`, which may hold a value of the environment.
     Raises `SettingsError`. The problem of an unknown reference has no position.
     """
     text = os.fspath(source)
     if isinstance(source, str) and not _looks_like_path(text):
         if text in builtin_refs():
             return builtin_policy(text)
-        raise SettingsError([Problem(None, None, None, "", unknown_ref(text))])
-    return _load(read((base or Path()) / text))
+        raise SettingsError([Problem(None, None, None, "", unknown_ref(named or text))])
+    return _load(read((base or Path()) / text, named))
 
 
 def unknown_ref(ref: str) -> str:

@@ -44,8 +44,10 @@ def hold_on_input(settings: SettingsModel) -> Iterator[ConstraintViolation]:
     """Check that no row holds on input: only an answer can be held."""
     for key, row in settings.actions.items():
         if row.input == "hold":
-            message = "found hold; allowed: allow, warn, block: only answers (output) can be held"
-            yield ConstraintViolation(("actions", key, "input"), message)
+            where = ("actions", key, "input")
+            found = f"found {settings.shown(where, 'hold')}"
+            message = f"{found}; allowed: allow, warn, block: only answers (output) can be held"
+            yield ConstraintViolation(where, message)
 
 
 def loosened_rows(settings: SettingsModel) -> Iterator[ConstraintViolation]:
@@ -58,13 +60,16 @@ def loosened_rows(settings: SettingsModel) -> Iterator[ConstraintViolation]:
         floors = {clause.id: settings.floor(clause.id) for clause in clauses}
         if not floors or not all(floors.values()):
             continue
-        for field, said in _loosening(row, [floor for floor in floors.values() if floor]):
+        for field, allowed in _loosening(row, [floor for floor in floors.values() if floor]):
+            said = f"found {settings.shown(('actions', key, field), getattr(row, field))}"
             names = listed(floors, 5)
             if key in floors:
                 whose = "this clause has a floor and cannot be loosened"
             else:
                 whose = f"all clauses of this section have floors and cannot be loosened ({names})"
-            yield ConstraintViolation(("actions", key, field), f"{said}: {whose}")
+            yield ConstraintViolation(
+                ("actions", key, field), f"{said}; allowed: {allowed}: {whose}"
+            )
 
 
 def _named(settings: SettingsModel, key: str) -> tuple[Clause, ...]:
@@ -76,13 +81,13 @@ def _named(settings: SettingsModel, key: str) -> tuple[Clause, ...]:
 def _loosening(row: ActionRow, floors: list[str]) -> Iterator[tuple[str, str]]:
     for field, action in (("input", row.input), ("output", row.output)):
         if action not in (None, "block"):
-            yield field, f"found {action}; allowed: block"
+            yield field, "block"
     if row.from_grade and not at_least("likely", row.from_grade, GRADES):
-        yield "from_grade", f"found {row.from_grade}; allowed: unlikely, possible, likely"
+        yield "from_grade", "unlikely, possible, likely"
     lowest = min(floors, key=SEVERITIES.index)
     if row.from_severity and not at_least(lowest, row.from_severity, SEVERITIES):
         allowed = SEVERITIES[: SEVERITIES.index(lowest) + 1]  # pyright: ignore[reportArgumentType]
-        yield "from_severity", f"found {row.from_severity}; allowed: {listed(allowed)}"
+        yield "from_severity", listed(allowed)
 
 
 def unknown_high_risk_uses(settings: SettingsModel) -> Iterator[ConstraintViolation]:
@@ -91,8 +96,8 @@ def unknown_high_risk_uses(settings: SettingsModel) -> Iterator[ConstraintViolat
     for i, id in enumerate(settings.app.high_risk if settings.app else ()):
         if id not in known:
             allowed = listed(known) or "none, the policy has no high-risk uses"
-            message = f"found '{id}'; allowed: {allowed}{nearest(id, known)}"
-            yield ConstraintViolation(("app", "high_risk", i), message)
+            where = ("app", "high_risk", i)
+            yield ConstraintViolation(where, _not_among(settings, where, id, known, allowed))
 
 
 def unknown_qualifications(settings: SettingsModel) -> Iterator[ConstraintViolation]:
@@ -102,8 +107,16 @@ def unknown_qualifications(settings: SettingsModel) -> Iterator[ConstraintViolat
     for r, reviewer in enumerate(settings.review.reviewers if settings.review else ()):
         for q, id in enumerate(reviewer.qualified_in):
             if id not in known:
-                message = f"found '{id}'; allowed: {listed(known)}{nearest(id, known)}"
-                yield ConstraintViolation(("review", "reviewers", r, "qualified_in", q), message)
+                where = ("review", "reviewers", r, "qualified_in", q)
+                message = _not_among(settings, where, id, known, listed(known))
+                yield ConstraintViolation(where, message)
+
+
+def _not_among(
+    settings: SettingsModel, where: Where, id: str, known: list[str], allowed: str
+) -> str:
+    meant = "" if settings.from_environment(where) else nearest(id, known)
+    return f"found '{settings.shown(where, id)}'; allowed: {allowed}{meant}"
 
 
 def reviewers_named_twice(settings: SettingsModel) -> Iterator[ConstraintViolation]:
@@ -111,8 +124,11 @@ def reviewers_named_twice(settings: SettingsModel) -> Iterator[ConstraintViolati
     seen = set[str]()
     for r, reviewer in enumerate(settings.review.reviewers if settings.review else ()):
         if reviewer.name in seen:
-            message = f"duplicate reviewer '{reviewer.name}'; name each reviewer only once"
-            yield ConstraintViolation(("review", "reviewers", r, "name"), message)
+            where = ("review", "reviewers", r, "name")
+            name = settings.shown(where, reviewer.name)
+            yield ConstraintViolation(
+                where, f"duplicate reviewer '{name}'; name each reviewer only once"
+            )
         seen.add(reviewer.name)
 
 
@@ -122,7 +138,8 @@ def hold_without_review(settings: SettingsModel) -> Iterator[ConstraintViolation
         return
     example = 'review: {store: "sqlite:///var/reviews.db", reviewers: [...]}'
     for where, domains in _held(settings).items():
-        message = f"answers can be held ({listed(domains, 5)}), but `review:` is missing"
+        said = listed(_said(settings, where, domains), 5)
+        message = f"answers can be held ({said}), but `review:` is missing"
         yield ConstraintViolation(where, f"{message}; add {example}")
 
 
@@ -133,8 +150,14 @@ def hold_without_reviewer(settings: SettingsModel) -> Iterator[ConstraintViolati
     qualified = {id for reviewer in settings.review.reviewers for id in reviewer.qualified_in}
     for where, domains in _held(settings).items():
         if missing := [domain for domain in domains if domain not in qualified]:
-            message = f"answers can be held, but no reviewer is qualified in {listed(missing, 5)}"
+            said = listed(_said(settings, where, missing), 5)
+            message = f"answers can be held, but no reviewer is qualified in {said}"
             yield ConstraintViolation(where, message + "; add it to a reviewer's `qualified_in`")
+
+
+def _said(settings: SettingsModel, where: Where, domains: list[str]) -> list[str]:
+    """Return the domains that make answers held at `where`, as they may be shown."""
+    return [settings.shown(where, id) for id in domains] if where[0] == "app" else domains
 
 
 def _held(settings: SettingsModel) -> dict[Where, list[str]]:
@@ -163,8 +186,9 @@ def windows_that_hold(settings: SettingsModel) -> Iterator[ConstraintViolation]:
     """
     asked = "release" in settings.streaming.model_fields_set
     if asked and settings.streaming.release == "window" and settings.may_hold:
+        found = settings.shown(("streaming", "release"), "window")
         message = (
-            "found window; allowed: message, shadow: answers can be held under these settings, "
+            f"found {found}; allowed: message, shadow: answers can be held under these settings, "
             "and windows would deliver their beginning"
         )
         yield ConstraintViolation(("streaming", "release"), message)

@@ -6,12 +6,14 @@ Constraints between the parts of the file are a table in `checks.py`; `loader.py
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateAttr
 
+from magistrate.config.diagnostics import Where
 from magistrate.config.schema import OWN_FILE, Strict, must_be
 from magistrate.policy import (
     DEFAULT_APP_NAME,
@@ -52,6 +54,20 @@ def _variable(value: str) -> str:
     return value
 
 
+def _with(value: object, where: Where, text: str) -> object:
+    """Return a copy of a part of the settings with `text` at `where`, if there is a text."""
+    if not where:
+        return text if isinstance(value, str) and text else value
+    first, rest = where[0], where[1:]
+    if isinstance(value, BaseModel):
+        field = str(first)
+        inner = _with(getattr(value, field), rest, text)
+        return value.model_copy(update={field: inner})
+    items = list(cast("tuple[object, ...]", value))
+    items[int(first)] = _with(items[int(first)], rest, text)
+    return tuple(items)
+
+
 @dataclass(frozen=True, slots=True)
 class ClauseAction:
     """The settings' action for one clause at one stage. A floor may require a stricter one."""
@@ -81,6 +97,45 @@ class SettingsModel(Strict):
     on_uninspected: OnUninspected = OnUninspected()
     audit: AuditSettings = AuditSettings()
     digest_key_env: Annotated[str, AfterValidator(_variable)] = "MAGISTRATE_KEY"
+
+    # The values that hold a variable of the environment, as they are written in the file.
+    _placeholders: dict[Where, str] = PrivateAttr(default_factory=dict[Where, str])
+
+    def remember_written(self, places: Mapping[Where, str]) -> None:
+        """Set how values with variables of the environment are written; the loader calls it."""
+        self._placeholders = dict(places)
+
+    def shown(self, where: Where, value: str) -> str:
+        """Return the text to show for a value: as written, if it comes from the environment."""
+        return self._placeholders.get(where, value)
+
+    def from_environment(self, where: Where) -> bool:
+        """Return whether the value at this place holds a variable of the environment."""
+        return where in self._placeholders
+
+    def printable(self) -> Self:
+        """Return a copy to print: names, paths and texts from the environment are as written.
+
+        Words, numbers and what the policy lists stay: they decide what the settings do. `hash` of
+        the copy is another one.
+        """
+        twin = self
+        for where, written in self._placeholders.items():
+            if where[0] in ("texts", "disclosure", "judge") or where[-1] in ("name", "store"):
+                twin = cast("Self", _with(twin, where, written))
+        return twin
+
+    def printable_profile(self) -> dict[str, Any] | None:
+        """Return the app profile as JSON, each word from the environment as it is written."""
+        if self.app is None:
+            return None
+        data: dict[Any, Any] = self.app.model_dump(mode="json")
+        for where, written in self._placeholders.items():
+            if where in (("app", "name"), ("app", "organisation")):
+                data[where[1]] = written
+            elif where[:2] == ("app", "authorised"):
+                data["authorised"][where[2]] = written
+        return data
 
     @property
     def app_name(self) -> str:
@@ -160,7 +215,10 @@ class SettingsModel(Strict):
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of all settings that affect decisions or the texts that people read."""
+        """SHA-256 of all settings that affect decisions or the texts that people read.
+
+        Variables of the environment count with their values: what is decided depends on them.
+        """
         shape = self.model_dump(
             mode="json", exclude={"policy", "audit", "digest_key_env", "streaming", "review"}
         )

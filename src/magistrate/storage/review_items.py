@@ -33,6 +33,21 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+class ReviewDamaged(ReviewError):
+    """The record of this review cannot be read. It is kept, and its answer is never released."""
+
+
+@dataclass(frozen=True, slots=True)
+class DamagedReview:
+    """A record that cannot be read. `id`: the review's, or `row N` if that is damaged as well.
+
+    `column`: the first column of the record that is wrong.
+    """
+
+    id: str
+    column: str
+
+
 @dataclass(frozen=True, slots=True)
 class HeldItem:
     """An answer to hold. Its reviewer must be qualified in all of `domains`."""
@@ -72,3 +87,14 @@ class Review:
         if self.status != "approved" or self.clock() >= self.expires_at:
             return None
         return self.message
+
+
+class Reviews(list[Review]):
+    """Reviews, oldest first, and what else the store holds for the app.
+
+    `damaged`: records that cannot be read, of whatever status. `expired`: how many are past their
+    retention by this machine's clock and not deleted yet.
+    """
+
+    damaged: tuple[DamagedReview, ...] = ()
+    expired: int = 0

@@ -1,39 +1,55 @@
 """The review queue: answers held on disk, each decided exactly once.
 
-This module decides who may decide, and how long items are kept; `sqlite.py` handles the file.
-Request and answer are stored in full before `hold` returns, so a "pending" answer survives a crash.
-Nothing here knows the SDK, and no error message contains judged content.
+This module decides who may decide, and when items are deleted; `sqlite.py` handles the file,
+`review_rows.py` what is in a row, `review_clock.py` how much time has passed for one. Request and
+answer are stored in full before `hold` returns, so a "pending" answer survives a crash. Nothing
+here knows the SDK, and no error message contains judged content.
 """
 
 from __future__ import annotations
 
-import json
-import re
 import secrets
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import (
-    Connection,
-    delete,
-    insert,
-    or_,
-    select,
-    text,
-    update,
-)
+from sqlalchemy import Connection, delete, insert, or_, select, update
 from sqlalchemy.engine import Row
 
+from magistrate.storage.review_clock import (
+    SteadyClock,
+    begin_counting,
+    count_time,
+    counted_for,
+    steady_clock,
+)
 from magistrate.storage.review_items import (
     Clock,
+    DamagedReview,
     HeldItem,
     Review,
+    ReviewDamaged,
     ReviewError,
     ReviewNotFound,
     ReviewRefused,
+    Reviews,
     Status,
     utc_now,
+)
+from magistrate.storage.review_rows import (
+    REVIEW_ID,
+    STATUSES,
+    DamagedRow,
+    encodable,
+    is_text,
+    label,
+    retained,
+    review_of,
+    row_at,
+    rowid_column,
+    to_json,
+    to_micros,
 )
 from magistrate.storage.sqlite import ReviewFile, reviews
 
@@ -42,18 +58,17 @@ if TYPE_CHECKING:
 
 BUSY_TIMEOUT_S = 5.0
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_ID = re.compile(r"rev_[0-9a-f]{40}")
-
-
-_Listed: TypeAlias = list[Review]  # in the class, `list` is a method
-
 
 class ReviewStore:
     """The held answers of one app in one file.
 
     Safe to use from several threads and processes. Opening it creates the file if it does not exist
     (not with `create=False`). Every operation raises `ReviewError` if the file cannot be used.
+
+    A review is deleted when its retention has passed, decided or not: by `hold`, `approve`,
+    `reject` and `purge`, never by reading. By the clock alone it only stops being shown and
+    released; it is deleted once the store itself has counted its retention (`review_clock.py`), so
+    a clock that jumped deletes nothing. A damaged record is never deleted here.
     """
 
     def __init__(
@@ -62,12 +77,14 @@ class ReviewStore:
         *,
         app: str,
         now: Clock = utc_now,
+        steady: SteadyClock = steady_clock,
         create: bool = True,
         busy_timeout_s: float = BUSY_TIMEOUT_S,
     ) -> None:
         self._file = ReviewFile(settings.store, create=create, busy_timeout_s=busy_timeout_s)
         self._app = app
         self._now = now
+        self._steady = steady
         self._reviewers = settings.reviewers
         self._retention = timedelta(days=settings.retain_days)
 
@@ -91,36 +108,51 @@ class ReviewStore:
             "id": review_id,
             "app": item.app,
             "status": "pending",
-            "domains": _to_json(list(item.domains), "domains"),
-            "created_at": _to_micros(now),
-            "expires_at": _to_micros(now + self._retention),
-            "request": _to_json(item.request, "request"),
-            "message": _to_json(item.message, "message"),
-            "decision": _to_json({**item.decision, "review_id": review_id}, "decision"),
+            "domains": to_json(list(item.domains), "domains"),
+            "created_at": to_micros(now),
+            "expires_at": to_micros(now + self._retention),
+            "request": to_json(item.request, "request"),
+            "message": to_json(item.message, "message"),
+            "decision": to_json({**item.decision, "review_id": review_id}, "decision"),
         }
+        self._delete_expired()
         with self._file.transaction("BEGIN IMMEDIATE") as connection:
-            self._delete_expired(connection)
             connection.execute(insert(reviews).values(row))
+            self._count(connection)
         return review_id
 
     def get(self, review_id: str) -> Review:
-        """Return one review of this app. Raises `ReviewNotFound` for any other id."""
+        """Return one review of this app.
+
+        Raises `ReviewNotFound` for any other id, `ReviewDamaged` if its record cannot be read.
+        """
         with self._file.transaction("BEGIN") as connection:
             return self._read(connection, review_id)
 
-    def pending(self) -> _Listed:
+    def pending(self) -> Reviews:
         """Return the reviews that wait for a reviewer, oldest first."""
         return self.list("pending")
 
-    def list(self, status: Status | None = None) -> _Listed:
-        """Return this app's reviews, oldest first. Deletes expired ones."""
-        query = select(reviews).where(reviews.c.app == self._app)
-        if status is not None:
-            query = query.where(reviews.c.status == status)
-        with self._file.transaction("BEGIN IMMEDIATE") as connection:
-            self._delete_expired(connection)
-            rows = connection.execute(query.order_by(reviews.c.created_at, text("rowid"))).all()
-        return [self._review(row) for row in rows]
+    def list(self, status: Status | None = None) -> Reviews:
+        """Return this app's reviews, oldest first. Deletes nothing.
+
+        Its `damaged` names the records that cannot be read, whatever status they seem to have, and
+        those of which nobody can say which app's they are.
+        """
+        found, damaged = Reviews(), list[DamagedReview]()
+        with self._file.transaction("BEGIN") as connection:
+            for rowid, review_id in self._rows(connection, status):
+                try:
+                    review = self._review(row_at(connection, rowid))
+                except DamagedRow as error:
+                    damaged.append(DamagedReview(label(review_id, rowid), error.column))
+                    continue
+                if self._now() < review.expires_at:
+                    found.append(review)
+                else:
+                    found.expired += 1
+        found.damaged = tuple(damaged)
+        return found
 
     def approve(
         self,
@@ -131,7 +163,7 @@ class ReviewStore:
         message: dict[str, Any] | None = None,
     ) -> Review:
         """Release the answer, or `message` instead. Raises `ReviewRefused` if not allowed."""
-        edited = None if message is None else _to_json(message, "edited message")
+        edited = None if message is None else to_json(message, "edited message")
         return self._decide(review_id, "approved", reviewer, note, edited)
 
     def reject(self, review_id: str, *, reviewer: str, note: str | None = None) -> Review:
@@ -143,10 +175,14 @@ class ReviewStore:
         names = dict.fromkeys(reviewer.name for reviewer in self._reviewers)
         return tuple(name for name in names if not self._lacks(name, review))
 
-    def purge(self) -> int:
-        """Delete reviews past their retention, even pending ones, and return how many."""
+    def purge(self, *, trust_clock: bool = False) -> int:
+        """Delete reviews past their retention, even pending ones, and return how many.
+
+        `trust_clock`: by this machine's clock alone, for who knows that it is right.
+        """
         with self._file.transaction("BEGIN IMMEDIATE") as connection:
-            return self._delete_expired(connection)
+            self._count(connection)
+        return self._delete_expired(trust_clock=trust_clock)
 
     def close(self) -> None:
         """Close the store; further use raises `ReviewError`. May be called twice."""
@@ -159,15 +195,17 @@ class ReviewStore:
             names = ", ".join(dict.fromkeys(listed.name for listed in self._reviewers))
             raise ReviewRefused(f"{reviewer!r} is not listed as a reviewer; listed: {names}")
         if note is not None:
-            _encodable(note, "note")
+            encodable(note, "note")
         decided = update(reviews).values(
             status=status,
-            decided_at=_to_micros(self._now()),
+            decided_at=to_micros(self._now()),
             reviewer=reviewer,
             note=note,
             edited=edited,
         )
+        self._delete_expired()
         with self._file.transaction("BEGIN IMMEDIATE") as connection:
+            self._count(connection)
             review = self._read(connection, review_id)
             if lacking := self._lacks(reviewer, review):
                 able = ", ".join(self.may_decide(review)) or "none of the listed reviewers"
@@ -194,75 +232,65 @@ class ReviewStore:
         has = {domain for entry in listed for domain in entry.qualified_in}
         return tuple(domain for domain in review.domains if domain not in has)
 
-    def _delete_expired(self, connection: Connection) -> int:
+    def _delete_expired(self, *, trust_clock: bool = False) -> int:
+        # Read first, on its own: a damaged page makes a transaction unable to write.
+        with self._file.transaction("BEGIN") as connection:
+            expired = [*self._expired(connection)]
+        if not expired:
+            return 0
+        with self._file.transaction("BEGIN IMMEDIATE") as connection:
+            passed = self._count(connection)
+            due = [
+                review.id
+                for review in expired
+                if trust_clock or counted_for(connection, review.id, passed) >= retained(review)
+            ]
+            for review_id in due:
+                connection.execute(delete(reviews).where(reviews.c.id == review_id))
+        return len(due)
+
+    def _expired(self, connection: Connection) -> Iterator[Review]:
+        """Yield the reviews of all apps that are past their retention by the clock."""
         now = self._now()
         # A retention shortened later also applies to stored items; a longer one does not. Items of
         # other apps are deleted by their stored date, since their app may no longer run.
         shortened = (reviews.c.app == self._app) & (
-            reviews.c.created_at <= _to_micros(now - self._retention)
+            reviews.c.created_at <= to_micros(now - self._retention)
         )
-        expired = or_(reviews.c.expires_at <= _to_micros(now), shortened)
-        return connection.execute(delete(reviews).where(expired)).rowcount
+        expired = or_(reviews.c.expires_at <= to_micros(now), shortened)
+        for rowid in connection.execute(select(rowid_column).where(expired)).scalars().all():
+            try:
+                yield self._review(row_at(connection, rowid))
+            except DamagedRow:
+                continue
+
+    def _count(self, connection: Connection) -> int:
+        passed = count_time(connection, self._now(), self._steady())
+        begin_counting(connection, passed)
+        return passed
+
+    def _rows(self, connection: Connection, status: Status | None) -> Iterator[tuple[int, object]]:
+        """Yield row and id of this app's reviews with a status, and of what may be one of them."""
+        columns = select(rowid_column, reviews.c.id, reviews.c.app, reviews.c.status)
+        for row in connection.execute(columns.order_by(reviews.c.created_at, rowid_column)).all():
+            ours = row.app == self._app or not is_text(row.app)
+            if ours and (status in (None, row.status) or row.status not in STATUSES):
+                yield row.rowid, row.id
 
     def _read(self, connection: Connection, review_id: str) -> Review:
-        if _ID.fullmatch(review_id):
-            query = select(reviews).where(reviews.c.id == review_id, reviews.c.app == self._app)
-            row = connection.execute(query).one_or_none()
-            if row is not None:
-                review = self._review(row)
+        if REVIEW_ID.fullmatch(review_id):
+            query = select(rowid_column, reviews.c.app).where(reviews.c.id == review_id)
+            found = connection.execute(query).one_or_none()
+            if found is not None and (found.app == self._app or not is_text(found.app)):
+                try:
+                    review = self._review(row_at(connection, found.rowid))
+                except DamagedRow as error:
+                    message = f"the record of {review_id} is damaged ({error.column})"
+                    raise ReviewDamaged(f"{self.path}: {message}") from None
                 if self._now() < review.expires_at:
                     return review
         raise ReviewNotFound("no review with this id exists")
 
     def _review(self, row: Row[Any]) -> Review:
-        try:
-            created = _from_micros(row.created_at)
-            original = _from_json(row.message)
-            return Review(
-                id=row.id,
-                app=row.app,
-                status=row.status,
-                domains=tuple(json.loads(row.domains)),
-                created_at=created,
-                expires_at=min(_from_micros(row.expires_at), created + self._retention),
-                decided_at=None if row.decided_at is None else _from_micros(row.decided_at),
-                reviewer=row.reviewer,
-                note=row.note,
-                request=_from_json(row.request),
-                message=original if row.edited is None else _from_json(row.edited),
-                original=original,
-                decision=_from_json(row.decision),
-                clock=self._now,
-            )
-        except (TypeError, ValueError, OverflowError, RecursionError):
-            raise ReviewError(f"{self.path}: the record of {row.id} is damaged") from None
-
-
-def _to_json(value: object, what: str) -> str:
-    # ASCII: a lone surrogate in a text survives as an escape; SQLite could not store it directly.
-    try:
-        return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    except (TypeError, ValueError, RecursionError):
-        raise ReviewError(f"the {what} is not plain JSON and cannot be stored") from None
-
-
-def _from_json(stored: str) -> dict[str, Any]:
-    value = json.loads(stored)
-    if not isinstance(value, dict):
-        raise ValueError("not an object")
-    return cast("dict[str, Any]", value)
-
-
-def _encodable(value: str, what: str) -> None:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise ReviewError(f"the {what} is not valid text") from None
-
-
-def _to_micros(moment: datetime) -> int:
-    return (moment - _EPOCH) // timedelta(microseconds=1)
-
-
-def _from_micros(stored: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=stored)
+        """Return a row as a review. Raises `DamagedRow`."""
+        return review_of(row, self._retention if row.app == self._app else None, self._now)

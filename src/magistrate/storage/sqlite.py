@@ -93,6 +93,8 @@ class ReviewFile:
             timeout=self._timeout,
             isolation_level=None,  # explicit BEGIN; Python would delay it
         )
+        # A damaged text must not make the whole file unreadable: `review_rows` finds it.
+        connection.text_factory = _text
         try:
             # With the rollback journal only one file remains between operations. EXTRA is FULL plus
             # a sync of the folder after the journal is deleted: without it a power cut could
@@ -109,16 +111,26 @@ class ReviewFile:
     def transaction(
         self, begin: str, *, may_be_empty: bool = False
     ) -> Generator[Connection, None, None]:
-        """Open a transaction on its own connection, after checking the file again."""
+        """Open a transaction on its own connection, after checking the file again.
+
+        `BEGIN` is for reading: it ends without a commit, which SQLite refuses after it has met a
+        damaged page. `BEGIN IMMEDIATE` commits.
+        """
         if self._closed:
             raise ReviewError(f"{self.path}: this review store has been closed")
         with _plain_errors(self.path):
             _refuse_unsafe(self.path)
-            with self._engine.begin() as connection:
+            with self._engine.connect() as connection:  # rolls back what is not committed
                 connection.exec_driver_sql(begin)
                 _identify(connection, self.path, may_be_empty=may_be_empty)
                 _tighten(self.path)  # only now: another program's file must not be changed
                 yield connection
+                if begin != "BEGIN":
+                    connection.commit()
+
+
+def _text(stored: bytes) -> str:
+    return stored.decode("utf-8", "surrogateescape")
 
 
 def _path_of(store: str) -> Path:
