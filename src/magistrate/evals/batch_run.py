@@ -137,7 +137,7 @@ def _settle(
         outcome = judged.judgment.outcome if judged.judgment else Verdict(judged.info)
         decision = judged.offline.decide([outcome], judged.info)
         # How long a batch takes says nothing about the judge.
-        result = result_of(judged.case, judged.number, outcome, decision, 0.0)
+        result = result_of(judged.case, judged.number, outcome, decision, None)
         writer.write(result)
         progress.done += 1
         progress.usage += outcome.usage

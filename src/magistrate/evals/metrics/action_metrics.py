@@ -95,7 +95,7 @@ class Judgments:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Milliseconds a judgment took, of those that were answered; None where none was."""
+    """Milliseconds a judgment took, of the `n` verdicts whose time was measured; None for none."""
 
     n: int
     p50: float | None
@@ -260,8 +260,12 @@ def judgments(results: Sequence[Result]) -> Judgments:
 
 
 def latency(results: Iterable[Result]) -> Latency:
-    """Percentiles of the time a verdict took, by linear interpolation."""
-    took = [result.latency_ms for result in results if result.verdict is not None]
+    """Percentiles of the time a verdict took, by linear interpolation, where it was measured."""
+    took = [
+        result.latency_ms
+        for result in results
+        if result.verdict is not None and result.latency_ms is not None
+    ]
     if not took:
         return Latency(0, None, None, None, None)
     found = library("numpy").quantile(took, [0.5, 0.9, 0.95, 0.99])

@@ -205,7 +205,7 @@ def _result(result: Result) -> JSON:
     data: JSON = {
         "action": handled(result),
         "level": LEVELS[level_of(result)],
-        "ms": round(result.latency_ms),
+        "ms": None if result.latency_ms is None else round(result.latency_ms),
     }
     if verdict is None:
         return data | _set(failed=result.ended, detail=getattr(result.outcome, "detail", ""))
