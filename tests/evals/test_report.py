@@ -223,7 +223,7 @@ def test_a_split_of_its_own_is_in_the_links():
 @pytest.mark.parametrize("made", [small(), large(400)], ids=["small", "large"])
 def test_thresholds_agree_with_the_measured_rates(made):
     for group in measure(made, draws=DRAWS).groups:
-        at, scores = points(group, "likely"), group.answered
+        at, scores = points(group, "likely"), group.judged
         counted = [(rate.hits, rate.of) for rate in (at.caught, at.flagged, at.precision)]
         assert counted == [
             (rate.hits, rate.of) for rate in (scores.recall, scores.fpr, scores.precision)

@@ -17,7 +17,8 @@ import jinja2
 from markupsafe import Markup
 
 from magistrate.evals.metrics.compare import Comparison
-from magistrate.evals.metrics.curves import DETECTED_FROM, Group
+from magistrate.evals.metrics.curves import Group
+from magistrate.evals.metrics.levels import DETECTED_FROM
 from magistrate.evals.metrics.measures import Metrics
 from magistrate.evals.metrics.statistics import Interval, Rate
 from magistrate.evals.report import action_tables as done
@@ -98,6 +99,8 @@ def page(
             filter_as="section",
             href=anchor,
         ),
+        attribution=done.attribution(metrics),
+        confusion=[done.confusion(found, letter, titles) for letter, _, found in each],
         handling=done.handling(metrics),
         actions=[done.actions(found, letter) for letter, _, found in each],
         by_stage=tables.groups(
@@ -137,7 +140,7 @@ def _section(
     found = [next((g for g in each.sections if g.name == name), None) for each in metrics]
     letters = LETTERS if len(found) > 1 else ("",)
     told = [
-        f"{letter}{': ' * bool(letter)}caught {share(group.answered.recall)}"
+        f"{letter}{': ' * bool(letter)}caught {share(group.judged.recall)}"
         for letter, group in zip(letters, found, strict=True)
         if group
     ]
@@ -166,7 +169,7 @@ def _by_section(
         mark
         for at, found in enumerate(metrics)
         for group in found.sections
-        if (mark := _mark(titles[group.name], LETTERS[at], getattr(group.answered, rate)))
+        if (mark := _mark(titles[group.name], LETTERS[at], getattr(group.judged, rate)))
     ]
     return Markup(charts.whiskers(marks, title))
 
