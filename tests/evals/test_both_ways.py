@@ -18,8 +18,9 @@ from magistrate.evals.gates.checks import check
 from magistrate.evals.gates.rules import parse
 from magistrate.evals.metrics.compare import compare
 from magistrate.evals.metrics.measures import measure
+from magistrate.evals.report.changes import changes
 from magistrate.evals.report.comparison import as_markdown
-from magistrate.evals.report.words import changes, overview
+from magistrate.evals.report.words import overview
 from magistrate.evals.results import Result
 from magistrate.evals.run_folder import Run
 from magistrate.verdicts import FAILURES, Unavailable

@@ -125,8 +125,9 @@ class Result:
             raise ValueError("no such action")
         if decision["action"] == "unavailable" and ended == "verdict":
             raise ValueError("a verdict, and yet no judge was available")
-        for usage in (outcome.usage, _USAGE.validate_python(decision["usage"])):
-            _number("cost_usd", usage.cost_usd)
+        _USAGE.validate_python(decision["usage"])
+        for usage in (said.get("usage", {}), decision["usage"]):  # as written, not as understood
+            _number("cost_usd", usage.get("cost_usd"))
         if _unexplained(outcome, decision):
             decision = {**decision, "action": "unavailable"}
         # Versions that had no word for it wrote 0 where the time was not measured.

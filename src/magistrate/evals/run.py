@@ -23,6 +23,7 @@ from magistrate.config.diagnostics import SettingsError
 from magistrate.core.offline import OfflineDecision
 from magistrate.evals.budget import Estimate, OverBudget, Purse
 from magistrate.evals.cases import Case
+from magistrate.evals.kept_verdicts import PUT_ASIDE, read_aside
 from magistrate.evals.labels import for_case
 from magistrate.evals.plan import Plan, Work, begin, left_over
 from magistrate.evals.results import Result, result_of
@@ -85,7 +86,8 @@ async def run(
         work = left_over(plan, before, retry_failed=retry_failed)
         total = len(plan.cases) * plan.repeat
         progress = Progress(total, total - len(work), total - len(work))
-        lines = (result for _, result in read_lines(folder / RESULTS))
+        lines = [result for _, result in read_lines(folder / RESULTS)]
+        lines += [result for _, result in read_aside(folder / PUT_ASIDE)]
         purse = Purse.of(folder, plan.budget_usd, lines)
         session = _Session(plan, ask, writer, watch, progress, purse)
         return await session.work_through(work)

@@ -238,6 +238,23 @@ class Writer:
                 self._stream.truncate(end)
             wrong(self._file, f"cannot be written: {error.strerror}; --resume continues from here")
 
+    def replace(self, results: Iterable[Result]) -> None:
+        """Write other results in place of those there are, all or none; stay the only writer."""
+        fresh = self._file.with_name(self._file.name + ".new")
+        write_lines(fresh, (result.as_json() for result in results))
+        try:
+            stream = fresh.open("a+b", buffering=0)
+            try:
+                _lock(stream)
+                fresh.replace(self._file)
+            except BaseException:
+                stream.close()
+                raise
+        except OSError as error:
+            wrong(self._file, f"cannot be written: {error.strerror}")
+        self._stream.close()
+        self._stream = stream
+
     def close(self) -> None:
         self._stream.close()
 
@@ -260,9 +277,13 @@ def write_json(file: Path, data: JSON) -> None:
 
 def write_cases(file: Path, cases: Iterable[Case]) -> None:
     """Write cases as JSONL, whole or not at all."""
+    write_lines(file, (case.model_dump(mode="json", exclude_defaults=True) for case in cases))
+
+
+def write_lines(file: Path, lines: Iterable[JSON]) -> None:
+    """Write a JSONL file, whole or not at all."""
     fresh = file.with_name(file.name + ".new")
     with fresh.open("w", encoding="utf-8", errors="backslashreplace") as stream:
-        for case in cases:
-            data = case.model_dump(mode="json", exclude_defaults=True)
-            stream.write(json.dumps(data, ensure_ascii=False) + "\n")
+        for line in lines:
+            stream.write(json.dumps(line, ensure_ascii=False) + "\n")
     fresh.replace(file)

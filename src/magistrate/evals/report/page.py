@@ -25,8 +25,9 @@ from magistrate.evals.report import action_tables as done
 from magistrate.evals.report import tables
 from magistrate.evals.report.cases import case_data, embedded
 from magistrate.evals.report.cells import LETTERS, cases
+from magistrate.evals.report.changes import changes
 from magistrate.evals.report.charts import Charts, Mark
-from magistrate.evals.report.words import changes, interval, overview, section_titles, share
+from magistrate.evals.report.words import interval, overview, section_titles, share
 from magistrate.evals.run_folder import Run
 from magistrate.verdicts import GRADES
 
