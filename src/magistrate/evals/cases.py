@@ -126,6 +126,11 @@ class Case(Strict):
         return tuple(clause for clause, label in self.labels.items() if label == "violated")
 
     @property
+    def violated_sections(self) -> tuple[str, ...]:
+        """The sections that a clause is violated of, but not known which."""
+        return tuple(name for name, label in self.sections.items() if label == "violated")
+
+    @property
     def violates(self) -> bool | None:
         """Whether anything at all is violated; None: unknown."""
         if self.overall is None:

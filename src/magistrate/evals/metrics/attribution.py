@@ -41,7 +41,7 @@ def attribution(judged: Sequence[Judged], policy: Policy) -> Attribution:
     for case, result in judged:
         violated = frozenset(case.violated)
         sections = {policy.section_of(clause).id for clause in violated}
-        sections |= {name for name, label in case.sections.items() if label == "violated"}
+        sections |= set(case.violated_sections)
         findings = result.verdict.findings if result.verdict else ()
         found = {f.clause for f in findings if at_least(f.grade, DETECTED_FROM, GRADES)}
         there = {policy.section_of(clause).id for clause in found}
