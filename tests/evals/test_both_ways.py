@@ -23,6 +23,7 @@ from magistrate.evals.report.comparison import as_markdown
 from magistrate.evals.report.words import overview
 from magistrate.evals.results import Result
 from magistrate.evals.run_folder import Run
+from magistrate.evals.tuning.tune import tune
 from magistrate.verdicts import FAILURES, Unavailable
 
 GRADED = ["none", "unlikely", "possible", "likely", "certain"]
@@ -274,3 +275,24 @@ def test_without_ordinary_traffic_nobody_knows_what_an_alarm_is_worth():
     found = measure(run(cases, [result(one) for one in cases]), prevalence=0.1, draws=5)
     assert found.overall.judged.ppv is not None
     assert found.overall.judged.ppv.value is None
+
+
+# --- thresholds -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("failed", [0, 4, 9])
+def test_thresholds_are_not_the_better_for_a_judge_that_fails(failed: int):
+    """Of ten violating cases of each split, some without a verdict: no threshold catches those."""
+    cases = [case(f"{s}v{at}", [SCAM], split=s) for s in ("dev", "test") for at in range(10)]
+    cases += [case(f"{s}b{at}", split=s) for s in ("dev", "test") for at in range(20)]
+    results = [
+        result(one, {SCAM: "likely"} if one.violates else None)
+        if int(one.id.lstrip("devtsb")) >= failed
+        else result(one, failed="refused")
+        for one in cases
+    ]
+    found = tune(run(cases, results), 0.2)
+    for split in ("dev", "test"):
+        effect = found.after[split]
+        assert (effect.recall.hits, effect.recall.of) == (10 - failed, 10)
+        assert effect.fpr.of == 20 - failed
