@@ -115,31 +115,21 @@ def _print(run: Run, metrics: Metrics) -> None:
     heading(out, f"{run.folder}")
     for sentence in overview(run, metrics):
         paragraph(out, f"{sentence.text}")
+    told = {"recall": "recall", "fpr": "false positives"}
+    ways = ("judged", "enforced") if metrics.overall.failed else ("judged",)
     rows = [
-        [
-            group.name,
-            str(group.violating),
-            share(group.judged.recall),
-            share(group.enforced.recall),
-            share(group.judged.fpr),
-            share(group.enforced.fpr),
-        ]
+        [group.name, str(group.violating)]
+        + [share(getattr(getattr(group, way), rate)) for rate in told for way in ways]
         for group in (metrics.overall, *metrics.sections)
         if group.violating
     ]
     out.print()
-    table(
-        out,
-        [
-            "section",
-            "violating",
-            "recall, judged",
-            "enforced",
-            "false positives, judged",
-            "enforced",
-        ],
-        rows,
-    )
+    names = list(told.values())
+    if len(ways) > 1:
+        names = [f"{name}, {way}" for name in names for way in ways]
+    table(out, ["section", "violating", *names], rows)
+    if len(ways) == 1 and metrics.judged:
+        paragraph(out, "Every case has a verdict: what was judged was enforced.")
 
 
 def compare_runs(
