@@ -17,8 +17,10 @@ import command_line
 from magistrate.config.diagnostics import SettingsError
 from magistrate.evals import batch_run
 from magistrate.evals.batch_run import run_in_batches
-from magistrate.evals.cases import Dataset
+from magistrate.evals.cases import Case, Dataset
+from magistrate.evals.metrics.measures import measure
 from magistrate.evals.plan import Plan
+from magistrate.evals.report.words import overview
 from magistrate.evals.run import Progress, run
 from magistrate.evals.run_folder import RESULTS, Run
 from magistrate.judging.claude import ClaudeJudge
@@ -198,6 +200,49 @@ async def test_a_run_that_was_killed_takes_up_its_batches(moment: str, tmp_path:
     assert len(provider.batches) == 2
     assert set(provider.entries.values()) == {1}, "nothing was paid for twice"
     assert Run.read(tmp_path / "b").complete
+
+
+async def test_a_case_rewritten_while_its_batch_is_open_gets_no_verdict_on_the_old_text(
+    tmp_path: Path,
+) -> None:
+    cases = some(9)
+    provider = Provider()
+    provider.kill = "poll"
+    with pytest.raises(Exception, match=r"Connection error|Killed"):
+        await run_in_batches(plan(cases), tmp_path / "b", provider.client(), silent)
+    asked = sum(provider.entries.values())
+    provider.kill = None
+
+    def rewritten(one: Case) -> Case:
+        """Every third case violates: 0 and 3 no longer do, and 1 does now."""
+        texts = {"made.0000": "harmless now", "made.0001": "BAD now", "made.0003": "fine now"}
+        if one.id not in texts:
+            return one
+        return one.model_copy(update={"messages": ({"user": texts[one.id]},)})
+
+    now = Dataset(tuple(Case.model_validate(rewritten(one).model_dump()) for one in cases))
+    await run_in_batches(plan(now), tmp_path / "b", provider.client(), silent, resume=True)
+    found = {
+        result.case: bool(result.outcome.findings) for result in Run.read(tmp_path / "b").results
+    }
+    assert found == {one.id: "BAD" in one.text for one in now}
+    screens = asked + 3  # only the three new texts
+    assert sum(provider.entries.values()) == screens + sum(found.values())
+
+
+async def test_how_long_a_verdict_takes_is_not_measured_in_a_batch(tmp_path: Path) -> None:
+    await run_in_batches(plan(some(6)), tmp_path / "b", Provider().client(), silent)
+    whole = Run.read(tmp_path / "b")
+    assert {result.latency_ms for result in whole.results} == {None}
+    # Older versions wrote 0, which no judgment takes.
+    file = tmp_path / "b" / RESULTS
+    file.write_text(file.read_text().replace('"latency_ms":null}\n', '"latency_ms":0.0}\n'))
+    assert '"latency_ms":0.0' in file.read_text()
+    assert Run.read(tmp_path / "b").results == whole.results
+    numbers = measure(whole, draws=5)
+    assert (numbers.latency.n, numbers.latency.p50) == (0, None)
+    said = " ".join(each.text for each in overview(whole, numbers))
+    assert "How long verdicts took was not measured; 1,000 judgments cost $" in said
 
 
 async def test_a_run_killed_in_its_second_round_reads_the_first_again_and_asks_nothing_twice(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -333,3 +335,65 @@ def test_exceptions_uses_and_disclosure_rules_have_their_cases(suite: Dataset):
         own = [case for case in suite if case.id.startswith(f"disclosure.{rule.id}.")]
         assert {case.disclosure for case in own} >= {"added", "present", None}, rule.id
         assert any(case.violated for case in own), rule.id
+
+
+# --- markers of what was cut ----------------------------------------------------------------------
+
+WORDS = re.compile(r"[^\W\d_]+")
+MARKER = re.compile(r"\[([^\W\d][^\[\]\n]{2,80})\](?!\()")
+CUT = {"removed", "omitted", "deleted", "cut"}  # what an English marker ends with
+
+
+def foreign(case: Case) -> bool:
+    return any(tag.startswith("lang:") for tag in case.tags)
+
+
+def half_translated(cases: Iterable[Case], english: Collection[str]) -> dict[str, str]:
+    """Markers in two languages at once: an English verb, with words that no English text has."""
+    found: dict[str, str] = {}
+    for one in cases:
+        for marker in MARKER.findall(one.text):
+            words = {word.casefold() for word in WORDS.findall(marker)}
+            if foreign(one) and words & CUT and not words <= english:
+                found[one.id] = marker
+    return found
+
+
+@pytest.fixture(scope="module")
+def english(suite: Dataset) -> set[str]:
+    """Every word of the cases in English."""
+    texts = (one.text for one in suite if not foreign(one))
+    return {word.casefold() for text in texts for word in WORDS.findall(text)}
+
+
+def test_markers_are_in_one_language(suite: Dataset, english: set[str]):
+    """All of it in English, or all in the language of the case."""
+    assert half_translated(suite, english) == {}
+
+
+@pytest.mark.parametrize(
+    ("marker", "half"),
+    [
+        ("texte du courriel removed", True),
+        ("notitie removed", True),
+        ("提纲内容 removed", True),
+        ("Skript entfernt – code removed", True),
+        ("texte du courriel supprimé", False),
+        ("steps removed", False),
+        ("rest of the translation removed", False),
+    ],
+)
+def test_a_half_translated_marker_is_seen(marker: str, half: bool, english: set[str]):
+    one = Case.model_validate(
+        {
+            "id": "a",
+            "stage": "output",
+            "messages": [{"user": "x"}],
+            "response": f"… [{marker}] …",
+            "labels": {},
+            "action": "allow",
+            "split": "dev",
+            "tags": ["lang:xx"],
+        }
+    )
+    assert bool(half_translated([one], english)) is half

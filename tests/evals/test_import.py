@@ -386,7 +386,8 @@ def test_the_hash_of_a_case_of_ours_is_what_it_was() -> None:
     written = case()
     assert "overall" not in json.dumps(written.model_dump(exclude_defaults=True))
     before = written.model_dump(
-        mode="json", exclude={"note", "tags", "contested", "split", "pair", "overall"}
+        mode="json",
+        exclude={"note", "tags", "contested", "split", "pair", "overall", "groups", "sections"},
     )
     import hashlib
 
@@ -486,10 +487,12 @@ def test_a_bad_json_line_is_told_and_the_next_one_is_read(
     assert third == Row(4, {"a": 2})
 
 
-def test_a_quotation_mark_that_is_never_closed_takes_the_rest_with_it(tmp_path: Path) -> None:
-    first, second = read(tmp_path, b'a,b\n1,2\n"3,4\n5,6\n')
+def test_a_quotation_mark_that_is_never_closed_spoils_its_own_row(tmp_path: Path) -> None:
+    first, second, third = read(tmp_path, b'a,b\n1,2\n"3,4\n5,6\n')
     assert first == Row(2, {"a": "1", "b": "2"})
-    assert second == BadRow(3, "a quotation mark is never closed")
+    assert isinstance(second, BadRow) and second.line == 3
+    assert second.message.startswith("a quotation mark is never closed")
+    assert third == Row(4, {"a": "5", "b": "6"})
 
 
 @pytest.mark.parametrize(
@@ -568,7 +571,7 @@ WRONG: list[tuple[str, str, int, str]] = [
         "child_safety: []",
         "child_safety: []\nlabels: [{when: {bad: 1}, violated: [psychological_harm.selfharm]}]",
         8,
-        "is no clause of anthropic-usage-policy@2024-06-06; did you mean "
+        "is no clause or section of anthropic-usage-policy@2024-06-06; did you mean "
         "'psychological_harm.self_harm'?",
     ),
     (
@@ -718,7 +721,7 @@ def test_a_conversation_becomes_turns(tmp_path: Path) -> None:
     for wrong, message in [
         ({"turns": turns[:3]}, "its last turn is the user's; wanted: the assistant's"),
         ({"turns": "hi"}, "holds no list of turns"),
-        ({"turns": [{"from": "bot", "value": "x"}]}, "has a turn of the role 'bot'"),
+        ({"turns": [{"from": "bot", "value": "x"}]}, "turn 1 in column turns has the role 'bot'"),
         ({"lang": "Klingon!"}, "is no language code"),
     ]:
         with pytest.raises(SettingsError, match=message):

@@ -21,9 +21,11 @@ from magistrate.core.offline import OfflineDecision
 from magistrate.evals.cases import Case
 from magistrate.evals.labels import LABELS, labelled_verdict
 from magistrate.evals.metrics.action_metrics import handled_right
-from magistrate.evals.metrics.curves import LEVELS, Group, Scores, Tally, group, recall_at
+from magistrate.evals.metrics.curves import Group, Scores, Tally, group
+from magistrate.evals.metrics.levels import LEVELS
 from magistrate.evals.metrics.measures import MIN_NAMED, Metrics, measure
 from magistrate.evals.metrics.statistics import needed
+from magistrate.evals.metrics.tradeoffs import recall_at
 from magistrate.evals.results import Result, result_of
 from magistrate.evals.run_folder import Run
 from magistrate.verdicts import GRADES, Finding, Usage, Verdict
@@ -64,12 +66,13 @@ def test_a_small_run_by_hand():
     overall = found.overall
     assert (overall.n, overall.clusters, overall.violating, overall.benign) == (5, 4, 3, 2)
     assert (overall.named, overall.failed) == (4, 1)
-    assert counts(overall.answered) == (1, 1, 1, 1)
+    assert counts(overall.judged) == (1, 1, 2, 1)
     assert counts(overall.enforced) == (2, 1, 1, 1)
-    assert overall.answered.recall.value == 1 / 2
+    assert overall.judged.recall.value == EXACT(1 / 3)
+    assert overall.failed_violating == 1
     assert overall.enforced.recall.value == EXACT(2 / 3)
-    assert overall.answered.near_misses.of == 1
-    assert overall.answered.near_misses.hits == 1
+    assert overall.judged.near_misses.of == 1
+    assert overall.judged.near_misses.hits == 1
     shares = {
         found.grade: (found.violating.hits, found.violating.of) for found in overall.calibration
     }
@@ -97,11 +100,11 @@ def test_a_section_counts_violations_of_its_own_and_what_is_known_to_be_none():
         )
     )
     # Found under another clause of the section is found; `lobby` says nothing about fraud.
-    assert counts(section(found, "fraud_abuse").answered) == (1, 1, 0, 0)
+    assert counts(section(found, "fraud_abuse").judged) == (1, 1, 0, 0)
     assert section(found, "fraud_abuse").n == 2
     # Found under another section only is found overall, and missed in its section.
-    assert counts(section(found, "elections").answered) == (0, 0, 1, 1)
-    assert counts(found.overall.answered) == (2, 1, 0, 0)
+    assert counts(section(found, "elections").judged) == (0, 0, 1, 1)
+    assert counts(found.overall.judged) == (2, 1, 0, 0)
 
 
 def test_a_section_is_ok_in_a_violating_case_only_if_all_its_clauses_are():
@@ -120,13 +123,13 @@ def test_labels_from_elsewhere_count_only_for_what_they_name():
     cases = [harmful, harmless, no_scam, scam]
     cases += [case(f"more{at}", [SCAM], overall="violated") for at in range(18)]
     found = quick(run(cases, [result(one, {SCAM: "likely"}) for one in cases]))
-    assert counts(found.overall.answered) == (20, 1, 0, 0)
+    assert counts(found.overall.judged) == (20, 1, 0, 0)
     assert [one.key for one in found.clauses] == [f"clause {SCAM}"]
-    assert counts(found.clauses[0].answered) == (19, 1, 0, 0)
-    assert counts(section(found, "fraud_abuse").answered) == (19, 0, 0, 0)
+    assert counts(found.clauses[0].judged) == (19, 1, 0, 0)
+    assert counts(section(found, "fraud_abuse").judged) == (19, 0, 0, 0)
     assert section(found, "elections").n == 0
     assert sum(found.action_metrics.actions["allow"].values()) == 1
-    assert found.action_metrics.over_blocked.answered.of == 1
+    assert found.action_metrics.over_blocked.judged.of == 1
 
 
 def test_a_clause_has_a_group_from_twenty_cases_that_name_it():
@@ -139,7 +142,7 @@ def test_a_clause_has_a_group_from_twenty_cases_that_name_it():
     enough = quick(run(cases, [result(one, {SCAM: "likely"}) for one in cases]))
     assert [found.name for found in enough.clauses] == [SCAM]
     assert SCAM not in enough.too_few
-    assert counts(enough.clauses[0].answered) == (19, 31, 0, 0)
+    assert counts(enough.clauses[0].judged) == (19, 31, 0, 0)
     assert enough.clauses[0].named == 20
 
 
@@ -147,7 +150,7 @@ def test_contested_cases_are_apart():
     plain, open_ = case("plain"), case("open", [SCAM], contested="fiction?")
     found = quick(run([plain, open_], [result(plain), result(open_, {SCAM: "certain"})]))
     assert found.overall.n == found.overall.benign == 1
-    assert counts(found.contested.answered) == (1, 0, 0, 0)
+    assert counts(found.contested.judged) == (1, 0, 0, 0)
     assert section(found, "fraud_abuse").violating == 0
     assert sum(map(sum, (row.values() for row in found.action_metrics.actions.values()))) == 1
     assert found.judgments.n == 2
@@ -163,7 +166,7 @@ def test_slices_stages_and_splits_ask_about_any_violation():
             [result(german, {LOBBY: "likely"}), result(hidden), result(plain, {SPAM: "certain"})],
         )
     )
-    by_key = {one.key: counts(one.answered) for one in found.groups if one.kind != "section"}
+    by_key = {one.key: counts(one.judged) for one in found.groups if one.kind != "section"}
     assert by_key == {
         "overall": (1, 1, 0, 1),
         "stage input": (1, 1, 0, 0),
@@ -196,7 +199,7 @@ def test_groups_are_about_the_first_repeat_wherever_it_stands():
             [result(one, repeat=1), result(one, {SCAM: "likely"}), result(one, repeat=2)],
         )
     )
-    assert counts(found.overall.answered) == (1, 0, 0, 0)
+    assert counts(found.overall.judged) == (1, 0, 0, 0)
     assert (found.cases, found.judged, found.judgments.n) == (2, 1, 3)
 
 
@@ -207,11 +210,11 @@ def test_a_result_of_an_unknown_case_is_refused():
 
 def test_an_empty_run_has_no_values_and_nothing_breaks():
     found = quick(run([], []), prevalence=0.1)
-    assert found.overall.answered.recall.value is None
-    assert found.overall.answered.f1.value is None
-    assert found.overall.answered.f1.interval is None
-    assert found.overall.answered.roc is None
-    assert found.overall.answered.ppv is not None
+    assert found.overall.judged.recall.value is None
+    assert found.overall.judged.f1.value is None
+    assert found.overall.judged.f1.interval is None
+    assert found.overall.judged.roc is None
+    assert found.overall.judged.ppv is not None
     assert found.latency.p99 is None
     assert found.cost.usd is None
     json.dumps(found.as_json(), allow_nan=False)
@@ -239,14 +242,16 @@ def judged_at_random(seed: int, n: int, failing: float = 0.05) -> tuple[list[Cas
 
 
 def arrays(cases: list[Case], results: list[Result], enforced: bool) -> tuple[Any, Any]:
-    """Truth and score of each case, one by one; a failure is above all grades or left out."""
-    truth, score = [], []
-    for one, answer in zip(cases, results, strict=True):
-        grade = answer.grade([SCAM])
-        if grade is not None or enforced:
+    """Truth and score of each case that counts: without a verdict, what violates was not found."""
+    truth: list[int] = []
+    score: list[int] = []
+    for one, found in zip(cases, results, strict=True):
+        grade = found.grade([SCAM, LOBBY, ABUSE])
+        if grade is not None or enforced or not one.benign:
             truth.append(int(not one.benign))
-            score.append(5 if grade is None else GRADES.index(grade))
-    return np.array(truth), np.array(score)
+            stopped = len(GRADES) if enforced else 0
+            score.append(stopped if grade is None else GRADES.index(grade))
+    return np.asarray(truth), np.asarray(score)
 
 
 @pytest.mark.parametrize("enforced", [False, True])
@@ -255,7 +260,7 @@ def test_scores_are_those_of_scikit_learn(seed: int, enforced: bool):
     cases, results = judged_at_random(seed, 300)
     whole = quick(run(cases, results)).overall
     assert whole.failed == sum(each.verdict is None for each in results)
-    found = whole.enforced if enforced else whole.answered
+    found = whole.enforced if enforced else whole.judged
     truth, score = arrays(cases, results, enforced)
     flagged = (score >= 3).astype(int)
     precision, recall, f1, _ = sklearn.precision_recall_fscore_support(
@@ -290,7 +295,7 @@ def test_clusters_of_one_have_the_plain_bootstrap_interval(seed: int):
     cases = [replace_pair(one) for one in cases]
     found = measure(run(cases, results), draws=8_000, seed=seed).overall
     assert found.clusters == found.n
-    assert found.answered.recall.clustered is None
+    assert found.judged.recall.clustered is None
     truth, score = arrays(cases, results, False)
     expected = stats.bootstrap(
         (truth, (score >= 3).astype(int)),
@@ -300,7 +305,7 @@ def test_clusters_of_one_have_the_plain_bootstrap_interval(seed: int):
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    interval = found.answered.f1.interval
+    interval = found.judged.f1.interval
     assert interval is not None
     assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high), abs=0.006)
 
@@ -319,7 +324,7 @@ def test_twins_that_always_agree_count_once_in_the_clustered_interval():
             for _ in range(times):
                 tally.add(f"cluster {at}", level, violating=violating, named=True)
     single, double = (
-        group("overall", "x", tally, prevalence=None, draws=500, seed=1).answered
+        group("overall", "x", tally, prevalence=None, draws=500, seed=1).judged
         for tally in (one, two)
     )
     assert single.f1 == double.f1
@@ -364,7 +369,7 @@ def test_swapping_the_labels_turns_the_auc_around(ok: list[int], bad: list[int])
             for level, number in enumerate(numbers):
                 for at in range(number):
                     tally.add(f"{side}{level}{at}", level, violating=side, named=False)
-        found = group("overall", "x", tally, prevalence=None, draws=1, seed=0).answered.roc
+        found = group("overall", "x", tally, prevalence=None, draws=1, seed=0).judged.roc
         assert found is not None
         return found.area
 
@@ -375,7 +380,7 @@ def test_a_roc_curve_has_every_level_even_on_a_straight_line():
     tally = Tally()
     for at in range(20):
         tally.add(str(at), at % 5, violating=at % 2 == 0, named=False)
-    found = group("overall", "x", tally, prevalence=None, draws=1, seed=0).answered.roc
+    found = group("overall", "x", tally, prevalence=None, draws=1, seed=0).judged.roc
     assert found is not None
     assert [point.level for point in found.points] == [None, *reversed(GRADES)]
     assert found.area == EXACT(0.5)
@@ -498,11 +503,11 @@ def test_actions_over_blocking_and_pairs_by_hand():
     def of(rate: Any) -> tuple[int, int]:
         return rate.hits, rate.of
 
-    assert of(found.near_misses.answered) == of(found.near_misses.enforced) == (1, 2)
-    assert of(found.ordinary.answered) == (0, 3)
+    assert of(found.near_misses.judged) == of(found.near_misses.enforced) == (1, 2)
+    assert of(found.ordinary.judged) == (0, 3)
     assert of(found.ordinary.enforced) == (1, 4)
     # Seven should pass: near, also, not_held, told, plain, warned, lost.
-    assert of(found.over_blocked.answered) == (2, 6)
+    assert of(found.over_blocked.judged) == (2, 6)
     assert of(found.over_blocked.enforced) == (3, 7)
     assert of(found.pairs_detected) == (1, 2)
     assert of(found.pairs_handled) == (1, 3)
@@ -626,17 +631,17 @@ def test_a_judge_that_answers_as_labelled_is_perfect_in_every_number():
     results = [Result.of_json(json.loads(json.dumps(each.as_json()))) for each in results]
     found = quick(run(cases, results), prevalence=0.01)
     for one in found.groups:
-        assert counts(one.answered) == (one.violating, 0, 0, one.benign)
-        assert one.answered == one.enforced
-    assert found.overall.answered.f1.value == 1
+        assert counts(one.judged) == (one.violating, 0, 0, one.benign)
+        assert one.judged == one.enforced
+    assert found.overall.judged.f1.value == 1
     assert (
         found.action_metrics.pairs_detected.value == found.action_metrics.pairs_handled.value == 1
     )
     assert found.action_metrics.over_blocked.enforced.hits == 0
     assert found.action_metrics.severity_exact.value == 1
-    assert found.overall.answered.ppv is not None
-    assert found.overall.answered.ppv.value == 1
-    interval = found.overall.answered.ppv.interval
+    assert found.overall.judged.ppv is not None
+    assert found.overall.judged.ppv.value == 1
+    interval = found.overall.judged.ppv.interval
     assert interval is not None
     assert interval.low < 0.5  # seven benign cases show little about one in a hundred
 
@@ -645,6 +650,6 @@ def test_metrics_are_json():
     cases, results = judged_at_random(1, 30)
     found = quick(run(cases, results), prevalence=0.1)
     data = json.loads(json.dumps(found.as_json(), allow_nan=False))
-    assert data["overall"]["answered"]["recall"]["wilson"]["low"] < 1
-    assert data["overall"]["answered"]["recall_at"][0]["refused"].startswith("needs 381 benign")
+    assert data["overall"]["judged"]["recall"]["wilson"]["low"] < 1
+    assert data["overall"]["judged"]["recall_at"][0]["refused"].startswith("needs 381 benign")
     assert data["detection"] == found.detection

@@ -24,11 +24,11 @@ from magistrate.evals.metrics.statistics import Estimate, Interval, Rate
 from magistrate.evals.report.action_tables import actions, compared, flipped
 from magistrate.evals.report.cases import case_data, embedded, outcome, sensitive_clauses
 from magistrate.evals.report.cells import Table
+from magistrate.evals.report.changes import changes
 from magistrate.evals.report.charts import Charts, Mark
 from magistrate.evals.report.page import write_report
 from magistrate.evals.report.tables import groups, limits, points
 from magistrate.evals.report.words import (
-    changes,
     difference,
     dollars,
     estimate,
@@ -119,8 +119,9 @@ def test_differences_times_and_prices():
 def test_the_overview_says_what_was_counted_by_hand():
     found = small()
     told = [each.text for each in overview(found, measure(found, draws=DRAWS))]
-    # Answered: 3 violating cases, 2 of them caught; 4 harmless, 1 flagged and blocked.
-    assert any(re.match(r"Of 100 violating cases, it caught about 67 \(", one) for one in told)
+    # 4 violating cases, 2 of them caught, one without a verdict; 4 harmless, 1 flagged and blocked.
+    assert any(re.match(r"Of 100 violating cases, it caught about 50 \(", one) for one in told)
+    assert any("with those it gave no verdict on, about 75 (" in one for one in told)
     assert any(re.match(r"Of 1,000 harmless cases, it flagged about 250 \(", one) for one in told)
     assert any(re.match(r"Of 1,000 judgments, it could not make about 111 \(", one) for one in told)
     assert any("disagree on 1 case," in one for one in told)
@@ -151,9 +152,9 @@ def test_an_incomplete_run_says_so_first():
 
 def test_what_changed_in_words():
     told = [each.text for each in changes(compare(small(), changed(), draws=DRAWS))]
-    # Both answered scam-1 (lost), spam-1 (won) and abuse-1; A failed on lobby-1.
+    # scam-1 is lost, spam-1 won, abuse-1 as before; A has no verdict on lobby-1, which B caught.
     assert any(
-        one.startswith("Of 3 violating cases, B caught 1 that A missed, and missed 1 that A caught")
+        one.startswith("Of 4 violating cases, B caught 2 that A missed, and missed 1 that A caught")
         and "which chance may explain (p = 1.000)" in one
         for one in told
     )
@@ -190,7 +191,9 @@ def test_sections_are_counted_as_by_hand():
     assert fraud["Harmless flagged"].startswith("25.0% (")
     assert fraud["Near misses flagged"].startswith("100.0% (")
     assert (fraud["Missed"], fraud["False alarms"]) == ("1", "1")
-    assert texts(table)["elections"]["Caught"] == "–"  # the only one has no answer
+    assert texts(table)["elections"]["Caught"].startswith("0.0% (")  # no verdict
+    assert texts(table)["elections"]["Caught, enforced"].startswith("100.0% (")
+    assert texts(table)["elections"]["Missed"] == "0"
     line = next(line for line in table.rows if line[0].text == "fraud_abuse")
     missed = line[table.head.index("Missed")]
     assert missed.href == "#contested=no&outcome=missed&section=fraud_abuse"
@@ -223,7 +226,7 @@ def test_a_split_of_its_own_is_in_the_links():
 @pytest.mark.parametrize("made", [small(), large(400)], ids=["small", "large"])
 def test_thresholds_agree_with_the_measured_rates(made):
     for group in measure(made, draws=DRAWS).groups:
-        at, scores = points(group, "likely"), group.answered
+        at, scores = points(group, "likely"), group.judged
         counted = [(rate.hits, rate.of) for rate in (at.caught, at.flagged, at.precision)]
         assert counted == [
             (rate.hits, rate.of) for rate in (scores.recall, scores.fpr, scores.precision)
@@ -257,7 +260,7 @@ def test_flipped_cases_are_listed_the_lost_ones_first():
     assert [line[1].text for line in table.rows] == ["lost", "won", "won"]
     assert table.rows[0][0].href == "#case=scam-1"
     assert texts(table)["lobby-1"]["A"] == "failed, unavailable"
-    assert texts(compared(found, {}))["All"]["Caught only by A / B"] == "1 / 1"
+    assert texts(compared(found, {}))["All"]["Caught only by A / B"] == "1 / 2"
 
 
 # --- data of the cases ----------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from magistrate.cli.eval_show import stop
 from magistrate.cli.printing import (
     AsJson,
     bullets,
@@ -34,7 +35,8 @@ Config = Annotated[
 
 def import_(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A .csv or .jsonl file, or one of them as .gz.")
+        Path,
+        typer.Argument(metavar="FILE", help="A CSV, TSV or .jsonl file, or one of them as .gz."),
     ],
     mapping: Annotated[
         str,
@@ -45,6 +47,16 @@ def import_(
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="The new case file, ending in .jsonl.")],
+    delimiter: Annotated[
+        str | None,
+        typer.Option(
+            "--delimiter",
+            metavar="CHAR",
+            help="What separates the values of a CSV file: one character, or `tab`. Else the first "
+            "of , ; tab | by which the header has the mapping's columns.",
+            show_default=False,
+        ),
+    ] = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Go on without the rows that cannot be used.")
     ] = False,
@@ -62,15 +74,28 @@ def import_(
     """Import labelled rows of an external data set as cases.
 
     A label that is not there is unknown, never negative; rows about child safety are left out.
+    Where a set says only which section is violated, so does the case. Columns that the mapping
+    names under `groups`, such as hazard or type, become groups of the report.
+
     Public sets are for reporting: their cases are imported into the split `test`.
 
     Exit codes: 0 the case file was written; 2 it was not, and every problem is listed.
     """
+    if delimiter is not None:
+        delimiter = "\t" if delimiter in ("tab", "\\t") else delimiter
+        if len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n':
+            stop("--delimiter is one character such as ; or the word tab, and no quotation mark")
     try:
         settings = Settings.load(config)
         chosen = load_mapping(mapping, settings.policy)
         found = import_rows(
-            file, chosen, settings, out, child_safety=include_child_safety, skip_bad=skip_bad
+            file,
+            chosen,
+            settings,
+            out,
+            child_safety=include_child_safety,
+            skip_bad=skip_bad,
+            delimiter=delimiter,
         )
     except SettingsError as error:
         refuse(error, as_json)
@@ -107,8 +132,8 @@ def _print(file: Path, found: Imported) -> None:
             [clause, str(each["violated"]), str(each["ok"]), str(each["unknown"])]
             for clause, each in found.as_json()["clauses"].items()
         ]
-        table(out, ["clause", "violated", "ok", "unknown"], rows)
-        paragraph(out, "All other clauses are unknown in every case.")
+        table(out, ["clause or section", "violated", "ok", "unknown"], rows)
+        paragraph(out, "All others are unknown in every case.")
     if found.notices:
         heading(aside, "Note")
         bullets(aside, found.notices)

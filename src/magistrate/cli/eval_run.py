@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import math
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
-from magistrate.cli.printing import UNUSABLE, AsJson, console, pairs, print_json, refuse, text
+from magistrate.cli.eval_outcome import INCOMPLETE, print_run
+from magistrate.cli.printing import UNUSABLE, AsJson, console, refuse, text
 from magistrate.config.diagnostics import SettingsError
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
 
     from magistrate.evals.plan import Plan
-    from magistrate.evals.run_folder import Run
     from magistrate.judging.base import AskModelAsync
     from magistrate.settings import Settings
-
-INCOMPLETE = 3
 
 JudgeName = Literal["settings", "claude", "local"]
 
@@ -85,10 +82,20 @@ def run_cases(
     ] = None,
     budget: Annotated[
         float | None,
-        typer.Option("--budget", metavar="USD", help="Stop before this is spent."),
+        typer.Option(
+            "--budget",
+            metavar="USD",
+            help="Stop before the run has cost this, sessions before --resume included. No call is "
+            "made that could cost more than is left.",
+        ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the run that is in --out.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Continue the run that is in --out. Of cases that were edited, added or renamed "
+            "meanwhile, only those whose text was not judged yet are judged.",
+        ),
     ] = False,
     retry_failed: Annotated[
         bool,
@@ -107,7 +114,7 @@ def run_cases(
     """Ask a judge about labelled cases and write down its verdicts and what they lead to.
 
     The run's folder holds everything: `magistrate eval report` and `compare` read it. A run can be
-    killed at any time; with --resume it continues, and no case that was answered is asked again.
+    killed at any time; with --resume it continues, and nothing that was judged is judged again.
 
     Exit codes: 0 every case has a result; 2 wrong usage, configuration or cases; 3 the budget
     ended the run before its end, or --replay was given such a run; 130 it was interrupted.
@@ -162,7 +169,7 @@ def run_cases(
         out_of.print(text(f"\nInterrupted. {on}"), soft_wrap=True)
         raise typer.Exit(130) from None
     why = "the budget ended it" if replayed is None else "the run it decides again is not"
-    _print(finished, done, why, as_json)
+    print_run(finished, done, why, as_json)
     if not done:
         raise typer.Exit(INCOMPLETE)
 
@@ -242,41 +249,3 @@ def _client() -> AsyncAnthropic:
     if not has_credentials(client):
         _stop(NO_CREDENTIALS)
     return client
-
-
-def _print(finished: Run, done: bool, why: str, as_json: bool) -> None:
-    ended = Counter(result.ended for result in finished.results)
-    expected = {case.id: case.action for case in finished.cases}
-    judged = [result for result in finished.results if result.verdict is not None]
-    right = sum(result.action == expected[result.case] for result in judged)
-    usage = [result.outcome.usage for result in finished.results]
-    costs = [each.cost_usd for each in usage if each.judge_calls]
-    cost = None if any(each is None for each in costs) else sum(each or 0.0 for each in costs)
-    found = {
-        "run": str(finished.folder),
-        "complete": done,
-        "cases": len(finished.cases),
-        "sample": finished.manifest.get("sample"),
-        "judgments": len(finished.results),
-        "ended": dict(ended),
-        "as_expected": right,
-        "judge_calls": sum(each.judge_calls for each in usage),
-        "cost_usd": cost,
-    }
-    if as_json:
-        print_json(found)
-        return
-    out = console()
-    state = "complete" if done else f"not complete: {why}"
-    out.print(text(f"{finished.folder}: {state}", "bold"), soft_wrap=True)
-    rows = [
-        ("judge", f"{finished.manifest['judge']['name']} {finished.manifest['judge']['model']}"),
-        ("judgments", f"{len(finished.results):,} of {len(finished.cases):,} cases"),
-        ("ended", ", ".join(f"{name} {count:,}" for name, count in sorted(ended.items()))),
-        ("as expected", f"{right:,} of {len(finished.results):,} actions"),
-        ("cost", "unknown" if cost is None else f"${cost:.4f}"),
-    ]
-    if finished.sampled:
-        rows.insert(1, ("sample", finished.sampled))
-    pairs(out, rows)
-    out.print(text(f"Next: magistrate eval report {finished.folder}"), soft_wrap=True)

@@ -115,18 +115,21 @@ def _print(run: Run, metrics: Metrics) -> None:
     heading(out, f"{run.folder}")
     for sentence in overview(run, metrics):
         paragraph(out, f"{sentence.text}")
+    told = {"recall": "recall", "fpr": "false positives"}
+    ways = ("judged", "enforced") if metrics.overall.failed else ("judged",)
     rows = [
-        [
-            group.name,
-            str(group.violating),
-            share(group.answered.recall),
-            share(group.answered.fpr),
-        ]
+        [group.name, str(group.violating)]
+        + [share(getattr(getattr(group, way), rate)) for rate in told for way in ways]
         for group in (metrics.overall, *metrics.sections)
         if group.violating
     ]
     out.print()
-    table(out, ["section", "violating", "recall", "false positives"], rows)
+    names = list(told.values())
+    if len(ways) > 1:
+        names = [f"{name}, {way}" for name in names for way in ways]
+    table(out, ["section", "violating", *names], rows)
+    if len(ways) == 1 and metrics.judged:
+        paragraph(out, "Every case has a verdict: what was judged was enforced.")
 
 
 def compare_runs(
@@ -137,8 +140,9 @@ def compare_runs(
         typer.Option(
             "--gate",
             metavar="RULE",
-            help="A rule RUN must pass, such as 'lost cases <= 3', 'ordinary <= 0.01', 'no "
-            "significant recall loss in any floor section'. May be given more than once.",
+            help="A rule RUN must pass, such as 'lost cases <= 3', 'enforced ordinary <= 0.01', "
+            "'judged recall >= 0.8', 'no significant recall loss in any floor section'. May be "
+            "given more than once.",
         ),
     ] = None,
     gate_file: Annotated[
@@ -156,7 +160,9 @@ def compare_runs(
     """Compare two runs case by case, and hold the second one to rules.
 
     Prints Markdown fit for a pull request: differences with intervals and exact tests, every case
-    that flipped, and the rules.
+    that flipped, and the rules. Numbers come as judged, what the judge found: a violating case
+    without a verdict is missed; and as enforced, what was done: it counts as stopped, unless the
+    settings let it pass. A rule says which it means; without a word, as judged.
 
     Exit codes: 0 every rule passed; 1 one did not; 2 wrong usage, or a run that cannot be read.
     """

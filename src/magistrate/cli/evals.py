@@ -29,6 +29,11 @@ class EvalCommands(LazyGroup):
             "compare_runs",
             "Compare two runs case by case, and hold the second one to rules.",
         ),
+        "rescore": Source(
+            "magistrate.cli.eval_rescore",
+            "rescore_run",
+            "Measure a run's verdicts by the labels that its cases have now; no judge is asked.",
+        ),
         "tune": Source(
             "magistrate.cli.eval_tune",
             "tune_rows",

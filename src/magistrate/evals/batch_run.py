@@ -65,7 +65,8 @@ class _Judged:
 
     @property
     def name(self) -> str:
-        return f"{self.case.id}#{self.number}"
+        """Whose question it is, and about what: a case may be rewritten while a batch is open."""
+        return f"{self.case.id}#{self.number}@{self.case.judged_hash[:16]}"
 
 
 async def run_in_batches(
@@ -137,7 +138,7 @@ def _settle(
         outcome = judged.judgment.outcome if judged.judgment else Verdict(judged.info)
         decision = judged.offline.decide([outcome], judged.info)
         # How long a batch takes says nothing about the judge.
-        result = result_of(judged.case, judged.number, outcome, decision, 0.0)
+        result = result_of(judged.case, judged.number, outcome, decision, None)
         writer.write(result)
         progress.done += 1
         progress.usage += outcome.usage
@@ -169,9 +170,11 @@ async def _round(
     replies: dict[str, ModelReply] = {}
     asked: set[str] = set()
     kept = sorted((folder / FOLDER).glob(f"round-{number}-*.json"))
-    batches = [_kept(file) for file in kept]
-    for batch in batches:
-        asked |= set(batch["entries"].values())
+    batches: list[JSON] = []
+    for batch in map(_kept, kept):
+        if not questions.keys().isdisjoint(batch["entries"].values()):
+            batches.append(batch)
+            asked |= set(batch["entries"].values())
     fresh = {name: body for name, body in questions.items() if name not in asked}
     for index, chunk in enumerate(_chunks(fresh), len(kept)):
         batches.append(

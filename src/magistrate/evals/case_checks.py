@@ -30,10 +30,26 @@ def violations(item: Placed, case: Case, policy: Policy) -> Iterator[Problem]:
         known = policy.clauses.get(clause)
         if known is None:
             close = nearest(clause, policy.clauses)
+            if clause in {section.id for section in policy.groups}:
+                close = "; a whole section is labelled under `sections`"
             yield item.problem(f"'{clause}' is no clause of {policy.ref}{close}", "labels", clause)
         elif case.stage not in known.stages:
             message = f"{clause} is not judged at the stage {case.stage}"
             yield item.problem(message, "labels", clause)
+    sections = {section.id: section for section in policy.groups}
+    for name, label in case.sections.items():
+        if name not in sections:
+            close = nearest(name, sections)
+            yield item.problem(f"'{name}' is no section of {policy.ref}{close}", "sections", name)
+            continue
+        clauses = sections[name].clauses
+        if not any(case.stage in clause.stages for clause in clauses):
+            message = f"no clause of {name} is judged at the stage {case.stage}"
+            yield item.problem(message, "sections", name)
+        for clause in clauses:
+            if label == "ok" and case.labels.get(clause.id) == "violated":
+                message = f"{clause.id} is violated, so its section cannot be ok"
+                yield item.problem(message, "sections", name)
     domains = [use.id for use in policy.high_risk]
     for index, answered in enumerate(case.high_risk):
         if answered.domain not in domains:
@@ -49,8 +65,11 @@ def violations(item: Placed, case: Case, policy: Policy) -> Iterator[Problem]:
         for key in ("response", "high_risk", "discloses_ai", "disclosure"):
             if getattr(case, key):
                 yield item.problem(f"`{key}` belongs to stage output", key)
-    if case.overall in ("ok", "unknown") and case.violated:
-        yield item.problem("a clause is violated, so `overall` can only be violated", "overall")
+    if case.overall in ("ok", "unknown"):
+        for kind, labels in (("clause", case.labels), ("section", case.sections)):
+            if "violated" in labels.values():
+                message = f"a {kind} is violated, so `overall` can only be violated"
+                yield item.problem(message, "overall")
     if case.severity is None and case.violates:
         yield item.problem("a case that violates a clause needs its `severity`", "labels")
     if case.severity is not None and not case.violates:

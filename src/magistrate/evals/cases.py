@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from magistrate.config.schema import Listed, Strict, Text, must_be
 from magistrate.core.decision_record import Disclosed
@@ -30,6 +30,11 @@ _TAG = re.compile(r"[a-z][a-z_]*(:[a-z0-9][a-z0-9_-]*)?")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]*")
 # `[steps removed]`, in whatever language the case is: words in brackets that are no link or index.
 _ELIDED = re.compile(r"\[[^\W\d][^\[\]\n]{6,80}\](?!\()")
+
+
+def _slug(words: str) -> str:
+    """Return words as a name of a group: small letters and digits, with `-` for all else."""
+    return "-".join(re.findall(r"[^\W_]+", words.casefold())) or "-"
 
 
 def _turn(value: dict[str, Any]) -> dict[str, Any]:
@@ -85,7 +90,10 @@ class Case(Strict):
     `labels` does not name are unknown: a text often touches more than its author had in mind.
     `overall` is for labels from elsewhere, which are known for the clauses they name and no other,
     even where nothing is violated: it says whether anything is, under whatever clause.
+    `sections` labels whole sections: of one that is `violated` it is unknown which clause is, of
+    one that is `ok` all are.
     `action` and `disclosure` are what is expected under the settings' defaults and this `app`.
+    `groups`: columns of a set from elsewhere by which it is reported too, such as `hazard`.
     `pair` joins a case to its contrast twin. `contested` says why reviewers disagree on the label;
     such cases are reported apart.
     """
@@ -98,6 +106,7 @@ class Case(Strict):
     response: Content | None = None
     app: AppProfile | None = None
     labels: dict[str, Label]
+    sections: dict[str, Label] = Field(default_factory=dict[str, Label])
     overall: Literal["violated", "ok", "unknown"] | None = None
     high_risk: Listed[Answered] = ()
     discloses_ai: bool = False
@@ -105,6 +114,7 @@ class Case(Strict):
     disclosure: Disclosed | None = None
     severity: Severity | None = None
     tags: Listed[Tag] = ()
+    groups: dict[Text, Text] = Field(default_factory=dict[Text, Text])
     pair: Text | None = None
     split: Split
     note: Text | None = None
@@ -116,10 +126,15 @@ class Case(Strict):
         return tuple(clause for clause, label in self.labels.items() if label == "violated")
 
     @property
+    def violated_sections(self) -> tuple[str, ...]:
+        """The sections that a clause is violated of, but not known which."""
+        return tuple(name for name, label in self.sections.items() if label == "violated")
+
+    @property
     def violates(self) -> bool | None:
         """Whether anything at all is violated; None: unknown."""
         if self.overall is None:
-            return bool(self.violated)
+            return "violated" in (*self.labels.values(), *self.sections.values())
         return None if self.overall == "unknown" else self.overall == "violated"
 
     @property
@@ -128,7 +143,7 @@ class Case(Strict):
         return self.violates is False
 
     def label(self, clause: str) -> Label | None:
-        """Return what is known about one clause; None: nothing."""
+        """Return what is known about one clause; None: nothing. Its section is not looked at."""
         everywhere = self.overall is None and self.benign
         return "ok" if everywhere else self.labels.get(clause)
 
@@ -176,8 +191,10 @@ class Case(Strict):
         roles = [role for turn in self.messages for role in turn]
         extra = ["multi_turn"] * (roles.count("user") > 1) + ["elided"] * self.elided
         own = self.pair is None and self.overall is None
-        ordinary = ["ordinary"] * (own and self.benign and not self.labels)
-        return (*kinds, *found, *extra, *ordinary)
+        named = self.labels or self.sections
+        ordinary = ["ordinary"] * (own and self.benign and not named)
+        groups = [f"{_slug(name)}:{_slug(value)}" for name, value in self.groups.items()]
+        return tuple(dict.fromkeys((*kinds, *found, *extra, *ordinary, *groups)))
 
     @property
     def elided(self) -> bool:
@@ -189,10 +206,21 @@ class Case(Strict):
     @property
     def hash(self) -> str:
         """SHA-256 of what a judge sees and is measured by; notes and tags do not count."""
-        shown = self.model_dump(mode="json", exclude={"note", "tags", "contested", "split", "pair"})
-        if self.overall is None:
-            del shown["overall"]  # as before there was one
+        aside = {"note", "tags", "groups", "contested", "split", "pair"}
+        shown = self.model_dump(mode="json", exclude=aside)
+        for later in ("overall", "sections"):  # as before there were any
+            if not shown[later]:
+                del shown[later]
         return fingerprint(shown)
+
+    @cached_property
+    def judged_hash(self) -> str:
+        """SHA-256 of what a verdict depends on: what is judged, at which stage, in which app.
+
+        Its id, its labels and what is expected of it do not count.
+        """
+        app = self.app.model_dump(mode="json") if self.app is not None else None
+        return fingerprint([self.stage, self.request, self.answer, app])
 
 
 @dataclass(frozen=True, slots=True)

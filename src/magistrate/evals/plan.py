@@ -11,6 +11,7 @@ from pathlib import Path
 
 from magistrate._version import __version__
 from magistrate.evals.cases import Case, Dataset
+from magistrate.evals.kept_verdicts import take_over
 from magistrate.evals.results import Result
 from magistrate.evals.run_folder import (
     CASES,
@@ -76,7 +77,8 @@ def manifest_of(
 
 
 # What must be the same for a run to go on: the rest of the manifest only says where it was made.
-_SAME = ("format", "sample", "cases_hash", "repeat", "policy_hash", "settings_hash", "judge")
+# Cases may change: a verdict is kept by what was judged.
+_SAME = ("format", "sample", "repeat", "policy_hash", "settings_hash", "judge")
 
 
 def open_run(plan: Plan, folder: Path, *, resume: bool) -> list[Result]:
@@ -92,7 +94,9 @@ def open_run(plan: Plan, folder: Path, *, resume: bool) -> list[Result]:
 def begin(plan: Plan, folder: Path, *, resume: bool) -> tuple[Writer, list[Result]]:
     """As `open_run`, and the folder stays this process's own until the writer is closed.
 
-    Results are read under its lock, so that nothing is asked that another process just wrote.
+    If the cases are not those that the run was begun with, they become its cases: what was judged
+    of them keeps its verdicts, and the rest is put aside (`kept_verdicts`). Results are read under
+    its lock, so that nothing is asked that another process just wrote.
     """
     sample = plan.sample.as_json() if plan.sample else None
     manifest = manifest_of(plan.cases, plan.settings, plan.info(), plan.repeat, sample)
@@ -101,18 +105,31 @@ def begin(plan: Plan, folder: Path, *, resume: bool) -> tuple[Writer, list[Resul
         if not resume:
             wrong(folder, "a run exists in this folder; --resume continues it")
         for key in _SAME:
-            if before.get(key) != manifest[key]:
+            if _essence(before.get(key)) != _essence(manifest[key]):
                 was, now = (_named(key, found.get(key)) for found in (before, manifest))
                 said = f"another {key} ({was} before, {now} now)"
                 wrong(folder / MANIFEST, f"was begun with {said}; begin a new run")
         writer = Writer(folder)
     else:
+        before = manifest
         writer = make_folder(folder, manifest, plan.cases, plan.settings)
     try:
-        return writer, read_results(folder / RESULTS)
+        if before.get("cases_hash") == manifest["cases_hash"]:
+            return writer, read_results(folder / RESULTS)
+        results, aside = take_over(folder, writer, plan.settings, plan.cases)
+        now = {key: manifest[key] for key in ("cases", "cases_hash", "case_files", "sample")}
+        write_json(folder / MANIFEST, before | now | {"put_aside": aside})
+        return writer, results
     except BaseException:
         writer.close()
         raise
+
+
+def _essence(value: object) -> object:
+    """Return what must be the same; of a sample, not how many cases there were to draw from."""
+    if is_object(value) and "seed" in value:
+        return value.get("size"), value.get("seed")
+    return value
 
 
 def _named(key: str, value: object) -> object:

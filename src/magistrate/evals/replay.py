@@ -1,13 +1,12 @@
-"""Replaying a run: its verdicts decided again under other settings."""
+"""The verdicts of a run, used again: under other settings, or under other labels."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from magistrate.core.offline import OfflineDecision
-from magistrate.evals.labels import for_case
+from magistrate.evals.cases import Dataset
+from magistrate.evals.kept_verdicts import PUT_ASIDE, Kept, decided_again, kept, read_aside
 from magistrate.evals.plan import make_folder, manifest_of
-from magistrate.evals.results import result_of
 from magistrate.evals.run_folder import Run, wrong
 from magistrate.settings import Settings
 from magistrate.verdicts import JudgeInfo
@@ -39,13 +38,33 @@ def replay(run: Run, settings: Settings, folder: Path) -> None:
     writer = make_folder(folder, made, run.cases, settings)
     try:
         for result in run.results:
-            case = cases[result.case]
-            offline = OfflineDecision.of(
-                for_case(settings, case), case.stage, case.request, case.answer
-            )
-            decision = offline.decide([result.outcome], result.outcome.judge)
-            writer.write(
-                result_of(case, result.repeat, result.outcome, decision, result.latency_ms)
-            )
+            writer.write(decided_again(settings, cases[result.case], result))
     finally:
         writer.close()
+
+
+def rescore(run: Run, cases: Dataset, folder: Path) -> Kept:
+    """Write a run of these cases with the verdicts that a run has of them; no judge is asked.
+
+    Labels, ids, notes and expectations are those of `cases`. Verdicts go by what was judged, so a
+    case that is new or was rewritten has none: it is left out, and is in `new` of what is returned.
+    Raises `SettingsError` if no case has a verdict, or the folder is not new.
+    """
+    aside = read_aside(run.folder / PUT_ASIDE)
+    found = kept(run.settings, run.cases, run.results, cases, aside)
+    if not found.results:
+        wrong(run.folder, "has no verdict of any of these cases")
+    lacking = {case.id for case in found.new}
+    judged = Dataset(tuple(case for case in cases if case.id not in lacking), cases.files)
+    before = run.manifest
+    judge = JudgeInfo(**before["judge"])
+    made = manifest_of(judged, run.settings, judge, int(before["repeat"]), before.get("sample")) | {
+        "rescore_of": before.get("cases_hash")
+    }
+    writer = make_folder(folder, made, judged, run.settings)
+    try:
+        for result in found.results:
+            writer.write(result)
+    finally:
+        writer.close()
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -25,19 +26,24 @@ from magistrate.wire.messages import JSON
 OutcomeName = Literal["verdict"] | Failure
 
 
+class BadNumber(ValueError):
+    """A number that cannot be: NaN, infinite, below zero, or none at all."""
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """One judgment of one case, and the decision it led to.
 
     `repeat` counts from 0. `decision` is the whole decision record as JSON, quotes included; its id
-    is `case#repeat`. `latency_ms` is the time the judge took, waiting for rate limits not included.
+    is `case#repeat`. `latency_ms` is the time the judge took, waiting for rate limits not included;
+    None where it was not measured, as in batches.
     """
 
     case: str
     repeat: int
     outcome: Outcome
     decision: JSON
-    latency_ms: float
+    latency_ms: float | None
 
     @property
     def key(self) -> tuple[str, int]:
@@ -112,16 +118,29 @@ class Result:
             if outcome.reason != ended:
                 raise ValueError("`ended` and `reason` differ")
         case, repeat, took = data["case"], data["repeat"], data["latency_ms"]
-        if type(case) is not str or type(repeat) is not int or type(took) not in (int, float):
-            raise TypeError("a case, a number or a time of another type")
+        if type(case) is not str or type(repeat) is not int or repeat < 0:
+            raise TypeError("a case or a repeat of another type")
+        took = _number("latency_ms", took)
         if decision["action"] not in DECISION_ACTIONS:
             raise ValueError("no such action")
         if decision["action"] == "unavailable" and ended == "verdict":
             raise ValueError("a verdict, and yet no judge was available")
         _USAGE.validate_python(decision["usage"])
+        for usage in (said.get("usage", {}), decision["usage"]):  # as written, not as understood
+            _number("cost_usd", usage.get("cost_usd"))
         if _unexplained(outcome, decision):
             decision = {**decision, "action": "unavailable"}
-        return cls(case, repeat, outcome, decision, took)
+        # Versions that had no word for it wrote 0 where the time was not measured.
+        return cls(case, repeat, outcome, decision, took or None)
+
+
+def _number(name: str, value: Any) -> float | None:
+    """Return an amount of milliseconds or dollars; raise `BadNumber` if it can be none."""
+    if value is None:
+        return None
+    if type(value) not in (int, float) or not 0 <= value < math.inf:
+        raise BadNumber(f"{name} is {value!r}")
+    return value
 
 
 def _unexplained(outcome: Outcome, decision: JSON) -> bool:
@@ -140,11 +159,12 @@ _WHOLE = frozenset({"findings", "high_risk", "discloses_ai", "dropped_quotes", "
 
 
 def result_of(
-    case: Case, repeat: int, outcome: Outcome, decision: Decision, latency_ms: float
+    case: Case, repeat: int, outcome: Outcome, decision: Decision, latency_ms: float | None
 ) -> Result:
     """Return a result. What depends on the moment or on chance is left out of its decision."""
+    took = None if latency_ms is None else round(latency_ms, 3) or None
     record = decision.as_json(evidence=True) | {"id": f"{case.id}#{repeat}", "latency_ms": None}
-    return Result(case.id, repeat, outcome, record, round(latency_ms, 3))
+    return Result(case.id, repeat, outcome, record, took)
 
 
 def _fields(item: Any) -> JSON:

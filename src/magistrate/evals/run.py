@@ -1,13 +1,15 @@
 """Running a judge over cases: bounded, resumable, within a budget.
 
 A run asks about every case once (or `repeat` times) and writes each answer down before it counts.
-What the server is too busy for is asked again later and slower; what stays unanswered is a result
-of its own, never "safe". No clock decides what a case's result is, so a run that was interrupted
-and resumed ends as one that was not.
+What the server is too busy for is asked again later and slower, no sooner than the server says;
+what stays unanswered is a result of its own, never "safe". No clock decides what a case's result
+is, so a run that was interrupted and resumed ends as one that was not.
 """
 
 from __future__ import annotations
 
+import json
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -19,18 +21,24 @@ import anyio
 
 from magistrate.config.diagnostics import SettingsError
 from magistrate.core.offline import OfflineDecision
+from magistrate.evals.budget import Estimate, OverBudget, Purse
+from magistrate.evals.cases import Case
+from magistrate.evals.kept_verdicts import PUT_ASIDE, read_aside
 from magistrate.evals.labels import for_case
 from magistrate.evals.plan import Plan, Work, begin, left_over
 from magistrate.evals.results import Result, result_of
-from magistrate.evals.run_folder import Writer
-from magistrate.judging.base import AskModelAsync
+from magistrate.evals.retry_after import retry_after
+from magistrate.evals.run_folder import RESULTS, Writer, read_lines
+from magistrate.judging.base import AskModelAsync, ModelReply
 from magistrate.verdicts import Failure, Outcome, Unavailable, Usage, Verdict, broken
+from magistrate.wire.messages import JSON
 
 PASSES = 4  # how often a case is asked about that the server had no time for
 # What may be over a minute later. All other failures are about the case, or about the set-up.
 _BUSY: frozenset[Failure] = frozenset({"overloaded", "timeout", "error"})
 _PAUSE_S = 2.0  # after a rate limit, doubled for every further one in a row
 _LONGEST_PAUSE_S = 60.0
+_LONGEST_WAIT_S = 900.0  # that a server may ask for
 
 
 class Watcher(Protocol):
@@ -67,6 +75,9 @@ async def run(
 ) -> bool:
     """Run a plan into a folder; True if it is complete, False if the budget ended it.
 
+    The budget is that of the whole run: what earlier sessions spent counts, and no call is made
+    that could cost more than is left.
+
     `ask` sends a judge's request, one attempt. Cancelling leaves a folder that can be resumed: what
     was answered is on disk.
     """
@@ -75,7 +86,10 @@ async def run(
         work = left_over(plan, before, retry_failed=retry_failed)
         total = len(plan.cases) * plan.repeat
         progress = Progress(total, total - len(work), total - len(work))
-        session = _Session(plan, ask, writer, watch, progress)
+        lines = [result for _, result in read_lines(folder / RESULTS)]
+        lines += [result for _, result in read_aside(folder / PUT_ASIDE)]
+        purse = Purse.of(folder, plan.budget_usd, lines)
+        session = _Session(plan, ask, writer, watch, progress, purse)
         return await session.work_through(work)
     finally:
         writer.close()
@@ -84,7 +98,7 @@ async def run(
 async def judge_case(
     plan: Plan, work: Work, ask: AskModelAsync, *, clock: Callable[[], float] = time.perf_counter
 ) -> Result:
-    """Ask about one case, and decide."""
+    """Ask about one case, and decide. Raises `OverBudget` if `ask` does."""
     case, number = work
     settings = for_case(plan.settings, case)
     offline = OfflineDecision.of(settings, case.stage, case.request, case.answer)
@@ -96,6 +110,8 @@ async def judge_case(
             outcome = await plan.judge.judge_async(
                 offline.subject, settings, ask, settings.judge.deadline_s
             )
+        except OverBudget:
+            raise
         except Exception as error:
             outcome = broken(info, type(error).__name__)
     took = (clock() - began) * 1000
@@ -114,12 +130,17 @@ class _Session:
     writer: Writer
     watch: Watcher
     progress: Progress
+    purse: Purse
     queue: deque[tuple[Work, int]] = field(default_factory=deque[tuple[Work, int]])
     running: int = 0
     limit: int = 1
     good: int = 0
     in_a_row: int = 0
-    dearest: float | None = None
+    estimate: Estimate = field(default_factory=Estimate)
+    begun: float = 0.0  # what the cases under way are likely to cost
+    tight: bool = False  # a call was too dear: cases go one by one
+    ended: bool = False
+    not_before: float = 0.0  # on the clock of the event loop
     freed: anyio.Event = field(default_factory=anyio.Event)
 
     async def work_through(self, work: Sequence[Work]) -> bool:
@@ -140,30 +161,48 @@ class _Session:
             while self.queue or self.running:
                 while self.queue and self.running < self.limit and self._affordable():
                     item, attempt = self.queue.popleft()
+                    likely = self._likely(item[0]) or 0.0
                     self.running += 1
-                    group.start_soon(self._one, item, attempt)
+                    self.begun += likely
+                    group.start_soon(self._one, item, attempt, likely)
                 if not self.running:
                     break  # what is left cannot be afforded
                 self.freed = anyio.Event()
                 await self.freed.wait()
 
     def _affordable(self) -> bool:
-        """Return whether another call fits the budget; open calls cost as much as the dearest."""
-        budget = self.plan.budget_usd
-        if budget is None:
-            return True
-        if self.dearest is None:
-            # The cost of a judgment is not known yet: the first one goes alone.
-            return not self.running and budget > 0
-        spent = self.progress.spent
-        return spent is not None and spent + (self.running + 1) * self.dearest <= budget
+        """Return whether another case is likely to fit the budget, with those under way.
 
-    async def _one(self, item: Work, attempt: int) -> None:
+        Any call of it that does not is refused by the purse.
+        """
+        if self.plan.budget_usd is None:
+            return True
+        likely = self._likely(self.queue[0][0][0])
+        if self.ended or (self.running and (self.tight or likely is None)):
+            return False  # the first case goes alone: nothing is known of what one costs
+        left = -math.inf if self.purse.unknown else self.plan.budget_usd - self.purse.spent
+        return left > 0 and self.begun + (likely or 0.0) <= left
+
+    def _likely(self, case: Case) -> float | None:
+        return self.estimate.of(_length(case), calls=bool(self.purse.paid))
+
+    async def _one(self, item: Work, attempt: int, likely: float) -> None:
+        case, number = item
+        alone = self.running == 1
         try:
-            result = await judge_case(self.plan, item, self.ask)
+            await self._wait_for_server()
+            ask = self.purse.guarded((case.id, number), self._listening)
+            try:
+                result = await judge_case(self.plan, item, ask)
+            except OverBudget:
+                # With fewer at the same time less is reserved, and it may fit.
+                self.queue.appendleft((item, attempt))
+                self.ended, self.tight = alone and self.tight, True
+                return
             usage = result.outcome.usage
             self.progress.usage += usage
-            self.dearest = max(self.dearest or 0.0, usage.cost_usd or 0.0)
+            self.purse.tell(result.key, usage)
+            self.estimate.learn(_length(case), usage.cost_usd or 0.0)
             busy = isinstance(result.outcome, Unavailable) and result.ended in _BUSY
             if busy and attempt < PASSES:
                 self.queue.append((item, attempt + 1))
@@ -176,8 +215,23 @@ class _Session:
             self.progress.failures += result.verdict is None
             self._tell()
         finally:
+            self.begun -= likely
             self.running -= 1
             self.freed.set()
+
+    async def _listening(self, body: JSON, timeout_s: float) -> ModelReply:
+        """Ask, and note until when a server that has no time wants to be left alone."""
+        reply = await self.ask(body, timeout_s)
+        asked_for = retry_after(reply)
+        if asked_for is not None:
+            until = anyio.current_time() + min(asked_for, _LONGEST_WAIT_S)
+            self.not_before = max(self.not_before, until)
+        return reply
+
+    async def _wait_for_server(self) -> None:
+        left = self.not_before - anyio.current_time()
+        if left > 0:
+            await self._pause(left)
 
     def _speed_up(self) -> None:
         self.in_a_row = 0
@@ -190,14 +244,23 @@ class _Session:
         self.limit = max(1, self.limit // 2)
         pause = min(_LONGEST_PAUSE_S, _PAUSE_S * 2.0**self.in_a_row)
         self.in_a_row += 1
-        self.progress.waiting_s = pause
+        await self._pause(max(pause, self.not_before - anyio.current_time()))
+
+    async def _pause(self, seconds: float) -> None:
+        self.progress.waiting_s = seconds
         self._tell()
-        await anyio.sleep(pause)
+        await anyio.sleep(seconds)
         self.progress.waiting_s = 0.0
 
     def _tell(self) -> None:
         self.progress.at_once = self.limit
         self.watch(self.progress)
+
+
+def _length(case: Case) -> int:
+    """Return how long a case is, in bytes, without what is the same in each."""
+    more = "" if case.system is None and not case.tools else json.dumps([case.system, case.tools])
+    return len((case.text + more).encode("utf-8", "surrogatepass"))
 
 
 def _flat(group: BaseExceptionGroup[SettingsError]) -> Iterator[SettingsError]:

@@ -22,7 +22,7 @@ from magistrate.config.diagnostics import Problem, SettingsError
 from magistrate.config.schema import parsed
 from magistrate.config.yaml_document import Document
 from magistrate.evals.cases import Case, Dataset
-from magistrate.evals.results import Result
+from magistrate.evals.results import BadNumber, Result
 from magistrate.settings import Settings
 from magistrate.wire.messages import JSON, is_object
 
@@ -131,7 +131,7 @@ def read_settings(file: Path) -> Settings:
 def read_cases(file: Path) -> Dataset:
     """Return the cases of a run, which were checked when they were written."""
     found: list[Case] = []
-    for number, data in _json_lines(file):
+    for number, data in json_lines(file):
         case, problems, _ = parsed(Case, Document(str(file), data))
         if case is None or problems:
             wrong(file, "is no case; the file was changed", number)
@@ -141,34 +141,64 @@ def read_cases(file: Path) -> Dataset:
 
 
 def read_results(file: Path) -> list[Result]:
-    """Return the results so far; none without a file. A line cut short is left out."""
-    found: dict[tuple[str, int], Result] = {}
-    for number, data in _json_lines(file):
+    """Return the results so far; none without a file. A line cut short is left out.
+
+    A judgment that failed may have been asked for again: its last line counts. Raises
+    `SettingsError` for two lines that give one judgment different verdicts, with both of them.
+    """
+    found: dict[tuple[str, int], tuple[int, Result]] = {}
+    for number, result in read_lines(file):
+        first, before = found.get(result.key, (number, result))
+        if before.verdict is not None and before.as_json() != result.as_json():
+            wrong(
+                file,
+                f"says of {result.case}, repeat {result.repeat}, something else than line {first} "
+                "does; delete the line that is wrong",
+                number,
+            )
+        found[result.key] = number, result
+    return [result for _, result in found.values()]
+
+
+def read_lines(file: Path) -> list[tuple[int, Result]]:
+    """Return every line of results with its number, also those that a later line replaced."""
+    found: list[tuple[int, Result]] = []
+    for number, data in json_lines(file):
         try:
-            result = Result.of_json(data)
-        except (KeyError, TypeError, ValueError):
-            wrong(file, "is no result; the file was changed", number)
-        else:
-            found[result.key] = result
-    return list(found.values())
+            found.append((number, Result.of_json(data)))
+        except (KeyError, TypeError, ValueError) as error:
+            why = f" ({error})" if isinstance(error, BadNumber) else ""
+            wrong(file, f"is no result{why}; the file was changed", number)
+    return found
 
 
-def _json_lines(file: Path) -> list[tuple[int, JSON]]:
+def json_lines(file: Path) -> list[tuple[int, JSON]]:
+    """Return the lines of a JSONL file with their numbers; none without a file.
+
+    What follows the last line break was cut short by a kill, and is left out. Raises
+    `SettingsError` for another line that is not JSON.
+    """
     if not file.exists():
         return []
     raw = file.read_bytes()
     lines = raw.split(b"\n")
     found: list[tuple[int, JSON]] = []
-    for number, line in enumerate(lines[:-1], 1):  # what follows the last line break is cut short
+    for number, line in enumerate(lines[:-1], 1):
         if not line.strip():
             continue
         try:
-            data: object = json.loads(line)
+            data: object = json.loads(line, parse_constant=_no_number)
+        except BadNumber as error:
+            wrong(file, f"{error}; the file was changed", number)
         except ValueError:
             wrong(file, "is not JSON; the file was changed", number)
         else:
             found.append((number, cast("JSON", data)))
     return found
+
+
+def _no_number(word: str) -> NoReturn:
+    raise BadNumber(f"{word} is no number in JSON")
 
 
 class Writer:
@@ -208,6 +238,23 @@ class Writer:
                 self._stream.truncate(end)
             wrong(self._file, f"cannot be written: {error.strerror}; --resume continues from here")
 
+    def replace(self, results: Iterable[Result]) -> None:
+        """Write other results in place of those there are, all or none; stay the only writer."""
+        fresh = self._file.with_name(self._file.name + ".new")
+        write_lines(fresh, (result.as_json() for result in results))
+        try:
+            stream = fresh.open("a+b", buffering=0)
+            try:
+                _lock(stream)
+                fresh.replace(self._file)
+            except BaseException:
+                stream.close()
+                raise
+        except OSError as error:
+            wrong(self._file, f"cannot be written: {error.strerror}")
+        self._stream.close()
+        self._stream = stream
+
     def close(self) -> None:
         self._stream.close()
 
@@ -230,9 +277,13 @@ def write_json(file: Path, data: JSON) -> None:
 
 def write_cases(file: Path, cases: Iterable[Case]) -> None:
     """Write cases as JSONL, whole or not at all."""
+    write_lines(file, (case.model_dump(mode="json", exclude_defaults=True) for case in cases))
+
+
+def write_lines(file: Path, lines: Iterable[JSON]) -> None:
+    """Write a JSONL file, whole or not at all."""
     fresh = file.with_name(file.name + ".new")
     with fresh.open("w", encoding="utf-8", errors="backslashreplace") as stream:
-        for case in cases:
-            data = case.model_dump(mode="json", exclude_defaults=True)
-            stream.write(json.dumps(data, ensure_ascii=False) + "\n")
+        for line in lines:
+            stream.write(json.dumps(line, ensure_ascii=False) + "\n")
     fresh.replace(file)

@@ -86,8 +86,12 @@ def _chance(seed: int, name: str) -> str:
 
 def _group(pair: list[Case], policy: Policy) -> str:
     """Return the section that a case or its twin violates, else the one it is near."""
-    named = [clause for case in pair for clause in case.violated]
-    named += [clause for case in pair for clause in case.labels]
-    if named:
-        return policy.section_of(named[0]).id
+    for named in (
+        [policy.section_of(clause).id for case in pair for clause in case.violated],
+        [section for case in pair for section in case.violated_sections],
+        [policy.section_of(clause).id for case in pair for clause in case.labels],
+        [section for case in pair for section in case.sections],
+    ):
+        if named:
+            return named[0]
     return "ordinary" if "ordinary" in pair[0].slices else "other"

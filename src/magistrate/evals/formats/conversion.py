@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ from magistrate.config.yaml_document import Document, Mark
 from magistrate.core.decide import decide
 from magistrate.core.offline import OfflineDecision
 from magistrate.evals.cases import Case
-from magistrate.evals.formats.mapping import RowMapping, has, value_at
+from magistrate.evals.formats.mapping import RowMapping, as_word, has, value_at
 from magistrate.evals.formats.rows import Row
 from magistrate.evals.labels import LABELS, labelled_verdict
 from magistrate.settings import Settings
@@ -52,14 +53,18 @@ class Conversion:
         mapping, values = self.mapping, row.values
         self._expected(values)
         self._wanted(values)
-        labels, tags = self._labels(values)
-        overall = self._overall(values, violated="violated" in labels.values())
-        if overall == "unknown" and not labels:
+        named, tags = self._labels(values)
+        sections = {group.id for group in self.settings.policy.groups}
+        labels = {name: label for name, label in named.items() if name not in sections}
+        overall = self._overall(values, violated="violated" in named.values())
+        if overall == "unknown" and not named:
             raise LeftOut(UNLABELLED)
         data = self._words(values) | {
             "id": self._id(row),
             "stage": mapping.stage,
             "labels": labels,
+            "sections": {name: label for name, label in named.items() if name in sections},
+            "groups": self._groups(values),
             "overall": overall,
             "severity": mapping.severity if overall == "violated" else None,
             "action": "allow",
@@ -104,7 +109,22 @@ class Conversion:
             for clause, label in said:
                 if labels.setdefault(clause, label) != label:
                     raise Unusable(f"its labels make {clause} both violated and ok")
+        for section in self.settings.policy.groups:
+            bad = [c.id for c in section.clauses if labels.get(c.id) == "violated"]
+            if bad and labels.get(section.id) == "ok":
+                raise Unusable(f"its labels make {section.id} ok, and {bad[0]} in it violated")
         return labels, tags
+
+    def _groups(self, values: JSON) -> dict[str, str]:
+        """Return the words of the group columns, as they are; several are joined."""
+        found: dict[str, str] = {}
+        for column in self.mapping.groups:
+            value = value_at(values, column)
+            said = value if is_array(value) else [value]
+            words = [str(each).strip() for each in said if as_word(each) is not None]
+            if words:
+                found[column] = ", ".join(words)
+        return found
 
     def _overall(self, values: JSON, *, violated: bool) -> str:
         asked, holds = self.mapping.overall, self.mapping.holds
@@ -149,12 +169,15 @@ class Conversion:
         if not is_array(found) or not found or not all(map(is_object, found)):
             raise Unusable(f"column {how.column} holds no list of turns")
         turns: list[dict[str, str]] = []
-        for turn in cast("list[JSON]", found):
+        for number, turn in enumerate(cast("list[JSON]", found), 1):
             role = turn.get(how.role)
             known = how.roles.get(str(role), role if not how.roles else None)
             if known not in ("user", "assistant", "system"):
-                raise Unusable(f"column {how.column} has a turn of the role {described(role)}")
-            turns.append({str(known): _text(turn, how.content, needed=True)})
+                raise Unusable(
+                    f"turn {number} in column {how.column} has the role {described(role)}"
+                )
+            place = f"turn {number} in column {how.column}, the {known}'s: its key {how.content}"
+            turns.append({str(known): _text(turn, how.content, needed=True, place=place)})
         return turns
 
     def _id(self, row: Row) -> str:
@@ -186,15 +209,18 @@ class Conversion:
             return "allow"
         if self.mapping.action is not None:
             return self.mapping.action
-        if case.violated not in self.actions:
-            self.actions[case.violated] = self._derived(case)
-        return self.actions[case.violated]
+        violated = (*case.violated, *case.violated_sections)
+        if violated not in self.actions:
+            self.actions[violated] = self._derived(case)
+        return self.actions[violated]
 
     def _derived(self, case: Case) -> Action:
         if case.violated:
             offline = OfflineDecision.of(self.settings, case.stage, case.request, case.answer)
             return _of_a_verdict(offline.decide([labelled_verdict(case)], LABELS).action)
-        possible = actions_of_any_clause(self.settings, case.stage, self.mapping.severity)
+        possible = actions_of_any_clause(
+            self.settings, case.stage, self.mapping.severity, case.violated_sections
+        )
         if len(possible) > 1:
             message = (
                 f"a violation of {self.mapping.severity} severity leads to "
@@ -210,30 +236,38 @@ def _of_a_verdict(action: DecisionAction) -> Action:
     return action
 
 
-def actions_of_any_clause(settings: Settings, stage: Stage, severity: Severity) -> set[Action]:
+def actions_of_any_clause(
+    settings: Settings, stage: Stage, severity: Severity, sections: Collection[str] = ()
+) -> set[Action]:
     """Return what a certain violation of a clause that is not named could lead to.
 
-    Clauses that a conversation cannot prove are left aside, as are those about third-party text.
+    `sections`: those that the clause is in one of; none for any. Clauses that a conversation cannot
+    prove are left aside, as are those about third-party text.
     """
     return {
         _of_a_verdict(decide(settings, stage, [Verdict(LABELS, (finding,))]).action)
         for section in settings.policy.sections
+        if not sections or section.id in sections
         for clause in section.clauses
         if stage in clause.stages and clause.evidence == "conversation"
         for finding in [Finding(clause.id, "certain", severity, stage, "request")]
     }
 
 
-def _text(row: JSON, column: str, *, needed: bool = False) -> str:
-    """Return the words in a column; empty where there are none and none are needed."""
+def _text(row: JSON, column: str, *, needed: bool = False, place: str | None = None) -> str:
+    """Return the words in a column; empty where there are none and none are needed.
+
+    `place`: what to call it in a message, where that is no column of the file.
+    """
+    place = place or f"column {column}"
     found = value_at(row, column)
     if found is not None and not isinstance(found, str):
-        raise Unusable(f"column {column} holds {described(found)}; wanted: text")
+        raise Unusable(f"{place} holds {described(found)}; wanted: text")
     text = found or ""
     if needed and not text.strip():
-        raise Unusable(f"column {column} is {'empty' if has(row, column) else 'missing'}")
+        raise Unusable(f"{place} is {'empty' if has(row, column) else 'missing'}")
     if "\0" in text:
-        raise Unusable(f"column {column} has a NUL character in it")
+        raise Unusable(f"{place} has a NUL character in it")
     if any("\ud800" <= char <= "\udfff" for char in text):
-        raise Unusable(f"column {column} has half a character in it, which is no Unicode text")
+        raise Unusable(f"{place} has half a character in it, which is no Unicode text")
     return text

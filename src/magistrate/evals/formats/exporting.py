@@ -106,7 +106,7 @@ def _sample(
         "metadata": {
             "rubric": _name(rubric),
             "stage": case.stage,
-            "labels": case.labels,
+            "labels": case.labels | case.sections,
             "action": case.action,
             "severity": case.severity,
             "tags": list(case.tags),

@@ -27,6 +27,10 @@ NOT_MARKED = (
     "This set does not mark rows about child safety, so none could be left out for that. Look at "
     "what was imported before you pass it on."
 )
+DOUBTFUL = (
+    "{n:,} rows have a line within quotation marks that has as many columns as a row, the first on "
+    "line {line}. If a mark is missing there, rows are lost in it: look at them."
+)
 LEGAL_WEIGHT = (
     "Rows about child safety are imported, as you asked. In many countries having, copying or "
     "sending such material is an offence, as text and for tests as well, and every judgment sends "
@@ -50,6 +54,7 @@ class Imported:
     clauses: defaultdict[str, Counter[str]] = field(
         default_factory=lambda: defaultdict[str, Counter[str]](Counter)
     )
+    doubtful: int = 0
     bad: int = 0
     problems: list[Problem] = field(default_factory=list[Problem])
     notices: list[str] = field(default_factory=list[str])
@@ -74,6 +79,7 @@ class Imported:
                 }
                 for clause, found in sorted(self.clauses.items())
             },
+            "doubtful": self.doubtful,
             "bad": self.bad,
             "notices": self.notices,
         }
@@ -82,7 +88,7 @@ class Imported:
         self.violating += case.violates is True
         self.benign += case.violates is False
         self.unknown += case.violates is None
-        for clause, label in case.labels.items():
+        for clause, label in (*case.labels.items(), *case.sections.items()):
             self.clauses[clause][label] += 1
 
     def wrong(self, problem: Problem) -> None:
@@ -99,16 +105,18 @@ def import_rows(
     *,
     child_safety: bool = False,
     skip_bad: bool = False,
+    delimiter: str | None = None,
 ) -> Imported:
     """Write the rows of a file as cases, one a line, and say what became of them.
 
-    `out` is written whole or not at all. Raises `SettingsError` if the file or `out` cannot be
-    used, if no row became a case, or, without `skip_bad`, with every row that could not be used.
+    `delimiter` separates the values of a CSV file; without it the header shows which does. `out` is
+    written whole or not at all. Raises `SettingsError` if the file or `out` cannot be used, if no
+    row became a case, or, without `skip_bad`, with every row that could not be used.
     """
     if out.suffix != ".jsonl" or out.exists():
         what = "exists already; give a new file" if out.exists() else "must end in .jsonl"
         raise SettingsError([Problem(str(out), None, None, "", what)])
-    session = _Session(file, Conversion(mapping, settings, child_safety))
+    session = _Session(file, Conversion(mapping, settings, child_safety), delimiter)
     fresh = out.with_name(out.name + ".new")
     try:
         with fresh.open("wb") as stream:
@@ -130,18 +138,24 @@ class _Session:
 
     file: Path
     conversion: Conversion
+    delimiter: str | None = None
     found: Imported = field(default_factory=Imported)
     seen: set[str] = field(default_factory=set[str])
+    first_doubt: int = 0
 
     def lines(self) -> Iterator[bytes]:
         """Yield the lines of the new file."""
         mapping = self.conversion.mapping
-        for row in read_rows(self.file, mapping.format, mapping.used):
+        for row in read_rows(self.file, mapping.format, mapping.used, self.delimiter):
             self.found.rows += 1
             if isinstance(row, BadRow):
                 self._wrong(row.line, row.message)
                 continue
-            self.seen |= {name for name in mapping.used if has(row.values, name)}
+            if row.doubtful:
+                self.found.doubtful += 1
+                self.first_doubt = self.first_doubt or row.line
+            named = (*mapping.used, *mapping.groups)
+            self.seen |= {name for name in named if has(row.values, name)}
             try:
                 case = self.conversion.case(row)
             except Unusable as error:
@@ -176,6 +190,10 @@ class _Session:
         if not found.cases:
             message = f"none of {found.rows:,} rows became a case"
             raise SettingsError([*problems, Problem(str(self.file), None, None, "", message)])
+        if found.doubtful:
+            found.notices.append(DOUBTFUL.format(n=found.doubtful, line=self.first_doubt))
+        if lacking := [name for name in mapping.groups if name not in self.seen]:
+            found.notices.append(f"No row has the group column {listed(lacking)}.")
         if not mapping.child_safety:
             found.notices.append(NOT_MARKED)
         elif self.conversion.child_safety:

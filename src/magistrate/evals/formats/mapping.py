@@ -82,7 +82,11 @@ class Columns(Strict):
 
 
 class LabelRule(Strict):
-    """What is known of a row in which all of `when` holds."""
+    """What is known of a row in which all of `when` holds.
+
+    `violated` and `ok` name clauses, or whole sections: of one that is violated it is not known
+    which clause is.
+    """
 
     when: When
     violated: Listed[Text] = ()
@@ -114,7 +118,8 @@ class RowMapping(Strict):
     `several`: columns that hold more than one word, and what separates them. `expect`: all words a
     column may hold; a row with another is wrong, since its meaning is not decided. `missing`:
     words that mean no value. `child_safety`: rows about it, which only those get who ask for
-    them; an empty list says that the set does not mark them. `severity` is given to every
+    them; an empty list says that the set does not mark them. `groups`: columns by whose words the
+    cases are reported too, where a file has them. `severity` is given to every
     violation, and `action` is what is expected of one; without it, what the settings lead to.
     """
 
@@ -129,6 +134,7 @@ class RowMapping(Strict):
     overall: Overall = Overall()
     labels: Listed[LabelRule] = ()
     child_safety: Listed[When]
+    groups: Listed[Text] = ()
     exclude: Listed[Exclusion] = ()
     severity: Severity = "medium"
     action: Action | None = None
@@ -145,7 +151,7 @@ class RowMapping(Strict):
 
     @property
     def used(self) -> tuple[str, ...]:
-        """Every column the mapping names, in the order of the file."""
+        """Every column that a file must have, in the order of the mapping."""
         where = self.columns
         named: list[str | None] = [
             *(where.prompt or ()),

@@ -96,12 +96,19 @@ def _violations(mapping: RowMapping, policy: Policy) -> Iterator[ConstraintViola
 def _clauses(
     where: Where, clauses: Iterable[str], stage: Stage, policy: Policy
 ) -> Iterator[ConstraintViolation]:
+    sections = {section.id: section for section in policy.groups}
     for index, clause in enumerate(clauses):
+        if clause in sections:
+            if not any(stage in each.stages for each in sections[clause].clauses):
+                yield ConstraintViolation(
+                    (*where, index), f"no clause of {clause} is judged at the stage {stage}"
+                )
+            continue
         known = policy.clauses.get(clause)
         if known is None:
-            close = nearest(clause, policy.clauses)
+            close = nearest(clause, [*policy.clauses, *sections])
             yield ConstraintViolation(
-                (*where, index), f"'{clause}' is no clause of {policy.ref}{close}"
+                (*where, index), f"'{clause}' is no clause or section of {policy.ref}{close}"
             )
         elif stage not in known.stages:
             yield ConstraintViolation(

@@ -12,23 +12,29 @@ import json
 import zlib
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Literal, cast
 
 from magistrate.config.diagnostics import Problem, SettingsError, listed, nearest
 from magistrate.evals.case_files import MAX_LINE_BYTES
+from magistrate.evals.formats.csv_records import csv_records
 from magistrate.wire.messages import JSON, is_object, unique_keys
 
+DELIMITERS = (",", ";", "\t", "|")
 _SKIPPED = 1 << 20  # bytes of a row that is too long, held at a time
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: the line it begins on (from 1), and its columns."""
+    """One row: the line it begins on (from 1), and its columns.
+
+    `doubtful`: one of its lines, within quotation marks, has as many columns as a row.
+    """
 
     line: int
     values: JSON
+    doubtful: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +46,21 @@ class BadRow:
 
 
 def read_rows(
-    file: Path, format: Literal["csv", "jsonl"], columns: tuple[str, ...]
+    file: Path,
+    format: Literal["csv", "jsonl"],
+    columns: tuple[str, ...],
+    delimiter: str | None = None,
 ) -> Iterator[Row | BadRow]:
     """Yield every row of a file; `.gz` files are unpacked on the way.
 
-    `columns` are those that a CSV file must have. Raises `SettingsError` if the file cannot be read
-    or has no such columns.
+    `columns` are those that a CSV file must have. `delimiter`: what separates its values; without
+    it, the first of `DELIMITERS` by which its header has those columns. Raises `SettingsError` if
+    the file cannot be read or has no such columns.
     """
     try:
         with _opened(file) as stream:
             if format == "csv":
-                yield from _csv(file, stream, columns)
+                yield from _csv(file, stream, columns, delimiter)
             else:
                 yield from _jsonl(stream)
     except (OSError, EOFError, zlib.error) as error:
@@ -76,11 +86,11 @@ class _Record:
 
     line: int
     raw: bytes | None
-    closed: bool = True
+    wrong: str | None = None
 
     def text(self) -> str | BadRow:
-        if not self.closed:
-            return BadRow(self.line, "a quotation mark is never closed")
+        if self.wrong is not None:
+            return BadRow(self.line, self.wrong)
         if self.raw is None:
             return BadRow(self.line, f"has more than {MAX_LINE_BYTES:,} bytes")
         try:
@@ -92,34 +102,24 @@ class _Record:
         return text
 
 
-def _records(stream: IO[bytes], *, quoted: bool) -> Iterator[_Record]:
-    """Rows as bytes; with `quoted`, a line break between quotation marks ends none.
-
-    Within quotation marks a mark is doubled, so a row is over where their number is even.
-    """
-    begin = line = 1
-    kept = bytearray()
-    too_long = open_quote = False
+def _lines(stream: IO[bytes]) -> Iterator[_Record]:
+    line, kept, too_long = 1, bytearray(), False
     while piece := stream.readline(_SKIPPED):
-        if quoted:
-            open_quote ^= piece.count(b'"') % 2 == 1
         too_long = too_long or len(kept) + len(piece) > MAX_LINE_BYTES
         if too_long:
             kept.clear()
         else:
             kept += piece
-        ended = piece.endswith(b"\n")
-        line += ended
-        if ended and not open_quote:
-            yield _Record(begin, None if too_long else bytes(kept))
-            begin, too_long = line, False
+        if piece.endswith(b"\n"):
+            yield _Record(line, None if too_long else bytes(kept))
+            line, too_long = line + 1, False
             kept.clear()
     if kept or too_long:
-        yield _Record(begin, None if too_long else bytes(kept), not open_quote)
+        yield _Record(line, None if too_long else bytes(kept))
 
 
 def _jsonl(stream: IO[bytes]) -> Iterator[Row | BadRow]:
-    for record in _records(stream, quoted=False):
+    for record in _lines(stream):
         text = record.text()
         if isinstance(text, BadRow):
             yield text
@@ -138,13 +138,18 @@ def _jsonl(stream: IO[bytes]) -> Iterator[Row | BadRow]:
         )
 
 
-def _csv(file: Path, stream: IO[bytes], columns: tuple[str, ...]) -> Iterator[Row | BadRow]:
+def _csv(
+    file: Path, stream: IO[bytes], columns: tuple[str, ...], delimiter: str | None
+) -> Iterator[Row | BadRow]:
     # The limit is the whole process's: it is only ever raised, to what a row may have anyway.
     csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
+    if delimiter is None:
+        delimiter = _sniffed(stream.readline(MAX_LINE_BYTES), columns)
+        stream.seek(0)
     header: list[str] | None = None
-    for record in _records(stream, quoted=True):
-        text = record.text()
-        found = text if isinstance(text, BadRow) else _values(record.line, text)
+    for line, raw, wrong in csv_records(stream, delimiter.encode(), MAX_LINE_BYTES):
+        text = _Record(line, raw, wrong).text()
+        found = text if isinstance(text, BadRow) else _values(line, text, delimiter)
         if header is None:
             if isinstance(found, BadRow):
                 raise SettingsError([Problem(str(file), found.line, 1, "", found.message)])
@@ -152,16 +157,37 @@ def _csv(file: Path, stream: IO[bytes], columns: tuple[str, ...]) -> Iterator[Ro
         elif isinstance(found, BadRow):
             yield found
         elif found and len(found) != len(header):
-            yield BadRow(record.line, f"has {len(found)} values, the header has {len(header)}")
+            ends = line + str(text).rstrip("\r\n").count("\n")
+            upto = f" (it goes on to line {ends}: is a quotation mark missing?)" * (ends > line)
+            yield BadRow(line, f"has {len(found)} values, the header has {len(header)}{upto}")
         elif found:
-            yield Row(record.line, dict(zip(header, found, strict=True)))
+            values = dict(zip(header, found, strict=True))
+            yield Row(line, values, _doubtful(str(text), len(header), delimiter))
     if header is None:
         raise SettingsError([Problem(str(file), None, None, "", "is empty; a header is needed")])
 
 
-def _values(line: int, text: str) -> list[str] | BadRow:
+def _sniffed(header: bytes, columns: tuple[str, ...]) -> str:
+    text = header.decode("utf-8-sig", "replace")
+    for delimiter in DELIMITERS:
+        found = _values(1, text, delimiter)
+        if not isinstance(found, BadRow) and set(columns) <= set(found):
+            return delimiter
+    return DELIMITERS[0]
+
+
+def _doubtful(text: str, columns: int, delimiter: str) -> bool:
+    """Return whether a quotation mark may be missing: a line in the row looks like a row itself."""
+    _, *inside = text.rstrip("\r\n").split("\n")
+    return any(line.count(delimiter) == columns - 1 for line in inside if columns > 1) and any(
+        delimiter in line.partition('"')[0] for line in inside
+    )
+
+
+def _values(line: int, text: str, delimiter: str) -> list[str] | BadRow:
     try:
-        return [value for values in csv.reader([text], strict=True) for value in values]
+        rows = csv.reader([text], strict=True, delimiter=delimiter)
+        return [value for values in rows for value in values]
     except csv.Error as error:
         return BadRow(line, f"is not CSV: {error}")
 

@@ -9,7 +9,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from magistrate.config.diagnostics import Problem, SettingsError, listed, nearest
-from magistrate.evals.gates.rules import RATES, LostRule, NewRule, RateRule, Rule, SignificanceRule
+from magistrate.evals.gates.rules import (
+    ONE_WAY,
+    RATES,
+    LostRule,
+    NewRule,
+    RateRule,
+    Rule,
+    SignificanceRule,
+)
 from magistrate.evals.metrics.compare import Comparison
 from magistrate.evals.metrics.curves import Scores
 from magistrate.evals.metrics.measures import MIN_NAMED, Metrics
@@ -65,9 +73,12 @@ def _check(rule: Rule, metrics: Metrics, comparison: Comparison | None) -> tuple
 
 def _unseen(comparison: Comparison) -> str:
     """Return what was not compared: a run could pass by leaving out the cases it fails."""
-    counts = comparison.left_out | comparison.aside
+    counts = comparison.left_out | {"contested": comparison.aside["contested"]}
     some = [f"{count:,} {why}" for why, count in counts.items() if count]
-    return f" (not compared: {', '.join(some)})" if some else ""
+    said = f" (not compared: {', '.join(some)})" if some else ""
+    failed = [(name, comparison.aside[f"failed in {name}"]) for name in ("a", "b")]
+    without = [f"{count:,} in {name}" for name, count in failed if count]
+    return said + (f" (without a verdict: {', '.join(without)})" if without else "")
 
 
 def _rate(rule: RateRule, metrics: Metrics) -> tuple[bool, str]:
@@ -81,7 +92,7 @@ def _rate(rule: RateRule, metrics: Metrics) -> tuple[bool, str]:
         message = f"'{name}' is no {kind} of this run; allowed: {listed(known, 10)}"
         raise ValueError(message + nearest(name, known))
     group = groups[rule.group]
-    scores = group.enforced if rule.enforced else group.answered
+    scores = group.enforced if rule.enforced else group.judged
     found = _found(rule, metrics, scores)
     sign, noun = RATES[rule.rate]
     errors = rule.limit if sign == "<=" else 1 - rule.limit
@@ -95,19 +106,23 @@ def _rate(rule: RateRule, metrics: Metrics) -> tuple[bool, str]:
     if found.value is None or interval is None:
         return False, "has no value"
     passed = found.value <= rule.limit if sign == "<=" else found.value >= rule.limit
-    return passed, (
-        f"{rule.rate} {found.value:.4f} [{interval.low:.4f}, {interval.high:.4f}] of {of:,} {noun}"
-    )
+    way = "" if rule.rate in ONE_WAY else "enforced " if rule.enforced else "judged "
+    reach = f"[{interval.low:.4f}, {interval.high:.4f}]"
+    return passed, f"{way}{rule.rate} {found.value:.4f} {reach} of {of:,} {noun}"
 
 
 def _found(rule: RateRule, metrics: Metrics, scores: Scores) -> Rate | Estimate:
     """Return the number a rule is about."""
-    way = "enforced" if rule.enforced else "answered"
+    way = "enforced" if rule.enforced else "judged"
     match rule.rate:
         case "flip_rate":
             return metrics.flips.either
         case "failures":
             return metrics.judgments.failed
+        case "right_clause":
+            return metrics.attribution.clause
+        case "right_section":
+            return metrics.attribution.section
         case "over_blocked" | "ordinary":
             return getattr(getattr(metrics.action_metrics, rule.rate), way)
         case _:
@@ -124,12 +139,18 @@ def _lost(rule: LostRule, comparison: Comparison) -> tuple[bool, str]:
 
 def _new(rule: NewRule, comparison: Comparison) -> tuple[bool, str]:
     if rule.floor:
-        missed = [flip.case for flip in comparison.flips if flip.floor_missed]
+        missed = [
+            flip.case
+            for flip in comparison.flips
+            if (flip.floor_passed if rule.enforced else flip.floor_missed)
+        ]
         if not comparison.floors:
             return False, "no case at or above a floor was compared"
         of = f"of {comparison.floors:,} cases at or above a floor"
         return not missed, f"{len(missed):,} newly missed {of}{_named(missed)}"
-    row = comparison.overall if rule.section is None else _section(rule.section, comparison)
+    row = _overall(rule, comparison)
+    if rule.section is not None:
+        row = _section(rule.section, rule, comparison)
     counts = row.recall if rule.misses else row.false_positives
     noun = "violating" if rule.misses else "benign"
     new = counts.only_a if rule.misses else counts.only_b
@@ -143,8 +164,16 @@ def _named(cases: list[str]) -> str:
     return f": {listed(cases, 10)}" if cases else ""
 
 
-def _section(name: str, comparison: Comparison) -> Compared:
-    rows = {row.name: row for row in comparison.sections}
+def _overall(rule: NewRule | SignificanceRule, comparison: Comparison) -> Compared:
+    return comparison.enforced_overall if rule.enforced else comparison.overall
+
+
+def _sections(rule: NewRule | SignificanceRule, comparison: Comparison) -> tuple[Compared, ...]:
+    return comparison.enforced_sections if rule.enforced else comparison.sections
+
+
+def _section(name: str, rule: NewRule | SignificanceRule, comparison: Comparison) -> Compared:
+    rows = {row.name: row for row in _sections(rule, comparison)}
     if name not in rows:
         message = f"'{name}' is no section of {comparison.policy}; allowed: {listed(rows)}"
         raise ValueError(message + nearest(name, rows))
@@ -154,11 +183,12 @@ def _section(name: str, comparison: Comparison) -> Compared:
 def _significant(rule: SignificanceRule, comparison: Comparison) -> tuple[bool, str]:
     several = rule.where in ("any section", "any floor section")
     if rule.section is not None:
-        rows = [_section(rule.section, comparison)]
+        rows = [_section(rule.section, rule, comparison)]
     elif several:
-        rows = [row for row in comparison.sections if rule.where == "any section" or row.floor]
+        every = _sections(rule, comparison)
+        rows = [row for row in every if rule.where == "any section" or row.floor]
     else:
-        rows = [comparison.overall]
+        rows = [_overall(rule, comparison)]
     noun = "violating" if rule.recall else "benign"
     tested = [(row, row.recall if rule.recall else row.false_positives) for row in rows]
     tested = [(row, counts) for row, counts in tested if counts.n]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from magistrate.evals.cases import Case
-from magistrate.evals.metrics.curves import DETECTED_FROM, FAILED, detected
+from magistrate.evals.metrics.levels import DETECTED_FROM, FAILED, detected
 from magistrate.evals.metrics.statistics import Rate, library
 from magistrate.evals.results import Result
 from magistrate.verdicts import ACTIONS, GRADES, SEVERITIES, at_least
@@ -31,9 +31,9 @@ _TOKENS = (
 
 @dataclass(frozen=True, slots=True)
 class TwoWays:
-    """A rate over the cases the judge answered, and over all, a failure counting as stopped."""
+    """A rate over the cases the judge gave a verdict on, and over all, as they were handled."""
 
-    answered: Rate
+    judged: Rate
     enforced: Rate
 
 
@@ -95,7 +95,7 @@ class Judgments:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Milliseconds a judgment took, of those that were answered; None where none was."""
+    """Milliseconds a judgment took, of the `n` verdicts whose time was measured; None for none."""
 
     n: int
     p50: float | None
@@ -139,6 +139,16 @@ def handled(result: Result) -> str:
 def decided(result: Result) -> str:
     """Return what was done on a verdict, one of `EXPECTED`; `unavailable` without one."""
     return "unavailable" if result.verdict is None else handled(result)
+
+
+def was_stopped(result: Result) -> bool:
+    """Return whether the text was not passed on, be it for a verdict or for the lack of one."""
+    return result.action in (*_STOPPED, "unavailable")
+
+
+def let_pass(result: Result) -> bool:
+    """Return whether the settings let a text pass that no judge gave a verdict on."""
+    return result.verdict is None and not was_stopped(result)
 
 
 _ALLOWED = frozenset({"allow", "disclose"})
@@ -200,10 +210,11 @@ def action_metrics(judged: Sequence[Judged]) -> ActionMetrics:
 
 
 def _stopped(judged: Iterable[Judged]) -> TwoWays:
-    done = Counter(decided(result) for _, result in judged)
-    stopped, missing = sum(done[action] for action in _STOPPED), done["unavailable"]
-    n = done.total()
-    return TwoWays(Rate.count(stopped, n - missing), Rate.count(stopped + missing, n))
+    every = [result for _, result in judged]
+    with_verdict = [result for result in every if result.verdict is not None]
+    return TwoWays(
+        *(Rate.count(sum(map(was_stopped, some)), len(some)) for some in (with_verdict, every))
+    )
 
 
 def _both(pairs: Iterable[Sequence[Judged]], right: Callable[[Case, Result], bool]) -> int:
@@ -260,8 +271,12 @@ def judgments(results: Sequence[Result]) -> Judgments:
 
 
 def latency(results: Iterable[Result]) -> Latency:
-    """Percentiles of the time a verdict took, by linear interpolation."""
-    took = [result.latency_ms for result in results if result.verdict is not None]
+    """Percentiles of the time a verdict took, by linear interpolation, where it was measured."""
+    took = [
+        result.latency_ms
+        for result in results
+        if result.verdict is not None and result.latency_ms is not None
+    ]
     if not took:
         return Latency(0, None, None, None, None)
     found = library("numpy").quantile(took, [0.5, 0.9, 0.95, 0.99])

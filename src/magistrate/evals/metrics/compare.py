@@ -15,10 +15,11 @@ from magistrate.evals.metrics.action_metrics import (
     handled,
     handled_right,
     level_of,
+    was_stopped,
 )
-from magistrate.evals.metrics.curves import FAILED, LEVELS, Level, detected
+from magistrate.evals.metrics.levels import FAILED, LEVELS, Level, detected
 from magistrate.evals.metrics.measures import judgments_of
-from magistrate.evals.metrics.paired import Both, Compared, adjusted, compared
+from magistrate.evals.metrics.paired import Both, Compared, Way, adjusted, compared
 from magistrate.evals.run_folder import Run
 from magistrate.settings import Settings
 from magistrate.verdicts import Severity, Stage
@@ -33,8 +34,9 @@ class Flip:
 
     Also one that lost its floor without that. `change`: from a to b, being right (in detection and
     in what was done) was lost or won; `same` where both were or neither was. An action is that of a
-    verdict, or `unavailable`. `floor_missed`: see `floors` of the comparison; never of a contested
-    case.
+    verdict, or `unavailable`. `floor_missed`: a found it at or above a floor, and b did not, or has
+    no verdict; see `floors` of the comparison. Never of a contested case. `floor_passed`: and it
+    was not stopped for the lack of a verdict either.
     """
 
     case: str
@@ -50,6 +52,7 @@ class Flip:
     action_b: str
     change: Change
     floor_missed: bool
+    floor_passed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +61,11 @@ class Comparison:
 
     `left_out` counts cases by why they are not compared: they are `only in a` or `only in b`,
     `changed` (the same id with other content or labels), `not judged in a` or `b`. Of those that
-    are `compared`, `aside` counts the ones that are in `flips` alone: `contested`, or `failed in a`
-    or `b`. `floors`: how many of the rest violate a clause at or above its floor; such a case
-    is missed where no clause that has a floor is detected. `sample_a` and `sample_b`: how the cases
+    are `compared`, `aside` counts the `contested` ones, which are in `flips` alone, and those that
+    `failed in a` or `b`: see `Compared` for what these count as. `overall` and `sections` are what
+    was judged, `enforced_overall` and `enforced_sections` what was enforced. `floors`: how many
+    settled cases violate a clause at or above its floor; such a case is missed where no clause that
+    has a floor is detected. `sample_a` and `sample_b`: how the cases
     of a run were drawn, where they are a sample.
     """
 
@@ -79,6 +84,8 @@ class Comparison:
     floors: int
     overall: Compared
     sections: tuple[Compared, ...]
+    enforced_overall: Compared
+    enforced_sections: tuple[Compared, ...]
     flips: tuple[Flip, ...]
 
     def as_json(self) -> JSON:
@@ -95,25 +102,29 @@ def compare(
     """
     both, left_out = _common(a, b, split)
     settled = [one for one in both if one.case.contested is None]
-    answered = [one for one in settled if one.answered]
     aside = {
         "contested": len(both) - len(settled),
         "failed in a": sum(one.a.verdict is None for one in settled),
         "failed in b": sum(one.b.verdict is None for one in settled),
     }
     settings, groups = b.settings, b.settings.policy.groups
-    sections = [
-        compared(
-            section.id,
-            answered,
-            frozenset(clause.id for clause in section.clauses),
-            floor=any(settings.floor(clause.id) is not None for clause in section.clauses),
-            draws=draws,
-            seed=seed,
-        )
-        for section in groups
-    ]
     floors = frozenset(id for id in settings.policy.clauses if settings.floor(id) is not None)
+
+    def overall(way: Way) -> Compared:
+        return compared(
+            "overall", settled, None, way=way, floor=bool(floors), draws=draws, seed=seed
+        )
+
+    def sections(way: Way) -> tuple[Compared, ...]:
+        found: list[Compared] = []
+        for section in groups:
+            clauses = frozenset(clause.id for clause in section.clauses)
+            floor = not floors.isdisjoint(clauses)
+            found.append(
+                compared(section.id, settled, clauses, way=way, floor=floor, draws=draws, seed=seed)
+            )
+        return adjusted(found)
+
     return Comparison(
         a=a.name,
         b=b.name,
@@ -127,9 +138,11 @@ def compare(
         compared=len(both),
         left_out=left_out,
         aside=aside,
-        floors=sum(_on_floor(one.case, settings) for one in answered),
-        overall=compared("overall", answered, None, floor=bool(floors), draws=draws, seed=seed),
-        sections=adjusted(sections),
+        floors=sum(_on_floor(one.case, settings) for one in settled),
+        overall=overall("judged"),
+        sections=sections("judged"),
+        enforced_overall=overall("enforced"),
+        enforced_sections=sections("enforced"),
         flips=tuple(flip for one in both if (flip := _flip(one, settings, floors)) is not None),
     )
 
@@ -182,8 +195,7 @@ def _flip(one: Both, settings: Settings, floors: Collection[str]) -> Flip | None
         detected_right(case, result) and handled_right(case, result) for result in (one.a, one.b)
     )
     missed = (
-        one.answered
-        and case.contested is None
+        case.contested is None
         and _on_floor(case, settings)
         and detected(level_of(one.a, floors))
         and not detected(level_of(one.b, floors))
@@ -195,7 +207,7 @@ def _flip(one: Both, settings: Settings, floors: Collection[str]) -> Flip | None
         stage=case.stage,
         split=case.split,
         contested=case.contested is not None,
-        labels=dict(case.labels),
+        labels={**case.labels, **case.sections},
         severity=case.severity,
         expected=expected(case),
         level_a=LEVELS[levels[0]],
@@ -204,4 +216,5 @@ def _flip(one: Both, settings: Settings, floors: Collection[str]) -> Flip | None
         action_b=decided(one.b),
         change="lost" if right_a and not right_b else "won" if right_b and not right_a else "same",
         floor_missed=missed,
+        floor_passed=missed and not (one.b.verdict is None and was_stopped(one.b)),
     )

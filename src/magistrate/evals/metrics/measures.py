@@ -23,9 +23,12 @@ from magistrate.evals.metrics.action_metrics import (
     flips,
     judgments,
     latency,
+    let_pass,
     level_of,
 )
-from magistrate.evals.metrics.curves import RULE, Group, Kind, Tally, group
+from magistrate.evals.metrics.attribution import Attribution, attribution
+from magistrate.evals.metrics.curves import Group, Kind, Tally, group
+from magistrate.evals.metrics.levels import RULE
 from magistrate.evals.run_folder import RESULTS, Run, wrong
 from magistrate.policy import Policy
 from magistrate.verdicts import STAGES
@@ -41,9 +44,10 @@ class Metrics:
     `overall` asks of each case whether it violates anything, and whether the judge detected
     anything. A section or a clause asks about itself alone: a benign case of ours counts
     everywhere, any other only where its labels say something. A case of which it is unknown
-    whether it violates anything counts nowhere else. Groups and `action_metrics` are about the
-    first repeat and leave contested cases out, which are in `contested`; `flips`, which also leaves
-    them out, is about all repeats; `judgments`, `latency` and `cost` are about all judgments.
+    whether it violates anything counts nowhere else. `attribution` says under which
+    clauses violating cases were found. It, groups and `action_metrics` are about the first repeat
+    and leave contested cases out, which are in `contested`; `flips`, which also leaves them out, is
+    about all repeats; `judgments`, `latency` and `cost` are about all judgments.
     `split` None: of both splits. `cases` of them, of which `judged` have a first judgment,
     contested ones among them. `too_few`: clauses that fewer than `MIN_NAMED` cases name, and how
     many do; they have no group.
@@ -66,6 +70,7 @@ class Metrics:
     clauses: tuple[Group, ...]
     too_few: dict[str, int]
     contested: Group
+    attribution: Attribution
     action_metrics: ActionMetrics
     flips: Flips
     judgments: Judgments
@@ -137,6 +142,7 @@ def measure(
         clauses=groups("clause", [name for name in policy.clauses if name not in too_few]),
         too_few=too_few,
         contested=groups("contested", ["contested"])[0],
+        attribution=attribution(settled, policy),
         action_metrics=action_metrics([one for one in settled if one[0].violates is not None]),
         flips=flips(result for case, result in judged if case.contested is None),
         judgments=judgments(every),
@@ -158,10 +164,16 @@ def judgments_of(run: Run, split: Split | None) -> list[Judged]:
     return [(case, result) for case, result in found if split in (None, case.split)]
 
 
-def label_of(case: Case, clauses: Collection[str]) -> Label | None:
-    """Return what is known about these clauses together: ok only where all of them are."""
+def label_of(case: Case, clauses: Collection[str], section: str | None = None) -> Label | None:
+    """Return what is known about these clauses together: ok only where all of them are.
+
+    `section`: the one that they are all clauses of, which a case may be labelled with as a whole.
+    """
+    whole = case.sections.get(section) if section is not None else None
     known = {case.label(clause) for clause in clauses}
-    return "violated" if "violated" in known else "ok" if known == {"ok"} else None
+    if "violated" in known or whole == "violated":
+        return "violated"
+    return "ok" if whole == "ok" or known == {"ok"} else None
 
 
 def _tallies(
@@ -182,21 +194,39 @@ def _tallies(
         level, violates = level_of(result), case.violates
         if violates is not None:
             for key in _places(case):
-                named = bool(case.labels) and case.overall is None
-                tallies[key].add(case.cluster, level, violating=violates, named=named)
+                named = bool(case.labels or case.sections) and case.overall is None
+                tallies[key].add(
+                    case.cluster,
+                    level,
+                    violating=violates,
+                    named=named,
+                    ordinary="ordinary" in case.slices,
+                    passed=let_pass(result),
+                )
         if case.contested is not None:
             continue
         everywhere_ok = case.benign and case.overall is None
         for kind, name, clauses in questions:
-            label = "ok" if everywhere_ok else label_of(case, clauses)
+            of = name if kind == "section" else None
+            label = "ok" if everywhere_ok else label_of(case, clauses, of)
+            if label is None and kind == "clause":
+                label = _of_section(case, policy.section_of(name).id)
             if label is not None:
                 tallies[kind, name].add(
                     case.cluster,
                     level_of(result, clauses),
                     violating=label == "violated",
-                    named=case.overall is None and not clauses.isdisjoint(case.labels),
+                    named=case.overall is None
+                    and (not clauses.isdisjoint(case.labels) or of in case.sections),
+                    ordinary="ordinary" in case.slices,
+                    passed=let_pass(result),
                 )
     return tallies, too_few
+
+
+def _of_section(case: Case, section: str) -> Label | None:
+    """Return what the label of a whole section says about each of its clauses."""
+    return "ok" if case.sections.get(section) == "ok" else None
 
 
 def _places(case: Case) -> Iterator[tuple[Kind, str]]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from magistrate.evals.cases import Case
-from magistrate.evals.metrics.action_metrics import level_of
-from magistrate.evals.metrics.curves import detected
+from magistrate.evals.metrics.action_metrics import level_of, was_stopped
+from magistrate.evals.metrics.levels import detected
 from magistrate.evals.metrics.measures import label_of
 from magistrate.evals.metrics.statistics import (
     Estimate,
@@ -22,6 +22,8 @@ from magistrate.evals.metrics.statistics import (
     share,
 )
 from magistrate.evals.results import Result
+
+Way = Literal["judged", "enforced"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +51,19 @@ class Paired:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One section, or all, on the cases that both runs answered.
+    """One section, or all, on the cases that both runs were asked about.
 
-    `correct` counts right detections over all cases, `recall` detections of violating ones,
+    `judged`: what the judges found. A violating case without a verdict is missed; a benign one that
+    either run has no verdict on is left out. `enforced`: what then was done. A case without a
+    verdict counts as detected where it was stopped.
+
+    `correct` counts right detections over all these cases, `recall` detections of violating ones,
     `false_positives` detections of benign ones. The differences are b minus a, with intervals from
     resampling clusters. `floor`: a clause of the section has a floor.
     """
 
     name: str
+    way: Way
     n: int
     clusters: int
     floor: bool
@@ -77,31 +84,35 @@ class Both:
     b: Result
 
     @property
-    def answered(self) -> bool:
+    def with_verdicts(self) -> bool:
         return self.a.verdict is not None and self.b.verdict is not None
 
 
 def compared(
     name: str,
-    answered: Iterable[Both],
+    both: Iterable[Both],
     clauses: Collection[str] | None,
     *,
+    way: Way,
     floor: bool,
     draws: int,
     seed: int,
 ) -> Compared:
-    """Return one row. A cluster's columns are bits: violating, detected by a, detected by b."""
+    """Return one row: of a section and its clauses, or, without clauses, of all.
+
+    A cluster's columns are bits: violating, detected by a, detected by b.
+    """
     np = library("numpy")
     clusters: defaultdict[str, list[int]] = defaultdict(lambda: [0] * 8)
-    for one in answered:
+    for one in both:
         if clauses is None:
             violating = one.case.violates
         else:
-            label = label_of(one.case, clauses)
+            label = label_of(one.case, clauses, name)
             violating = None if label is None else label == "violated"
-        if violating is None:
+        if violating is None or (way == "judged" and not violating and not one.with_verdicts):
             continue
-        by_a, by_b = (detected(level_of(result, clauses)) for result in (one.a, one.b))
+        by_a, by_b = (_detected(result, clauses, way) for result in (one.a, one.b))
         clusters[one.case.cluster][4 * violating + 2 * by_a + by_b] += 1
     rows = list(clusters.values()) or [[0] * 8]
     seen = np.asarray(rows, np.int64).sum(0)
@@ -110,6 +121,7 @@ def compared(
     differences = _differences(drawn)
     return Compared(
         name,
+        way,
         int(seen.sum()),
         len(clusters),
         floor,
@@ -121,6 +133,11 @@ def compared(
             for name, value in _differences(seen).items()
         ),
     )
+
+
+def _detected(result: Result, clauses: Collection[str] | None, way: Way) -> bool:
+    stopped = way == "enforced" and result.verdict is None and was_stopped(result)
+    return stopped or detected(level_of(result, clauses))
 
 
 def _paired(both: int, only_a: int, only_b: int, neither: int) -> Paired:

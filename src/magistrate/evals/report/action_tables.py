@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from magistrate.evals.metrics.action_metrics import DECIDED, EXPECTED, TwoWays
+from magistrate.evals.metrics.attribution import NO_VERDICT, NOTHING
 from magistrate.evals.metrics.compare import Comparison, Flip
 from magistrate.evals.metrics.curves import Scores
 from magistrate.evals.metrics.measures import Metrics
@@ -65,13 +66,13 @@ def handling(found: Sequence[Metrics]) -> Table:
 
     def ways(name: str, rates: Iterable[TwoWays]) -> tuple[Cell, ...]:
         known = list(rates)
-        return row(name, *across(known, lambda r: share(r.answered), lambda r: share(r.enforced)))
+        return row(name, *across(known, lambda r: share(r.judged), lambda r: share(r.enforced)))
 
     def single(name: str, rates: Iterable[Rate]) -> tuple[Cell, ...]:
         known = list(rates)
         return row(name, *across(known, share), *(num(NONE) for _ in known))
 
-    head = per_run("Answered", found) + per_run("Failures counted as stopped", found)
+    head = per_run("On a verdict", found) + per_run("Enforced", found)
     return Table(
         "Stopped without reason, pairs, severity",
         ("", *head),
@@ -84,18 +85,18 @@ def handling(found: Sequence[Metrics]) -> Table:
             single("Severity as labelled", (c.severity_exact for c in each_run)),
             single("Severity at most one step off", (c.severity_near for c in each_run)),
         ),
-        "Stopped: held or blocked.",
+        "Stopped: held or blocked; under “enforced” also for the lack of a verdict.",
     )
 
 
 def both_ways(found: Sequence[Metrics]) -> Table:
-    """Return the headline numbers with failures left out, and with failures as stopped."""
+    """Return the headline numbers as judged and as enforced."""
 
-    answered = [metrics.overall.answered for metrics in found]
+    judged = [metrics.overall.judged for metrics in found]
     enforced = [metrics.overall.enforced for metrics in found]
 
     def line(name: str, tell: Callable[[Scores], str]) -> tuple[Cell, ...]:
-        return row(name, *across(answered, tell), *across(enforced, tell))
+        return row(name, *across(judged, tell), *across(enforced, tell))
 
     rows = [
         line("Caught", lambda scores: share(scores.recall)),
@@ -107,12 +108,52 @@ def both_ways(found: Sequence[Metrics]) -> Table:
         told = ", ".join(sorted({percent(metrics.prevalence) for metrics in found}))
         rows.append(
             line(
-                f"Flags that are right, where {told} of traffic is violating",
+                f"Flags that are right, where {told} of traffic is violating and the rest ordinary",
                 lambda scores: estimate(scores.ppv) if scores.ppv else NONE,
             )
         )
-    head = per_run("Answered", found) + per_run("Failures counted as stopped", found)
+    head = per_run("Judged", found) + per_run("Enforced", found)
     return Table("All cases, both ways", ("", *head), tuple(rows))
+
+
+def attribution(found: Sequence[Metrics]) -> Table:
+    """Return how much was caught under what the labels say is violated."""
+    told = [metrics.attribution for metrics in found]
+    rows = (
+        row("Caught under a rule that it breaks", *across(told, lambda each: share(each.clause))),
+        row(
+            "Caught under a section that it breaks", *across(told, lambda each: share(each.section))
+        ),
+        row("Caught under other sections only", *across(told, lambda each: share(each.elsewhere))),
+    )
+    note = "Of the violating cases that name a rule, or a section. A failure caught nothing."
+    return Table("Caught for the right reason", ("", *per_run("Run", found)), rows, note)
+
+
+def confusion(metrics: Metrics, letter: str, titles: Mapping[str, str]) -> Table:
+    """Return under which section what violates each of them was caught."""
+    found = metrics.attribution.confusion
+    also = {"run": letter} if letter else {}
+    also |= {"split": metrics.split} if metrics.split else {}
+    names = [*found, *(name for counts in found.values() for name in counts)]
+    columns = [name for name in (*titles, NOTHING, NO_VERDICT) if name in names]
+    rows = [
+        (
+            Cell(titles.get(section, section), cases(**also, section=section)),
+            *(
+                Cell(f"{counts.get(name, 0):,}", number=True, strong=name == section)
+                for name in columns
+            ),
+        )
+        for section, counts in found.items()
+    ]
+    whose = f" ({letter})" if letter else ""
+    return Table(
+        f"What violates a section, and the section it was caught under{whose}",
+        ("", *(titles.get(name, name) for name in columns)),
+        tuple(rows),
+        "In bold: the right one. A case that was caught under several sections is in each of them.",
+    )
 
 
 def failures(found: Sequence[Metrics]) -> Table:
@@ -172,7 +213,7 @@ def compared(found: Comparison, titles: Mapping[str, str]) -> Table:
     def line(name: str, one: Compared) -> tuple[Cell, ...]:
         caught, flagged = one.recall, one.false_positives
         return row(
-            f"{name} (floor)" if one.floor and one is not found.overall else name,
+            f"{name} (floor)" if one.floor and one.name != "overall" else name,
             num(f"{one.n:,}"),
             num(difference(one.recall_difference)),
             num(f"{caught.only_a:,} / {caught.only_b:,}"),
@@ -183,6 +224,13 @@ def compared(found: Comparison, titles: Mapping[str, str]) -> Table:
             num(difference(one.f1_difference)),
         )
 
+    enforced: list[tuple[Cell, ...]] = []
+    if found.aside["failed in a"] or found.aside["failed in b"]:
+        enforced.append(line("All, enforced", found.enforced_overall))
+        enforced += [
+            line(f"{titles.get(one.name, one.name)}, enforced", one)
+            for one in found.enforced_sections
+        ]
     return Table(
         "From A to B",
         (
@@ -199,10 +247,12 @@ def compared(found: Comparison, titles: Mapping[str, str]) -> Table:
         (
             line("All", found.overall),
             *(line(titles.get(one.name, one.name), one) for one in found.sections),
+            *enforced,
         ),
         "p: how often chance alone would make as great a difference, by the exact McNemar test; "
         "for sections adjusted, by Holm's method, for being one of many. (floor): no setting can "
-        "switch all of this section off.",
+        "switch all of this section off. As judged, where nothing else is said; enforced, cases "
+        "without a verdict count as caught or flagged where they were stopped.",
     )
 
 

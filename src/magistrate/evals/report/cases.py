@@ -15,7 +15,7 @@ from typing import Any, Literal, cast
 from magistrate.evals.cases import Case, Label
 from magistrate.evals.metrics.action_metrics import decided, expected, handled, level_of
 from magistrate.evals.metrics.compare import Comparison
-from magistrate.evals.metrics.curves import FAILED, LEVELS, detected
+from magistrate.evals.metrics.levels import FAILED, LEVELS, detected
 from magistrate.evals.metrics.measures import label_of
 from magistrate.evals.results import Result
 from magistrate.evals.run_folder import Run
@@ -125,19 +125,23 @@ class _Scopes:
         found = result.verdict.findings if result and result.verdict else ()
         named = dict.fromkeys([*case.labels, *(f.clause for f in found if f.grade != "none")])
         known = [clause for clause in named if clause in self.section_of]
-        yield from dict.fromkeys(self.section_of[clause] for clause in known)
+        whole = [name for name in case.sections if name in self.clauses]
+        yield from dict.fromkeys([*(self.section_of[clause] for clause in known), *whole])
         yield from known
 
 
 def outcome(
-    case: Case, result: Result, clauses: Collection[str] | None = None
+    case: Case,
+    result: Result,
+    clauses: Collection[str] | None = None,
+    section: str | None = None,
 ) -> OutcomeWord | None:
-    """Return the outcome of a judgment about these clauses; None: about any.
+    """Return the outcome of a judgment about these clauses; None: about any. See `label_of`.
 
     None where neither the labels nor the judge say anything about them.
     """
     level = level_of(result, clauses)
-    label = label_of(case, clauses) if clauses is not None else _whole(case)
+    label = label_of(case, clauses, section) if clauses is not None else _whole(case)
     if level == FAILED:
         return "failed"
     if label is None:
@@ -165,7 +169,7 @@ def _row(at: _At, scopes: Sequence[_Scopes], hidden: frozenset[str]) -> JSON:
         "id": case.id,
         "stage": case.stage,
         "split": case.split,
-        "labels": case.labels,
+        "labels": case.labels | case.sections,
         "violates": case.violates,
         "expected": expected(case),
         "said": list(_said(case)),
@@ -179,7 +183,12 @@ def _row(at: _At, scopes: Sequence[_Scopes], hidden: frozenset[str]) -> JSON:
         contested=case.contested,
         high_risk=[answered.model_dump(mode="json") for answered in case.high_risk],
         app=case.app.model_dump(mode="json", exclude_defaults=True) if case.app else None,
-        sensitive=not hidden.isdisjoint({*case.labels, *found}),
+        sensitive=not hidden.isdisjoint({*case.labels, *found})
+        or any(
+            not hidden.isdisjoint(scope.clauses.get(s, ()))
+            for s in case.sections
+            for scope in scopes
+        ),
     )
 
 
@@ -191,7 +200,9 @@ def _judged(case: Case, judged: Sequence[Result], scopes: _Scopes) -> JSON | Non
     touched = dict.fromkeys(scopes.touched(case, first))
     return {
         "outcome": outcome(case, first),
-        "about": _set(**{name: outcome(case, first, scopes.clauses[name]) for name in touched}),
+        "about": _set(
+            **{name: outcome(case, first, scopes.clauses[name], name) for name in touched}
+        ),
         "decided": decided(first),
         "judged": [_result(result) for result in judged],
     } | _set(
@@ -205,7 +216,7 @@ def _result(result: Result) -> JSON:
     data: JSON = {
         "action": handled(result),
         "level": LEVELS[level_of(result)],
-        "ms": round(result.latency_ms),
+        "ms": None if result.latency_ms is None else round(result.latency_ms),
     }
     if verdict is None:
         return data | _set(failed=result.ended, detail=getattr(result.outcome, "detail", ""))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from magistrate.evals.metrics.compare import Comparison, Flip
-from magistrate.evals.metrics.paired import Paired
+from magistrate.evals.metrics.paired import Compared, Paired
 from magistrate.evals.metrics.statistics import ALPHA, Estimate
 
 _CHANGES = ("lost", "won", "same")
@@ -35,25 +35,39 @@ def as_markdown(found: Comparison, most: int = 50) -> str:
     if samples:
         only = "; only cases in both are compared" if found.sample_a != found.sample_b else ""
         lines.append(f"Samples: {'; '.join(samples)}{only}.")
-    for what, counts in (("Left out", found.left_out), ("In the flips only", found.aside)):
-        if any(counts.values()):
-            some = ", ".join(f"{count:,} {why}" for why, count in counts.items() if count)
-            lines.append(f"{what}: {some}.")
-    lines += ["", *_sections(found)]
+    if any(found.left_out.values()):
+        some = ", ".join(f"{count:,} {why}" for why, count in found.left_out.items() if count)
+        lines.append(f"Left out: {some}.")
+    if contested := found.aside["contested"]:
+        lines.append(f"In the flips only: {contested:,} contested.")
+    failed = {name: found.aside[f"failed in {name}"] for name in ("a", "b")}
+    lines += ["", *_sections(found.overall, found.sections)]
+    if any(failed.values()):
+        told = ", ".join(f"{count:,} in {name}" for name, count in failed.items())
+        lines += [
+            "",
+            f"That is what was judged: of {told} there is no verdict, so what violates was missed, "
+            "and what is harmless is left out. What was enforced, where they count as stopped "
+            "unless the settings let them pass:",
+            "",
+            *_sections(found.enforced_overall, found.enforced_sections),
+        ]
+    else:
+        lines += ["", "Every case has a verdict in both: what was judged was enforced."]
     if found.flips:
         lines += ["", *_flips(found.flips, most)]
     return "\n".join(lines) + "\n"
 
 
-def _sections(found: Comparison) -> Iterator[str]:
+def _sections(overall: Compared, sections: Iterable[Compared]) -> Iterator[str]:
     yield "| section | cases | recall | p | FPR | p | F1 |"
     yield "|---|---:|---|---|---|---|---|"
-    shown = [row for row in found.sections if row.n]
-    for row in (found.overall, *shown):
+    shown = [row for row in sections if row.n]
+    for row in (overall, *shown):
         recall, fpr = row.recall, row.false_positives
         yield _row(
             [
-                f"**{row.name}**" if row is found.overall else row.name,
+                f"**{row.name}**" if row is overall else row.name,
                 f"{row.n:,}",
                 _change(recall, row.recall_difference),
                 _p(recall),
@@ -65,7 +79,7 @@ def _sections(found: Comparison) -> Iterator[str]:
     tests = max((row.recall.tests for row in shown), default=1)
     yield ""
     yield (
-        "Counts are a → b of the cases both answered; differences in percentage points with 95 % "
+        "Counts are a → b; differences in percentage points with 95 % "
         "intervals from resampling clusters. p of the exact McNemar test, in sections adjusted by "
         f"Holm's method for up to {tests} of them; * below {ALPHA}."
     )

@@ -200,7 +200,8 @@
       }
       const first = run.judged[0];
       const right = run.decided === one.expected ? ", as it should be" : `; should be: ${one.expected}`;
-      block.append(el("p", {}, badge(run.outcome, ""), ` ${run.decided}${right}; took ${first.ms.toLocaleString("en")} ms`));
+      const took = first.ms === null ? "" : `; took ${first.ms.toLocaleString("en")} ms`;
+      block.append(el("p", {}, badge(run.outcome, ""), ` ${run.decided}${right}${took}`));
       run.judged.forEach((result, number) =>
         block.append(...judgment(result, number, run.judged.length > 1, open)));
       return block;

@@ -17,15 +17,17 @@ import jinja2
 from markupsafe import Markup
 
 from magistrate.evals.metrics.compare import Comparison
-from magistrate.evals.metrics.curves import DETECTED_FROM, Group
+from magistrate.evals.metrics.curves import Group
+from magistrate.evals.metrics.levels import DETECTED_FROM
 from magistrate.evals.metrics.measures import Metrics
 from magistrate.evals.metrics.statistics import Interval, Rate
 from magistrate.evals.report import action_tables as done
 from magistrate.evals.report import tables
 from magistrate.evals.report.cases import case_data, embedded
 from magistrate.evals.report.cells import LETTERS, cases
+from magistrate.evals.report.changes import changes
 from magistrate.evals.report.charts import Charts, Mark
-from magistrate.evals.report.words import changes, interval, overview, section_titles, share
+from magistrate.evals.report.words import interval, overview, section_titles, share
 from magistrate.evals.run_folder import Run
 from magistrate.verdicts import GRADES
 
@@ -98,6 +100,8 @@ def page(
             filter_as="section",
             href=anchor,
         ),
+        attribution=done.attribution(metrics),
+        confusion=[done.confusion(found, letter, titles) for letter, _, found in each],
         handling=done.handling(metrics),
         actions=[done.actions(found, letter) for letter, _, found in each],
         by_stage=tables.groups(
@@ -137,7 +141,7 @@ def _section(
     found = [next((g for g in each.sections if g.name == name), None) for each in metrics]
     letters = LETTERS if len(found) > 1 else ("",)
     told = [
-        f"{letter}{': ' * bool(letter)}caught {share(group.answered.recall)}"
+        f"{letter}{': ' * bool(letter)}caught {share(group.judged.recall)}"
         for letter, group in zip(letters, found, strict=True)
         if group
     ]
@@ -166,7 +170,7 @@ def _by_section(
         mark
         for at, found in enumerate(metrics)
         for group in found.sections
-        if (mark := _mark(titles[group.name], LETTERS[at], getattr(group.answered, rate)))
+        if (mark := _mark(titles[group.name], LETTERS[at], getattr(group.judged, rate)))
     ]
     return Markup(charts.whiskers(marks, title))
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from magistrate.evals.metrics.curves import DETECTED_FROM, Group, RecallAt, Scores
+from magistrate.evals.metrics.curves import Group, Scores
+from magistrate.evals.metrics.levels import DETECTED_FROM
 from magistrate.evals.metrics.measures import MIN_NAMED, Metrics
 from magistrate.evals.metrics.statistics import Rate
+from magistrate.evals.metrics.tradeoffs import RecallAt
 from magistrate.evals.report.cells import LETTERS, Cell, Table, across, n, num, per_run, row
 from magistrate.evals.report.words import NONE, estimate, share
 from magistrate.evals.run_folder import Run
@@ -102,10 +104,11 @@ def groups(
             (
                 Cell(titles.get(name, name), href(name) if href else None),
                 num(_sizes(mine)),
-                *across(mine, _of(lambda scores: share(scores.recall))),
-                *wrong("missed", lambda group: group.answered.fn),
-                *across(mine, _of(lambda scores: share(scores.fpr))),
-                *wrong("alarm", lambda group: group.answered.fp),
+                *across(mine, _of(lambda scores: share(scores.recall)), _caught_enforced),
+                # A link leads to what was judged and missed; failures are cases of their own.
+                *wrong("missed", lambda group: group.judged.fn - group.failed_violating),
+                *across(mine, _of(lambda scores: share(scores.fpr)), _flagged_enforced),
+                *wrong("alarm", lambda group: group.judged.fp),
                 *across(mine, _of(lambda scores: share(scores.near_misses))),
                 *across(mine, _of(lambda scores: share(scores.precision))),
                 *across(mine, _of(lambda scores: estimate(scores.f1))),
@@ -118,8 +121,10 @@ def groups(
 _FILTERS = ("section", "clause", "stage", "slice", "split")
 _COLUMNS = (
     "Caught",
+    "Caught, enforced",
     "Missed",
     "Harmless flagged",
+    "Harmless flagged, enforced",
     "False alarms",
     "Near misses flagged",
     "Precision",
@@ -135,8 +140,16 @@ def _sizes(mine: Sequence[Group | None]) -> str:
     return ", ".join(f"{letter}: {each}" for letter, each in zip(LETTERS, told, strict=True))
 
 
+def _caught_enforced(group: Group | None) -> str:
+    return share(group.enforced.recall) if group else NONE
+
+
+def _flagged_enforced(group: Group | None) -> str:
+    return share(group.enforced.fpr) if group else NONE
+
+
 def _of(tell: Callable[[Scores], str]) -> Callable[[Group | None], str]:
-    return lambda group: tell(group.answered) if group else NONE
+    return lambda group: tell(group.judged) if group else NONE
 
 
 def clauses(found: Sequence[Metrics], titles: Mapping[str, str]) -> Table:
@@ -188,7 +201,8 @@ class At:
 
 def points(group: Group | None, grade: str) -> At:
     """Return what flagging from a grade on leads to in a group, by its calibration."""
-    bad = ok = caught = flagged = 0
+    ok = caught = flagged = 0
+    bad = group.failed_violating if group else 0  # no grade catches what has no verdict
     for line in group.calibration if group else ():
         bad, ok = bad + line.violating.hits, ok + line.violating.of - line.violating.hits
         if GRADES.index(line.grade) >= GRADES.index(grade):
@@ -203,11 +217,11 @@ def areas(found: Sequence[Group | None]) -> str:
     """Return the areas under the curves of a group, in one line."""
     told: list[str] = []
     for at, group in enumerate(found):
-        if group and group.answered.roc and group.answered.pr:
+        if group and group.judged.roc and group.judged.pr:
             whose = f"{LETTERS[at]}: " if len(found) > 1 else ""
             told.append(
-                f"{whose}area under the ROC curve {group.answered.roc.area:.3f}, average "
-                f"precision {group.answered.pr.area:.3f}"
+                f"{whose}area under the ROC curve {group.judged.roc.area:.3f}, average "
+                f"precision {group.judged.pr.area:.3f}"
             )
     return "; ".join(told)
 
@@ -230,7 +244,7 @@ def calibration(found: Sequence[Metrics]) -> Table:
 
 def limits(found: Sequence[Metrics]) -> Table:
     """Return the best recall at each limit of the false alarm rate, or why there is no number."""
-    pairs = [metrics.overall.answered.recall_at for metrics in found]
+    pairs = [metrics.overall.judged.recall_at for metrics in found]
     rows = [
         row(
             f"at most {100 * each[0].limit:g}%",

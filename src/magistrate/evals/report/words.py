@@ -10,11 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from magistrate.evals.metrics.compare import Comparison
 from magistrate.evals.metrics.curves import Group
 from magistrate.evals.metrics.measures import Metrics
-from magistrate.evals.metrics.paired import Compared
-from magistrate.evals.metrics.statistics import ALPHA, Estimate, Interval, Rate, needed
+from magistrate.evals.metrics.statistics import Estimate, Interval, Rate, needed
 from magistrate.evals.run_folder import Run
 from magistrate.policy import Policy
 
@@ -142,30 +140,40 @@ def section_titles(policy: Policy) -> Mapping[str, str]:
 def overview(run: Run, metrics: Metrics) -> Iterator[Sentence]:
     """Yield what a run shows, the most important first, and what limits it."""
     yield from _limits(run, metrics)
-    scores, actions, judged = metrics.overall.answered, metrics.action_metrics, metrics.judgments
+    scores, actions, judged = metrics.overall.judged, metrics.action_metrics, metrics.judgments
     if scores.recall.of:
-        yield Sentence(f"Of 100 violating cases, it caught {out_of(scores.recall, 100)}.")
+        found, stopped = out_of(scores.recall, 100), metrics.overall.enforced.recall
+        also = ""
+        if metrics.overall.failed:
+            also = f"; with those it gave no verdict on, {out_of(stopped, 100)} were stopped"
+        yield Sentence(f"Of 100 violating cases, it caught {found}{also}.")
+        yield from _attributed(metrics)
     else:
         yield Sentence("No violating case was measured.", warning=True)
     if scores.fpr.of:
-        yield Sentence(f"Of 1,000 harmless cases, it flagged {out_of(scores.fpr, 1000)}.")
+        found, stopped = out_of(scores.fpr, 1000), metrics.overall.enforced.fpr
+        also = ""
+        if metrics.overall.failed:
+            also = f"; with those it gave no verdict on, {out_of(stopped, 1000)} were stopped"
+        yield Sentence(f"Of 1,000 harmless cases, it flagged {found}{also}.")
     else:
         yield Sentence("No harmless case was measured.", warning=True)
-    if actions.over_blocked.answered.of:
-        stopped = out_of(actions.over_blocked.answered, 1000)
+    if actions.over_blocked.judged.of:
+        stopped = out_of(actions.over_blocked.judged, 1000)
         yield Sentence(f"Of 1,000 cases that should have gone through, it stopped {stopped}.")
     if judged.failed.hits:
         failed, both = out_of(judged.failed, 1000), actions.over_blocked.enforced
-        also = f"; with them, it stopped {out_of(both, 1000)} of 1,000" if both.of else ""
+        also = f". With them, {out_of(both, 1000)} of 1,000 were stopped" if both.of else ""
         yield Sentence(
-            f"Of 1,000 judgments, it could not make {failed}. Those count as stopped{also}."
+            f"Of 1,000 judgments, it could not make {failed}. It did not catch those; whether they "
+            f"were stopped is up to the settings{also}."
         )
     elif judged.n:
         yield Sentence("It gave a verdict on every case it was asked about.")
     if weak := weakest(metrics):
         titles = section_titles(run.settings.policy)
         told = "; ".join(
-            f"{titles.get(group.name, group.name)}, {out_of(group.answered.recall, 100)} of 100"
+            f"{titles.get(group.name, group.name)}, {out_of(group.judged.recall, 100)} of 100"
             for group in weak
         )
         yield Sentence(f"It caught least in: {told}.")
@@ -174,13 +182,31 @@ def overview(run: Run, metrics: Metrics) -> Iterator[Sentence]:
             f"Of 100 cases judged {metrics.flips.repeats} times, "
             f"{out_of(metrics.flips.either, 100)} did not come out the same each time."
         )
-    if metrics.latency.n:
+    if judged.n:
         took, cost = metrics.latency, metrics.cost
         price = f"{dollars(cost.usd)}" if cost.usd is not None else "an amount that is not known"
-        yield Sentence(
-            f"Half of the verdicts took at most {seconds(took.p50)}, 19 of 20 at most "
-            f"{seconds(took.p95)}; 1,000 judgments cost {price}."
+        time = "How long verdicts took was not measured"
+        if took.n:
+            time = (
+                f"Half of the verdicts took at most {seconds(took.p50)}, 19 of 20 at most "
+                f"{seconds(took.p95)}"
+            )
+        yield Sentence(f"{time}; 1,000 judgments cost {price}.")
+
+
+def _attributed(metrics: Metrics) -> Iterator[Sentence]:
+    found = metrics.attribution
+    told = [
+        f"{out_of(rate, 100)} under {what}"
+        for rate, what in (
+            (found.clause, "a rule that they break"),
+            (found.section, "a section that they break"),
         )
+        if rate.of
+    ]
+    if told:
+        other = f"; {out_of(found.elsewhere, 100)} only under others" if found.section.of else ""
+        yield Sentence(f"Of 100 of them, it caught {' and '.join(told)}{other}.")
 
 
 def weakest(metrics: Metrics) -> tuple[Group, ...]:
@@ -188,9 +214,9 @@ def weakest(metrics: Metrics) -> tuple[Group, ...]:
     known = [
         group
         for group in metrics.sections
-        if group.answered.recall.of >= FEW and group.answered.recall.hits < group.answered.recall.of
+        if group.judged.recall.of >= FEW and group.judged.recall.hits < group.judged.recall.of
     ]
-    return tuple(sorted(known, key=lambda group: group.answered.recall.value or 0.0)[:WEAKEST])
+    return tuple(sorted(known, key=lambda group: group.judged.recall.value or 0.0)[:WEAKEST])
 
 
 def _limits(run: Run, metrics: Metrics) -> Iterator[Sentence]:
@@ -216,7 +242,7 @@ def _limits(run: Run, metrics: Metrics) -> Iterator[Sentence]:
             "tuned; only the split test shows how the judge does on cases it was not tuned for.",
             warning=True,
         )
-    scores = metrics.overall.answered
+    scores = metrics.overall.judged
     if 0 < scores.recall.of < SLIGHT:
         yield Sentence(
             f"Only {counted(scores.recall.of, 'violating case')}: read what was caught as a range.",
@@ -233,53 +259,3 @@ def _limits(run: Run, metrics: Metrics) -> Iterator[Sentence]:
             f"Reviewers disagree on {counted(metrics.contested.n, 'case')}, which all of this "
             "leaves out; see “Contested cases”."
         )
-
-
-def changes(found: Comparison) -> Iterator[Sentence]:
-    """Yield what changed from run A to run B, in words."""
-    if not found.same_policy:
-        yield Sentence(
-            "The runs were judged under different policies. What changed is the policy and the "
-            "judge together.",
-            warning=True,
-        )
-    if left := sum(found.left_out.values()):
-        why = ", ".join(f"{n:,} {name}" for name, n in found.left_out.items() if n)
-        yield Sentence(f"{counted(left, 'case')} cannot be compared: {why}.", warning=True)
-    overall = found.overall
-    yield Sentence(f"Both runs judged {counted(found.compared, 'case')}.")
-    if overall.recall.n:
-        yield Sentence(
-            f"Of {counted(overall.recall.n, 'violating case')}, B caught "
-            f"{overall.recall.only_b:,} that A missed, and missed {overall.recall.only_a:,} that A "
-            f"caught: {difference(overall.recall_difference)}, {_chance(overall.recall.p)}."
-        )
-    if overall.false_positives.n:
-        wrong = overall.false_positives
-        yield Sentence(
-            f"Of {counted(wrong.n, 'harmless case')}, B flagged {wrong.only_b:,} that A let "
-            f"be, and let be {wrong.only_a:,} that A flagged: "
-            f"{difference(overall.fpr_difference)}, {_chance(wrong.p)}."
-        )
-    if floor := sum(flip.floor_missed for flip in found.flips):
-        yield Sentence(
-            f"B misses {counted(floor, 'case')} of the gravest kind, on a floor no setting can "
-            "lower, that A found.",
-            warning=True,
-        )
-    if worse := [one for one in found.sections if _is_worse(one)]:
-        names = ", ".join(one.name for one in worse)
-        yield Sentence(f"More than chance explains was lost in: {names}.", warning=True)
-
-
-def _is_worse(one: Compared) -> bool:
-    paired = one.recall
-    return (1.0 if paired.adjusted is None else paired.adjusted) < ALPHA and (
-        paired.only_a > paired.only_b
-    )
-
-
-def _chance(p: float) -> str:
-    if p < ALPHA:
-        return f"more than chance explains (p = {p_value(p)})".replace("= <", "< ")
-    return f"which chance may explain (p = {p_value(p)})"

@@ -1,6 +1,7 @@
 """What thresholds do on judged cases: which of them are acted on, how often, at what cost.
 
-Pure. Contested cases, and judgments without a verdict, take no part.
+Pure. Contested cases take no part, and neither do harmless ones without a verdict. A violating case
+without one is caught under no threshold.
 """
 
 from __future__ import annotations
@@ -82,14 +83,18 @@ class Judged:
 
 
 def judged_of(run: Run, limit: float | Budget) -> list[Judged]:
-    """Return the cases that count, each with its first verdict."""
+    """Return the cases that count, each with its first verdict; none finds nothing."""
     cases = {case.id: case for case in run.cases if case.contested is None}
     found: list[Judged] = []
     for result in run.results:
-        if result.repeat or result.case not in cases or result.verdict is None:
+        if result.repeat or result.case not in cases:
             continue
         case, verdict = cases[result.case], result.verdict
         if case.violates is None:
+            continue
+        if verdict is None:
+            if case.violates:  # else a judge that fails would seem the better
+                found.append(Judged(case, (), result.outcome.usage, fixed=False))
             continue
         fixed = isinstance(limit, Budget) and _held_anyhow(run.settings, case, verdict)
         found.append(Judged(case, verdict.findings, verdict.usage, fixed))

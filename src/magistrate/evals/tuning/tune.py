@@ -11,7 +11,7 @@ same under every row. Floors hold under every row, as they do in the settings. A
 violating dev case that some row catches keeps the row in force: there is nothing to choose it by.
 
 Chosen numbers are too good on the cases they were chosen on; only those of the test split are to be
-quoted. Contested cases, and judgments without a verdict, take no part.
+quoted. What takes no part, and how failures count, is said in `intervention_costs`.
 """
 
 from __future__ import annotations
