@@ -77,6 +77,8 @@ JUDGES: dict[str, tuple[JudgeReply, str]] = {
     "refuses": (refuses("bio"), "refused"),
     "truncated": (truncated(), "truncated"),
     "prose": (prose(), "unparseable"),
+    "a reply that is too deep": (prose("[" * 200_000), "unparseable"),
+    "a reply that is huge": (prose("words " * 300_000), "unparseable"),
     "garbage": (garbage(), "unparseable"),
     "empty": (empty(), "unparseable"),
     "a clause of its own": (wrong_clause(), "unparseable"),

@@ -51,6 +51,8 @@ class Session:
         self.judge: JudgeInfo = engine.judge_info
         self.stream = stream
         self.lines = lines
+        # How long a judge may take, in seconds: an edge lowers it to what its caller waits for.
+        self.deadline_s = engine.settings.judge.deadline_s
         self._started = time.monotonic()
         self._digest = GrowingDigest(engine.digests, "verdict")
         self._open: dict[str, Exchange] = {}

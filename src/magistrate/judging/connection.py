@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from magistrate.judging.base import AskModel, AskModelAsync, ModelReply, named
-from magistrate.wire.messages import JSON, is_object
+from magistrate.wire.messages import JSON, is_object, parsed
 
 if TYPE_CHECKING:
     import anthropic
@@ -67,10 +67,15 @@ def asking_async(client: anthropic.AsyncAnthropic) -> AskModelAsync:
     return ask
 
 
+# A reply is a few hundred tokens of JSON. A longer one, in bytes, is no reply and is not parsed.
+_MAX_REPLY = 1024 * 1024
+
+
 def replied(raw: Any) -> ModelReply:
-    """Convert a response that was read completely."""
+    """Convert a response that was read completely; without a body if that is no JSON or huge."""
+    data: bytes = raw.content
     try:
-        body: object = raw.json()
+        body = parsed(data) if len(data) <= _MAX_REPLY else None
     except ValueError:
         body = None
     return ModelReply(raw.status_code, body if is_object(body) else None, dict(raw.headers))

@@ -45,12 +45,12 @@ class AsyncJudging:
             self._answer(ask, verdict)
             return
         if alone and judged_at_once(session, ask.subject):  # several at once would not be fast
-            outcome = judge_here(session, ask.subject, no_model, session.settings.judge.deadline_s)
+            outcome = judge_here(session, ask.subject, no_model, session.deadline_s)
             self._answer(ask, await session.checked_async(ask.subject, key, outcome))
             return
         single_flight = session.engine.single_flight
         loop, context = asyncio.get_running_loop(), contextvars.copy_context()
-        patience_s = session.settings.judge.deadline_s + GRACE_S
+        patience_s = session.deadline_s + GRACE_S
 
         def lead() -> None:
             task = asyncio.create_task(self._judge(ask, key))
@@ -91,7 +91,7 @@ class AsyncJudging:
 
     async def _judge(self, ask: StartJudging, key: str) -> Outcome:
         session = self._session
-        deadline_s = session.settings.judge.deadline_s
+        deadline_s = session.deadline_s
         outcome: Outcome
         try:
             async with asyncio.timeout(deadline_s + GRACE_S):

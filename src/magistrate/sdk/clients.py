@@ -17,6 +17,7 @@ import anthropic
 from anthropic import NotGiven
 
 from magistrate.sdk.middleware import Moderation
+from magistrate.sdk.timeouts import client_timeout
 from magistrate.settings import Settings
 
 ModerationSource: TypeAlias = (
@@ -50,6 +51,11 @@ class Anthropic(anthropic.Anthropic):
         def copy(self, **options) -> Self:
             return super().copy(**_copy_options(self, options))
 
+        @wraps(anthropic.Anthropic.request)
+        def request(self, *args, **options):
+            with client_timeout(self.timeout):
+                return super().request(*args, **options)
+
         with_options = copy
 
 
@@ -70,6 +76,11 @@ class AsyncAnthropic(anthropic.AsyncAnthropic):
         @wraps(anthropic.AsyncAnthropic.copy)
         def copy(self, **options) -> Self:
             return super().copy(**_copy_options(self, options))
+
+        @wraps(anthropic.AsyncAnthropic.request)
+        async def request(self, *args, **options):
+            with client_timeout(self.timeout):
+                return await super().request(*args, **options)
 
         with_options = copy
 

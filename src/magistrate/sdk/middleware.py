@@ -30,6 +30,7 @@ from magistrate.sdk.model_client import is_judging
 from magistrate.sdk.requests import ModeratedRequest, body_of, reads_lines
 from magistrate.sdk.responses import wrapped
 from magistrate.sdk.sync_driver import SyncDriver
+from magistrate.sdk.timeouts import within
 from magistrate.settings import Settings
 from magistrate.verdicts import Usage
 from magistrate.wire.parts import Reason
@@ -170,7 +171,10 @@ class Moderation(anthropic.Middleware):
         )
         if isinstance(session, Stopped):
             raise ModerationError(session.reason)
-        return None if session is None else ModeratedRequest(session, request)
+        if session is None:
+            return None
+        session.deadline_s = within(request, session.deadline_s)
+        return ModeratedRequest(session, request)
 
 
 if hasattr(os, "register_at_fork"):

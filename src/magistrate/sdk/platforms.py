@@ -17,6 +17,7 @@ from anthropic.lib import bedrock, vertex
 from magistrate.judging.claude import ClaudeJudge
 from magistrate.sdk.clients import ModerationSource, outermost
 from magistrate.sdk.middleware import Moderation
+from magistrate.sdk.timeouts import client_timeout
 from magistrate.settings import DEFAULT_JUDGE_MODEL, Problem, SettingsError
 
 # What to set `judge.model` to on platforms that may not know the default name. Claude Platform on
@@ -59,6 +60,17 @@ class _Moderated:
                 if self.moderation not in (moderation, *given):
                     self.moderation.close()  # it was made here, so no other client has it
                 raise
+
+        def request(self, *args, **options):
+            # An asynchronous request runs later, in a task that may have another context.
+            if inspect.iscoroutinefunction(super().request):
+                return self._request_later(*args, **options)
+            with client_timeout(self.timeout):
+                return super().request(*args, **options)
+
+        async def _request_later(self, *args, **options):
+            with client_timeout(self.timeout):
+                return await super().request(*args, **options)
 
         def copy(self, **options):
             extra = {"moderation": self.moderation, **(options.get("_extra_kwargs") or {})}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import get_origin
 
 import anthropic
@@ -11,7 +10,7 @@ from anthropic import APIRequest
 from magistrate.core.effects import RaiseDecision
 from magistrate.engine.session import Session
 from magistrate.sdk.errors import ModerationError, error_for
-from magistrate.wire.messages import JSON, is_object, unique_keys
+from magistrate.wire.messages import JSON, is_object, parsed
 
 
 class ModeratedRequest:
@@ -74,10 +73,10 @@ def body_of(request: APIRequest) -> JSON | None:
     raw = request.options.content
     if isinstance(raw, bytes | bytearray):
         try:
-            parsed: object = json.loads(raw, object_pairs_hook=unique_keys)
-        except (ValueError, RecursionError):
+            found = parsed(bytes(raw), unique=True)
+        except ValueError:
             return None
-        return parsed if is_object(parsed) else None
+        return found if is_object(found) else None
     return None
 
 

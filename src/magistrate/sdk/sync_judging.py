@@ -100,7 +100,7 @@ class Judging:
     def _start(self, ask: StartJudging, *, alone: bool) -> None:
         session = self._session
         key, verdict = session.remembered(ask.subject)
-        give_up = time.monotonic() + session.settings.judge.deadline_s
+        give_up = time.monotonic() + session.deadline_s
         self._waiting[ask.ticket] = give_up + GRACE_S
         if verdict is not None:
             self._mailbox.put(JudgeResult(ask.ticket, verdict))
@@ -117,7 +117,7 @@ class Judging:
             else:
                 self._deliver(ask, verdict)
 
-        if not single_flight.join(key, resolve, session.settings.judge.deadline_s + GRACE_S):
+        if not single_flight.join(key, resolve, session.deadline_s + GRACE_S):
             return  # another caller is asking the same
         if judged_at_once(session, ask.subject) or (alone and session.judge.waits != "unknown"):
             work()

@@ -44,10 +44,13 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> JSON:
 MAX_DEPTH = 200
 
 
-def parsed(text: str | bytes) -> object:
-    """Return a JSON value. Raise ValueError for what is no JSON or nested more than 200 deep."""
+def parsed(text: str | bytes, *, unique: bool = False) -> object:
+    """Return a JSON value. Raise ValueError for what is no JSON or nested more than 200 deep.
+
+    `unique`: also for an object with a key twice.
+    """
     try:
-        found: object = json.loads(text)
+        found: object = json.loads(text, object_pairs_hook=unique_keys if unique else None)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     brackets = text.count("[") + text.count("{") if isinstance(text, str) else MAX_DEPTH + 1
