@@ -51,7 +51,7 @@ class World:
     chunks: list[bytes] = field(default_factory=list)
     ending: End | Failed = field(default_factory=End)
     order: Callable[[], bool] = lambda: True  # True: a verdict that waits comes first
-    record: set[str] = field(default_factory=set)
+    record: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -101,9 +101,9 @@ def play(
         reply = None
         match effect:
             case Recall(keys):
-                reply = frozenset(keys) & world.record
-            case Remember(keys):
-                world.record.update(keys)
+                reply = {key: world.record[key] for key in keys if key in world.record}
+            case Remember(keys, decision_id):
+                world.record.update(dict.fromkeys(keys, decision_id))
             case StartJudging(ticket, subject):
                 waiting.append(JudgeResult(ticket, world.judge(subject)))
             case Forward():

@@ -123,7 +123,8 @@ class Verdict:
 
     `dropped_quotes`: the number of quotes that do not occur where the judge said; their findings
     are kept. `refusals`: the texts of judge models that refused to judge it, before another model
-    judged it or the policy turned the refusal into a finding.
+    judged it or the policy turned the refusal into a finding. `continues_declined`: the request
+    asks again for what was declined earlier in its conversation.
     """
 
     judge: JudgeInfo
@@ -133,6 +134,7 @@ class Verdict:
     usage: Usage = Usage()
     dropped_quotes: int = 0
     refusals: tuple[str, ...] = ()
+    continues_declined: bool = False
 
     def without_usage(self) -> Verdict:
         """Return the verdict for a caller who did not pay for it."""

@@ -611,6 +611,7 @@ def test_the_record_has_exactly_the_documented_keys():
         "id action disclosure stage policy policy_hash settings_hash app judge findings review_id "
         "domains "
         "uninspected judge_failures upstream usage latency_ms shadow platform"
+        " continues_blocked"
     )
     assert list(found) == keys.split()
     assert list(found["judge"]) == ["name", "model", "prompt_hash"]

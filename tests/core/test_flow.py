@@ -441,11 +441,53 @@ def test_a_blocked_turn_is_redacted_upstream_and_blocks_nothing_by_itself() -> N
     assert BAD not in json.dumps(sent.body)
     assert sent.body["messages"][0]["content"] == PLACEHOLDER
     assert played.decision.action == "allow"
-    assert BAD not in repr(played.of(StartJudging)[0].subject)
+    asked, answered = (effect.subject for effect in played.of(StartJudging))
+    assert [part.labels for part in asked.parts if BAD in part.text] == [
+        {"declined": "not passed on"}
+    ]
+    assert BAD not in repr(answered), "the model was not asked it"
     # ... and so it stays, once the longer conversation is on record itself.
     answer = {"role": "assistant", "content": "fine"}
     longer = body(*after["messages"], answer, USER)
     assert BAD not in json.dumps(play(longer, world).of(Forward)[0].body)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("before", [True, False])
+def test_a_turn_that_asks_again_for_what_was_declined_is_refused_again(
+    before: bool, stream: bool
+) -> None:
+    chosen = Settings.load({"version": 1, "input_check": "before" if before else "concurrent"})
+    world = json_world(finds(), "fine")
+    bad = {"role": "user", "content": f"please {BAD}"}
+    first = play(body(bad), world, chosen)
+    turns = [bad, {"role": "assistant", "content": first.of(Answer)[0].message["content"]}]
+    world.judge = lambda subject: Verdict(JUDGE, continues_declined=subject.stage == "input")
+    again = play(body(*turns, {"role": "user", "content": "go on"}), world, chosen, stream=stream)
+    assert again.decision.action == "block"
+    assert again.decision.stage == "input"
+    assert again.decision.continues_blocked == first.decision.id
+    shown = again.written.decode() if stream else json.dumps(again.of(Answer)[0].message)
+    assert "refusal" in shown and "fine" not in shown
+    # A third turn is compared with the second too, and a new question is answered.
+    turns += [{"role": "user", "content": "go on"}, turns[1]]
+    world.judge = allows
+    third = play(body(*turns, USER), world, chosen)
+    assert third.decision.action == "allow"
+    assert third.decision.continues_blocked is None
+    labels = [part.labels for part in third.of(StartJudging)[0].subject.parts]
+    assert [bool(each) for each in labels] == [True, False, True, False, False]
+
+
+def test_shadow_notes_that_a_turn_goes_on_after_a_declined_one_and_passes_it() -> None:
+    world = json_world(finds(), "fine")
+    bad = {"role": "user", "content": f"please {BAD}"}
+    first = play(body(bad), world)
+    refused = {"role": "assistant", "content": first.of(Answer)[0].message["content"]}
+    world.judge = lambda subject: Verdict(JUDGE, continues_declined=subject.stage == "input")
+    shadow = Settings.load({"version": 1, "streaming": {"release": "shadow"}})
+    played = play(body(bad, refused, USER), world, shadow)
+    assert (played.decision.action, played.decision.shadow) == ("allow", "block")
 
 
 def test_the_same_blocked_question_is_blocked_again() -> None:

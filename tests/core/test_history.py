@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from magistrate.core.history import RequestHistory
 from magistrate.wire.digests import Digests
 from magistrate.wire.messages import PLACEHOLDER
-from magistrate.wire.parts import Part, Subject, Uninspected
+from magistrate.wire.parts import Part, Subject, Uninspected, is_declined
 from strategies import marked_requests
 
 JSON = dict[str, Any]
@@ -342,7 +342,12 @@ def test_a_blocked_turn_is_redacted_for_judge_and_provider_and_blocks_nothing():
     record.block(EVIL, "messages[0].content")
     history = record.read(follow_up(user("sorry")))
     assert judged(history) == ["sorry"]
-    assert context(history) == [PLACEHOLDER, REFUSAL]
+    subject = history.read()[0]
+    declined, refusal, _ = subject.parts
+    assert (declined.text, declined.labels) == ("evil", {"declined": "not passed on"})
+    assert not refusal.labels
+    # The model, and so whoever judges its answer, has the placeholder.
+    assert [part.text for part in history.seen_by_model(subject.parts)][:1] == [PLACEHOLDER]
     assert sent(history) == [user(PLACEHOLDER), assistant(REFUSAL), user("sorry")]
 
 
@@ -433,7 +438,9 @@ def test_a_blocked_tool_result_keeps_its_id():
     history = record.read(request(*body["messages"], assistant(REFUSAL), user("sorry")))
     assert sent(history)[:3] == [user("one"), assistant([CALL]), user([result(PLACEHOLDER)])]
     assert judged(history) == ["sorry"]
-    assert "evil" not in "".join(part.text for part in history.read()[0].parts)
+    parts = history.read()[0].parts
+    assert all(is_declined(part) for part in parts if "evil" in part.text)
+    assert "evil" not in "".join(part.text for part in history.seen_by_model(parts))
 
 
 def test_nothing_else_of_the_forwarded_request_changes():
@@ -472,7 +479,7 @@ def test_a_blocked_assistant_turn_is_redacted_as_one():
     record.block(body, "messages[1].content")
     history = record.read(request(*body["messages"], assistant(REFUSAL), user("sorry")))
     assert sent(history)[1] == assistant(PLACEHOLDER)
-    [hidden] = [part for part in history.read()[0].parts if part.text == PLACEHOLDER]
+    [hidden] = [p for p in history.seen_by_model(history.read()[0].parts) if p.text == PLACEHOLDER]
     assert (hidden.role, hidden.path, hidden.judged) == ("assistant", "messages[1]", False)
 
 

@@ -61,7 +61,7 @@ def rubric(stage: Stage = "input", **fields: Any) -> Rubric:
         "domains": DOMAINS,
         "answers": True,
         "explain": False,
-        "templates": Templates("", "", ""),
+        "templates": Templates("", "", "", ""),
         "hash": "",
     }
     return Rubric(stage, **(shape | fields))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -205,7 +206,10 @@ def test_the_name_of_an_app_cannot_break_the_shape_of_the_rubric(name: str):
         if line != other
     ]
     assert len(changed) == 1
-    assert " ".join(name.split()) in odd.system
+    [line] = changed
+    start = line.index('{"name": ')
+    declared, _ = json.JSONDecoder().raw_decode(line[start:])
+    assert declared == {"name": name, "organisation": "company"}
     body = make_prompt(odd, Subject("input", ()), nonce="n", model="m", max_tokens=9, effort=None)
     found = parse_prompt(body)
     assert found is not None

@@ -54,6 +54,7 @@ RECORD: dict[str, tuple[type, ...]] = {
     "latency_ms": (float, int),
     "shadow": (str, type(None)),
     "platform": (dict, type(None)),
+    "continues_blocked": (str, type(None)),
 }
 LINE = {"event", "level", "timestamp"}
 

@@ -471,7 +471,8 @@ def test_after_a_floor_was_found_the_judge_is_heard_first(flavour: str) -> None:
         asked = len(sim.requests)
         got = at.ask("create", asking(BAD, DEFAULT_BLOCK_TEXT, "something else"))
         assert got.text == "hello"
-    assert [request.is_judge for request in sim.requests[asked:]] == [True, False, True]
+    # A screen, and the comparison with what was declined; the call; the judge of the answer.
+    assert [request.is_judge for request in sim.requests[asked:]] == [True, True, False, True]
 
 
 @both

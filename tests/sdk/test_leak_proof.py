@@ -55,6 +55,7 @@ from magistrate.core.effects import (
     PropagateError,
     RaiseDecision,
     Recall,
+    RejectAnswer,
     Relay,
     Remember,
     Settle,
@@ -175,7 +176,7 @@ def watch(
                 now.ended = kind
                 flow.close()
                 return now
-            case PropagateError():
+            case PropagateError() | RejectAnswer():
                 now.ended = "raised"
                 flow.close()
                 return now

@@ -324,6 +324,7 @@ def test_defaults_are_the_strict_ones() -> None:
     assert found.judge.on_failure.input == found.judge.on_failure.output == "block"
     assert {name: action for name, action in found.on_uninspected if action != "block"} == {
         "encrypted": "allow",
+        "remote_tools": "allow",
         "surfaces": {},
     }
     assert found.disclosure.chat == DEFAULT_CHAT_DISCLOSURE

@@ -904,6 +904,7 @@ class Prompt:
     answers: bool = True
     explain: bool = False
     final: bool = True
+    compares: bool = False
 
 
 def judge_prompt(body: dict[str, Any]) -> Prompt | None:

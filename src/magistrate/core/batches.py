@@ -34,7 +34,12 @@ from magistrate.core.effects import (
 from magistrate.core.events import Chunk, End, Failed, Head, JudgeResult
 from magistrate.core.exchange import Exchange
 from magistrate.core.history import RequestHistory
-from magistrate.core.outcomes import keys_when_allowed, keys_when_blocked, settle
+from magistrate.core.outcomes import (
+    keys_when_allowed,
+    keys_when_blocked,
+    note_continuation,
+    settle,
+)
 from magistrate.core.questions import ask
 from magistrate.settings import Settings
 from magistrate.wire.messages import JSON, is_array, is_object, parsed
@@ -162,11 +167,16 @@ def _judge_entries(
                 entry = out.pop(event.ticket)
                 exchange, history = entry.exchange, histories[id(entry)]
                 exchange.input.outcomes.append(event.outcome)
+                note_continuation(exchange, history)
                 decided = stage_decisions[id(entry)] = exchange.decide("input", can_act=True)
                 if not decided.stops and exchange.input.judged_in_full:
-                    yield from perform(Remember(keys_when_allowed(exchange, history, decided)))
+                    yield from perform(
+                        Remember(keys_when_allowed(exchange, history, decided), exchange.id)
+                    )
                 else:
-                    yield from perform(Remember(keys_when_blocked(exchange, history, decided)))
+                    yield from perform(
+                        Remember(keys_when_blocked(exchange, history, decided), exchange.id)
+                    )
     return histories, stage_decisions
 
 

@@ -73,6 +73,8 @@ def decide(
         causes += [_on_finding(settings, stage, found) for found in outcome.findings]
         match outcome:
             case Verdict():
+                if stage == "input" and outcome.continues_declined:
+                    causes.append(StageDecision(stage, "block"))
                 if stage == "output":
                     causes += [_on_high_risk(settings, item) for item in outcome.high_risk]
             case Unavailable():

@@ -41,7 +41,8 @@ class Decision:
     `upstream` says how far the model call got. `disclosure` is None if none is owed. `domains`:
     what a reviewer of a held answer must be qualified in. `shadow` is the action that shadow mode
     suppressed. `platform` is what the provider's own safeguards reported about the answer, as far
-    as it was read: a separate verdict, on which no action is taken.
+    as it was read: a separate verdict, on which no action is taken. `continues_blocked`: the id of
+    the decision that blocked an earlier turn, if this request was refused for asking again for it.
     """
 
     id: str
@@ -63,6 +64,7 @@ class Decision:
     latency_ms: float = 0.0
     shadow: Action | None = None
     platform: JSON | None = None
+    continues_blocked: str | None = None
 
     @property
     def public(self) -> dict[str, Any]:
@@ -110,6 +112,7 @@ class Decision:
             "latency_ms": self.latency_ms,
             "shadow": self.shadow,
             "platform": self._platform(evidence),
+            "continues_blocked": self.continues_blocked,
         }
 
     def _platform(self, evidence: bool) -> JSON | None:

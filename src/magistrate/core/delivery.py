@@ -14,7 +14,6 @@ class DeliveredStream:
 
     def __init__(self) -> None:
         self.message = MessageBuilder()
-        self.any = False  # an event with data
         self.begun = False
         self.open_block: int | None = None
         self.next_index = 0
@@ -26,7 +25,6 @@ class DeliveredStream:
         out: list[bytes] = []
         for item in events:
             self.message.feed(item)
-            self.any = self.any or bool(item.data)
             match item.type:
                 case "content_block_delta":  # most events are
                     pass

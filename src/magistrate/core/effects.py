@@ -8,7 +8,7 @@ closed: the type checker finds a driver that forgot an effect.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import field
 from typing import Any, Generic, Literal, NoReturn, TypeAlias, TypeVar, cast
 
@@ -32,17 +32,18 @@ class Effect(Generic[T]):
 
 
 @value
-class Recall(Effect[frozenset[str]]):
-    """Return which of these approval keys are stored."""
+class Recall(Effect[Mapping[str, str]]):
+    """Return those of these approval keys that are stored, each with the decision's id."""
 
     keys: tuple[str, ...]
 
 
 @value
 class Remember(Effect[None]):
-    """Store these approval keys."""
+    """Store these approval keys, with the id of the decision they follow from."""
 
     keys: tuple[str, ...]
+    decision_id: str
 
 
 @value

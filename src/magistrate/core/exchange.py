@@ -77,6 +77,11 @@ class StageState:
         return len(self.outcomes) < self.asked
 
     @property
+    def continues_declined(self) -> bool:
+        """Return whether a judge said that the request asks again for what was declined before."""
+        return any(isinstance(o, Verdict) and o.continues_declined for o in self.outcomes)
+
+    @property
     def judged_in_full(self) -> bool:
         """Return whether no judge was unavailable."""
         return not any(isinstance(outcome, Unavailable) for outcome in self.outcomes)
@@ -104,6 +109,7 @@ class Exchange:
     upstream: Upstream = "not_sent"
     disclosed: Disclosed | None = None
     review_id: str | None = None
+    continues_blocked: str | None = None
     platform: JSON | None = None
 
     @property
@@ -211,6 +217,7 @@ class Exchange:
             usage=usage,
             shadow=self.stage_decision.shadowed,
             platform=self.platform,
+            continues_blocked=self.continues_blocked,
         )
 
 

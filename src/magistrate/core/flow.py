@@ -22,14 +22,21 @@ from magistrate.core.effects import (
     Recall,
     RejectAnswer,
     Relay,
-    Remember,
     end,
     perform,
 )
 from magistrate.core.events import Chunk, End, Failed, Head, JudgeResult
 from magistrate.core.exchange import Exchange
 from magistrate.core.history import RequestHistory
-from magistrate.core.outcomes import conclude, keys_when_allowed, keys_when_blocked, refuse, settle
+from magistrate.core.outcomes import (
+    conclude,
+    keys_when_allowed,
+    keys_when_blocked,
+    note_continuation,
+    refuse,
+    remember,
+    settle,
+)
 from magistrate.core.questions import about_answer, ask
 from magistrate.core.streaming import answer_stream
 from magistrate.core.subject_size import total_size
@@ -68,6 +75,7 @@ def moderate(exchange: Exchange) -> Flow[None]:
     if asked:
         head = yield from _await_input(exchange, subject, inbox, forwarded=not first)
     decided = exchange.decide("input", can_act=can_act)
+    note_continuation(exchange, history)
 
     if decided.stops:
         exchange.upstream = yield from perform(Cancel())
@@ -76,7 +84,7 @@ def moderate(exchange: Exchange) -> Flow[None]:
         )
         return
     if exchange.input.judged_in_full:
-        yield from perform(Remember(keys_when_allowed(exchange, history, decided)))
+        yield from remember(exchange, keys_when_allowed(exchange, history, decided))
 
     if first:
         yield from perform(Forward(body))
@@ -85,7 +93,7 @@ def moderate(exchange: Exchange) -> Flow[None]:
         event = yield from perform(Next(read=True))
         if isinstance(event, Head | Failed):
             head = event
-    question = subject.parts
+    question = history.seen_by_model(subject.parts)
     if exchange.input.judged_in_full:
         question = tuple(map(as_context, question))
     match head:

@@ -8,7 +8,8 @@ rest of the conversation; the current question is never replaced, it is judged.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import field
 
 from magistrate.values import value
 from magistrate.wire.content import RequestContent, read_request, setup_of
@@ -21,7 +22,14 @@ from magistrate.wire.messages import (
     text_of,
     turns,
 )
-from magistrate.wire.parts import Part, Role, Subject, Uninspected, as_context
+from magistrate.wire.parts import (
+    Part,
+    Subject,
+    Uninspected,
+    as_context,
+    as_declined,
+    is_declined,
+)
 
 _TURN = re.compile(r"messages\[(\d+)\]")
 
@@ -52,7 +60,8 @@ def _key(kind: str, *about: object) -> str:
 
 @value
 class RequestHistory:
-    """A parsed request. `known` is the subset of `keys()` that is stored.
+    """A parsed request. `known` is the subset of `keys()` that is stored, each with the id of the
+    decision that stored it.
 
     `prefixes` are the digests of the conversation before its first turn and up to each turn,
     `turn_keys` the approval keys made from those up to each turn.
@@ -65,7 +74,7 @@ class RequestHistory:
     turn_keys: tuple[ApprovalKeys, ...]
     content: RequestContent
     setup_key: str
-    known: frozenset[str] = frozenset()
+    known: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @classmethod
     def of(cls, body: JSON, digests: Digests, *, redact: bool) -> RequestHistory:
@@ -122,6 +131,12 @@ class RequestHistory:
         """Return whether a clause that cannot be loosened was found earlier in the conversation."""
         return any(at.floor in self.known for at in self.turn_keys)
 
+    @property
+    def declined_by(self) -> str | None:
+        """Return the id of the decision that declined the latest blocked turn."""
+        blocked = self.blocked_turns
+        return self.known.get(self.turn_keys[max(blocked)].blocked) if blocked else None
+
     # --- what follows from it ---------------------------------------------------------------------
 
     def forwarded(self) -> JSON | None:
@@ -136,7 +151,10 @@ class RequestHistory:
         return {**self.body, "messages": kept}
 
     def read(self) -> tuple[Subject, tuple[Uninspected, ...]]:
-        """Return what the input's judge is asked, and what no judge can read."""
+        """Return what the input's judge is asked, and what no judge can read.
+
+        A declined turn is shown to it, marked as such: the new turn may ask for it again.
+        """
         setup = self.content.setup
         parts = [*(map(as_context, setup.parts) if self.setup_key in self.known else setup.parts)]
         # Noted with every request: what is named by reference may change where it is stored.
@@ -144,15 +162,26 @@ class RequestHistory:
         until, blocked = self.context_until, self.blocked_turns
         for index, found in enumerate(self.content.turns):
             if index in blocked and self.redact:
-                roles: list[Role] = [part.role for part in found.parts]
-                path = f"messages[{index}]"
-                parts.append(Part(path, (*roles, "user")[0], "text", PLACEHOLDER, judged=False))
+                parts += map(as_declined, found.parts)
             elif index < until or index in blocked:
                 parts += map(as_context, found.parts)
             else:
                 parts += found.parts
                 unread += found.uninspected
         return Subject("input", tuple(parts)), tuple(unread)
+
+    def seen_by_model(self, asked: tuple[Part, ...]) -> tuple[Part, ...]:
+        """Return what was asked, as the model reads it: a placeholder for each declined turn."""
+        parts: list[Part] = []
+        for part in asked:
+            if not is_declined(part):
+                parts.append(part)
+                continue
+            turn = _TURN.match(part.path)
+            path = turn[0] if turn else part.path
+            if not parts or parts[-1].path != path:
+                parts.append(Part(path, part.role, "text", PLACEHOLDER, judged=False))
+        return tuple(parts)
 
     # --- what is to be stored ---------------------------------------------------------------------
 

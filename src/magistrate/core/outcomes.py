@@ -34,6 +34,17 @@ def settle(exchange: Exchange) -> Flow[Decision]:
     return (yield from perform(Settle(exchange.decision())))
 
 
+def remember(exchange: Exchange, keys: tuple[str, ...]) -> Flow[None]:
+    """Store approval keys that follow from an exchange."""
+    yield from perform(Remember(keys, exchange.id))
+
+
+def note_continuation(exchange: Exchange, history: RequestHistory) -> None:
+    """Note which decision a request goes on after, if a judge said that it asks the same again."""
+    if exchange.input.continues_declined:
+        exchange.continues_blocked = history.declined_by
+
+
 def keys_when_allowed(
     exchange: Exchange, history: RequestHistory, decided: StageDecision
 ) -> tuple[str, ...]:
@@ -97,7 +108,9 @@ def conclude(
             message = yield from _pending(exchange, history, decided, answer)
         case _:
             message = _with_disclosure(exchange, history, answer)
-    yield from perform(Remember((*keys_when_answered(exchange, history, message), *keys)))
+    yield from perform(
+        Remember((*keys_when_answered(exchange, history, message), *keys), exchange.id)
+    )
     if decided.action in ("allow", "warn"):
         yield from keep_thread(exchange, history, answer)
     decision = yield from settle(exchange)
@@ -115,7 +128,7 @@ def keep_thread(exchange: Exchange, history: RequestHistory, answer: JSON) -> Fl
     turn = {"role": "assistant", "content": answer.get("content")}
     held = {key: exchange.body.get(key) for key in ("system", "tools")}
     held["messages"] = [*turns(exchange.body), turn]
-    yield from perform(Remember(keys_when_answered(exchange, history, answer)))
+    yield from remember(exchange, keys_when_answered(exchange, history, answer))
     yield from perform(KeepThread(answer["id"], held))
 
 
@@ -145,7 +158,7 @@ def _refusal(
     """Return a refusal in the API's own shape. Always raises instead if no judge was available."""
     missing = decided.action == "unavailable"
     if missing or (exchange.settings.on_block == "raise" and not exchange.in_batch):
-        yield from perform(Remember(keys))
+        yield from remember(exchange, keys)
         decision = yield from settle(exchange)
         yield from end(RaiseDecision("unavailable" if missing else "blocked", decision))
     return refusals.refusal(

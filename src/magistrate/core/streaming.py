@@ -30,7 +30,7 @@ from magistrate.core.outcomes import keep_thread, keys_when_answered, refuse, se
 from magistrate.core.questions import about_answer
 from magistrate.core.windows import StreamBuffer
 from magistrate.wire.content import Pieces, Windows, judged_so_far
-from magistrate.wire.event_fields import is_broken
+from magistrate.wire.event_fields import is_broken, is_no_event
 from magistrate.wire.messages import JSON, platform_signals
 from magistrate.wire.parts import Part
 from magistrate.wire.sse import Decoder, Event
@@ -49,7 +49,6 @@ def answer_stream(
     decoder, delivered = Decoder(), DeliveredStream()
     failed: BaseException | None = None
     rejected: RejectAnswer | None = None
-    any_bytes = False
     asked: str | None = None
     judged: Windows = {}
     pieces = Pieces()
@@ -102,7 +101,6 @@ def answer_stream(
                 exchange.output.outcomes.append(outcome)
                 asked = None
             case Chunk(data):
-                any_bytes = any_bytes or bool(data.strip())
                 for item in decoder.feed(data):
                     if is_broken(item):
                         # What came before it is still judged and released, as with any failure.
@@ -113,6 +111,8 @@ def answer_stream(
                         yield from _write(exchange, history, delivered, passing, {})
             case End() | Failed():
                 for item in decoder.flush():
+                    if is_no_event(item):
+                        rejected = RejectAnswer(is_json=False, detail="the stream has no events")
                     # Half an event without data means nothing to a client and cannot be judged.
                     # Half a ping would overtake the held events and run into them.
                     if item.data and item.type != "ping":
@@ -121,8 +121,6 @@ def answer_stream(
                 failed = event.error if isinstance(event, Failed) else None
             case Head():
                 pass
-    if failed is None and rejected is None and any_bytes and not delivered.any:
-        rejected = RejectAnswer(is_json=False, detail="the stream has no events")
     if not delivered.settled:
         yield from _finish(exchange, history, delivered, buffer.answer.message)
     if rejected is not None:
@@ -169,7 +167,9 @@ def _finish(
     exchange.platform = platform_signals(answer) or exchange.platform
     if not delivered.has_text and exchange.disclosure_due(history, {}) is not None:
         exchange.disclosed = "owed"
-    yield from perform(Remember(keys_when_answered(exchange, history, delivered.message.message)))
+    yield from perform(
+        Remember(keys_when_answered(exchange, history, delivered.message.message), exchange.id)
+    )
     if answer.get("stop_reason"):  # it is complete, and all of it was delivered
         yield from keep_thread(exchange, history, answer)
     yield from settle(exchange)

@@ -171,7 +171,7 @@ class Types:
             case ast.Constant(value=str(quoted)):
                 return self.sample(ast.parse(quoted, mode="eval").body, at)
             case ast.Name(id="str" | "object" | "Any"):
-                return [f"<{at}>"]
+                return [f"={at}="]  # in the shape of an id: where one belongs it is read as one
             case ast.Name(id="bool"):
                 return [True]
             case ast.Name(id="int" | "float"):

@@ -208,7 +208,7 @@ def _by_type(
                 _AS[part.kind] for part in parts if part.text or part.attachment or part.labels
             }
             reasons |= {item.reason for item in hidden}
-            missing = {field.strip("<>") for field in _texts(sample) if field not in shown}
+            missing = {field.strip("=") for field in _texts(sample) if field not in shown}
             if parts or not hidden:  # else the whole block is uninspected
                 unread |= {field for field in missing if not _accounted(field, hidden)}
         yield Kind(place, name, *(tuple(sorted(each)) for each in (judged, reasons, unread)))
@@ -227,7 +227,7 @@ def _accounted(field: str, hidden: tuple[Uninspected, ...]) -> bool:
 
 def _texts(value: object) -> Iterator[str]:
     """Yield every text of a sample that names its place."""
-    if isinstance(value, str) and value.startswith("<"):
+    if isinstance(value, str) and value.startswith("="):
         yield value
     elif is_object(value):
         for item in value.values():

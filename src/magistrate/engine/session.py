@@ -79,8 +79,8 @@ class Session:
         match effect:
             case Recall(keys):
                 return state.known(keys)
-            case Remember(keys):
-                return state.remember(keys)
+            case Remember(keys, decision_id):
+                return state.remember(keys, decision_id)
             case Settle(decision):
                 return self._settle(decision)
             case HoldAnswer():

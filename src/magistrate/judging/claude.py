@@ -21,7 +21,7 @@ from magistrate.judging.base import AskModel, AskModelAsync
 from magistrate.judging.calls import Judgment
 from magistrate.judging.plan import Question, Task, tasks
 from magistrate.judging.prepared import Preparations
-from magistrate.judging.rubric import Rubric, make_rubric, make_screen
+from magistrate.judging.rubric import Rubric, make_comparison, make_rubric, make_screen
 from magistrate.judging.templates import templates
 from magistrate.settings import DEFAULT_JUDGE_MODEL, Settings
 from magistrate.verdicts import (
@@ -67,7 +67,9 @@ class ClaudeJudge:
         rubrics = self._under(settings).rubrics
         if task not in rubrics:
             rubrics[task] = (
-                make_screen(settings, task.stage, templates(), floors=task.floors)
+                make_comparison(settings, task.stage, templates())
+                if task.compares
+                else make_screen(settings, task.stage, templates(), floors=task.floors)
                 if task.screen
                 else make_rubric(
                     settings,

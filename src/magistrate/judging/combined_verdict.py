@@ -36,6 +36,7 @@ def concluded(
         usage,
         sum(each.dropped_quotes for each in verdicts),
         tuple(note for each in verdicts for note in each.refusals),
+        any(each.continues_declined for each in verdicts),
     )
     missing = [each for each in judged if isinstance(each, Unavailable)]
     if missing and not is_blocking(settings, stage, whole):

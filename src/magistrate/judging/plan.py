@@ -25,7 +25,7 @@ from magistrate.verdicts import (
     Unavailable,
     Verdict,
 )
-from magistrate.wire.parts import Subject
+from magistrate.wire.parts import Subject, is_declined
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,8 @@ class Task:
 
     `groups`: None means all groups that can apply. `third_party`: the subject has text that was
     written outside the conversation, so the clauses on such text apply. `floors`: about the floors
-    of a policy that a team wrote, and nothing else.
+    of a policy that a team wrote, and nothing else. `compares`: whether the new turn only goes on
+    with one that was declined.
     """
 
     stage: Stage
@@ -42,6 +43,7 @@ class Task:
     screen: bool = False
     groups: tuple[str, ...] | None = None
     floors: bool = False
+    compares: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,12 @@ def tasks(settings: Settings, stage: Stage) -> list[Task]:
             else:
                 groups = groups_for(settings, stage, third_party=third_party, floors=floors)
                 found += [_focused(stage, group, floors=floors) for group in groups]
+    if stage == "input":
+        found.append(_COMPARISON)
     return list(dict.fromkeys(found))
+
+
+_COMPARISON = Task("input", third_party=False, compares=True)
 
 
 def _pieces(settings: Settings) -> tuple[bool, ...]:
@@ -115,6 +122,9 @@ def plan_judging(
     model = options.model or DEFAULT_JUDGE_MODEL
     judged: list[Outcome | Screened] = []
 
+    first = options.screen.model or model
+    goes_on = stage == "input" and any(is_declined(part) for part in subject.parts)
+    compared = [Question(_COMPARISON, piece, first) for piece in pieces] if goes_on else []
     whole = [(piece, floors) for piece in pieces for floors in _pieces(settings)]
 
     def judgments(piece: Subject, floors: bool, among: Collection[str] | None) -> list[Question]:
@@ -135,20 +145,21 @@ def plan_judging(
         case "focused":
             questions = [each for piece, floors in whole for each in judgments(piece, floors, None)]
         case "cascade":
-            first = options.screen.model or model
             screens = yield from _asked(
                 settings,
                 [
                     Question(Task(stage, third_party, screen=True, floors=floors), piece, first)
                     for piece, floors in whole
-                ],
+                ]
+                + compared,
             )
             judged += screens
+            screens, compared = screens[: len(whole)], []
             for (piece, floors), said in zip(whole, screens, strict=True):
                 if isinstance(said, Screened):
                     # A screen knows neither stage nor kind of text: some groups may not apply.
                     questions += judgments(piece, floors, said.suspected)
-    if questions:
+    if questions := [*questions, *compared]:
         judged += yield from _asked(settings, questions)
     return concluded(settings, stage, judge, judged)
 

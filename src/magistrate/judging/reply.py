@@ -77,6 +77,10 @@ class _ExplainedReport(_ExplainedFindings):
     discloses_ai: bool
 
 
+class _Comparison(_Strict):
+    continues_declined: bool
+
+
 class _Screen(_Strict):
     suspected: list[str]
     discloses_ai: bool
@@ -84,6 +88,8 @@ class _Screen(_Strict):
 
 def _shape(rubric: Rubric) -> type[_Strict]:
     """Return the pydantic model of the reply that a rubric asks for."""
+    if rubric.compares:
+        return _Comparison
     if rubric.screens:
         return _Screen
     if rubric.answers:
@@ -130,6 +136,8 @@ def read_reply(
         return Unavailable("unparseable", judge, error.errors()[0]["type"], usage)
     except ValueError:
         return Unavailable("unparseable", judge, "a duplicate key", usage)
+    if isinstance(report, _Comparison):
+        return Verdict(judge, usage=usage, continues_declined=report.continues_declined)
     if isinstance(report, _Screen):
         if not set(report.suspected) <= set(rubric.groups):
             return Unavailable("unparseable", judge, "a group that was not on offer", usage)

@@ -45,6 +45,7 @@ class Templates:
 
     system: str
     screen: str
+    declined: str
     subject: str
 
 
@@ -52,7 +53,8 @@ class Templates:
 class Rubric:
     """The instructions of a judge for one stage and task, the same for every subject.
 
-    `groups`: what a screen may name; empty for a judgment. `answers`: whether the reply gives the
+    `groups`: what a screen may name; empty for a judgment. `compares`: asks whether the new turn
+    continues a declined one, and nothing else. `answers`: whether the reply gives the
     kind of the answer (high-risk uses, disclosure). `hash` covers the templates and all rendered
     text, but neither nonce nor subject.
     """
@@ -67,6 +69,7 @@ class Rubric:
     explain: bool
     templates: Templates
     hash: str
+    compares: bool = False
 
     @property
     def screens(self) -> bool:
@@ -126,6 +129,14 @@ def make_screen(
     )
     digest = sha256([templates.screen, templates.subject, system, schema])
     return Rubric(stage, system, schema, groups, (), (), True, False, templates, digest)
+
+
+def make_comparison(settings: Settings, stage: Stage, templates: Templates) -> Rubric:
+    """Render the question whether a turn asks again for what was declined before."""
+    system = compiled(templates.declined).render(policy=settings.judged_policies[-1])
+    schema = record_schema(continues_declined={"type": "boolean"})
+    digest = sha256([templates.declined, templates.subject, system, schema])
+    return Rubric(stage, system, schema, (), (), (), False, False, templates, digest, compares=True)
 
 
 def make_rubric(

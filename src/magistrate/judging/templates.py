@@ -20,6 +20,7 @@ def templates() -> Templates:
     folder = packaged if packaged.is_dir() else Path(__file__).resolve().parents[3] / "prompts"
     return Templates(
         system=(folder / "judge-system.md.j2").read_text("utf-8"),
+        declined=(folder / "judge-declined.md.j2").read_text("utf-8"),
         screen=(folder / "judge-screen.md.j2").read_text("utf-8"),
         subject=(folder / "judge-subject.md.j2").read_text("utf-8"),
     )

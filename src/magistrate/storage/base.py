@@ -6,7 +6,7 @@ provider keeps between requests. A store that cannot serve raises `StoreError`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from magistrate.core.decision_record import Decision
@@ -27,12 +27,12 @@ class StateStore(Protocol):
     @property
     def blocks(self) -> bool: ...
 
-    def known(self, keys: Iterable[str]) -> frozenset[str]:
-        """Return those of the approval keys that are stored."""
+    def known(self, keys: Iterable[str]) -> Mapping[str, str]:
+        """Return those of the approval keys that are stored, each with its decision's id."""
         ...
 
-    def remember(self, keys: Iterable[str]) -> None:
-        """Store approval keys; a key that is already stored is renewed."""
+    def remember(self, keys: Iterable[str], decision_id: str) -> None:
+        """Store approval keys of a decision; a key that is already stored is renewed."""
         ...
 
     def verdict(self, key: str) -> Verdict | None:

@@ -7,9 +7,8 @@ Bounded and thread-safe. It holds digests instead of content, except for the con
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from typing import Literal
 
 from cachetools import LRUCache
 
@@ -99,18 +98,19 @@ class MemoryState:
         self.threads = BoundedStore()
         self.batches = BoundedStore()
         self._lock = threading.Lock()
-        self._approvals: ExpiringMap[Literal[True]] = ExpiringMap(APPROVALS, LIFETIME_S)
+        self._approvals: ExpiringMap[str] = ExpiringMap(APPROVALS, LIFETIME_S)
         self._verdicts: ExpiringMap[Verdict] = ExpiringMap(VERDICTS, LIFETIME_S)
 
-    def known(self, keys: Iterable[str]) -> frozenset[str]:
-        """Return those of the approval keys that are stored."""
+    def known(self, keys: Iterable[str]) -> Mapping[str, str]:
+        """Return those of the approval keys that are stored, each with its decision's id."""
         with self._lock:
-            return frozenset([key for key in keys if self._approvals.get(key)])
+            found = ((key, self._approvals.get(key)) for key in keys)
+            return {key: decision_id for key, decision_id in found if decision_id is not None}
 
-    def remember(self, keys: Iterable[str]) -> None:
-        """Store approval keys; a key that is already stored is renewed."""
+    def remember(self, keys: Iterable[str], decision_id: str) -> None:
+        """Store approval keys of a decision; a key that is already stored is renewed."""
         with self._lock:
-            self._approvals.put(keys, True)
+            self._approvals.put(keys, decision_id)
 
     def verdict(self, key: str) -> Verdict | None:
         """Return an earlier verdict. It cost nothing this time, so its usage is zero."""

@@ -25,6 +25,8 @@ def render(reply: JudgeReply, prompt: ParsedPrompt) -> tuple[Reply, list[str]]:
         case Slow():
             inner, notes = render(reply.then, prompt)
             return delayed(inner, reply.seconds), notes
+        case Judgement() if prompt.compares:
+            return structured({"continues_declined": reply.continues_declined}), []
         case Judgement():
             return _screen(reply, prompt) if prompt.groups else _verdict(reply, prompt)
         case _:

@@ -42,6 +42,8 @@ class ParsedPrompt(Protocol):
     def explain(self) -> bool: ...
     @property
     def final(self) -> bool: ...
+    @property
+    def compares(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +72,14 @@ class Judgement:
     findings: tuple[Found, ...] = ()
     high_risk: tuple[Domain, ...] = ()
     discloses_ai: bool = False
+    continues_declined: bool = False
 
     def __add__(self, other: Judgement) -> Judgement:
         return Judgement(
             self.findings + other.findings,
             self.high_risk + other.high_risk,
             self.discloses_ai or other.discloses_ai,
+            self.continues_declined or other.continues_declined,
         )
 
 
@@ -110,6 +114,11 @@ def high_risk(domain: str, *, kind: AnswerKind = "advice", individual: bool = Tr
 def discloses() -> Judgement:
     """The judge sees that the answer says it comes from an AI."""
     return Judgement(discloses_ai=True)
+
+
+def continues_declined() -> Judgement:
+    """The judge sees that the new turn asks again for what was declined."""
+    return Judgement(continues_declined=True)
 
 
 def nothing() -> Judgement:
@@ -218,7 +227,8 @@ class JudgeScript:
                 if rule.times is not None and self._used[position] >= rule.times:
                     continue
                 # What a screen only suspects, the judgment after it is still to find.
-                self._used[position] += not (prompt.groups and finds_something)
+                suspects = bool(prompt.groups) or prompt.compares
+                self._used[position] += not (suspects and finds_something)
             if isinstance(reply, Slow):
                 seconds += reply.seconds
                 reply = reply.then

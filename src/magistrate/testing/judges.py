@@ -79,10 +79,16 @@ class ScriptedJudge:
                 self.subjects.append(subject)
 
     @staticmethod
-    def verdict(*findings: Finding, discloses_ai: bool = False) -> Verdict:
+    def verdict(
+        *findings: Finding, discloses_ai: bool = False, continues_declined: bool = False
+    ) -> Verdict:
         """Return a verdict of this judge."""
         return Verdict(
-            JudgeInfo("scripted"), findings, discloses_ai=discloses_ai, usage=Usage(judge_calls=1)
+            JudgeInfo("scripted"),
+            findings,
+            discloses_ai=discloses_ai,
+            usage=Usage(judge_calls=1),
+            continues_declined=continues_declined,
         )
 
     @staticmethod

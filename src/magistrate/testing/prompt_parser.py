@@ -22,7 +22,7 @@ class ParsedPrompt:
     """A judge's prompt, read back. `labels` maps the label of each part to its path.
 
     `groups` are what a screen may name; empty for a judgment, whose `clauses` and `domains` are
-    what may be found.
+    what may be found. `compares`: it asks whether the new parts continue a declined turn.
     """
 
     stage: Stage
@@ -34,6 +34,7 @@ class ParsedPrompt:
     final: bool
     answers: bool
     explain: bool = False
+    compares: bool = False
 
 
 def parse_prompt(body: JSON) -> ParsedPrompt | None:
@@ -75,6 +76,7 @@ def parse_prompt(body: JSON) -> ParsedPrompt | None:
         "still being written" not in closing,
         "discloses_ai" in schema,
         "reason" in finding,
+        "continues_declined" in schema,
     )
 
 

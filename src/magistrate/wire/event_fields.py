@@ -75,8 +75,12 @@ def is_broken(event: Event) -> bool:
     """Return whether the SDK would fail on this event, or the stream is none.
 
     An event with a name must have JSON as its data; the SDK skips those without a name and pings,
-    and raises an `error` whatever it says. A frame of stray lines only is of another format.
+    and raises an `error` whatever it says.
     """
-    if event.other is BROKEN and event.name not in ("", "ping", "error"):
-        return True
+    named = event.name not in ("", "ping", "error")
+    return (event.other is BROKEN and named) or is_no_event(event)
+
+
+def is_no_event(event: Event) -> bool:
+    """Return whether a frame is nothing but lines of another format, such as those of a page."""
     return bool(event.stray) and not event.data and event.other is None and not event.name

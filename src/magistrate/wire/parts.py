@@ -120,5 +120,20 @@ def as_context(part: Part) -> Part:
     return piece(part, part.text, judged=False) if part.judged else part
 
 
+# The label of a part that moderation declined earlier: the model never saw it.
+_DECLINED = "declined"
+
+
+def as_declined(part: Part) -> Part:
+    """Return the part as context that was declined and not passed on."""
+    labels = {**part.labels, _DECLINED: "not passed on"}
+    return Part(part.path, part.role, part.kind, part.text, False, labels, part.attachment)
+
+
+def is_declined(part: Part) -> bool:
+    """Return whether moderation declined the part earlier; no field of a message can say so."""
+    return not part.judged and _DECLINED in part.labels
+
+
 def piece(part: Part, text: str, *, judged: bool) -> Part:
     return Part(part.path, part.role, part.kind, text, judged, part.labels, part.attachment)
