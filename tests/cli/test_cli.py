@@ -374,12 +374,14 @@ def test_the_documented_examples_for_tests_and_streams_run_as_they_are(
 ) -> None:
     using = (ROOT / "docs" / "using.md").read_text()
     blocks = re.findall(r"^```python\n(.*?)^```$", using, re.M | re.S)
-    (simulated,) = [block for block in blocks if "magistrate.testing" in block]
+    simulated = [block for block in blocks if "magistrate.testing" in block]
+    assert len(simulated) == 2
     (streamed,) = [block for block in blocks if "messages.stream" in block]
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"json": json, "model": "claude-sonnet-5-5"}
     names["messages"] = [{"role": "user", "content": "Say hello."}]
-    exec(simulated, names)
+    for block in simulated:
+        exec(block, names)
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
         exec(streamed, names)

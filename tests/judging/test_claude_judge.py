@@ -15,7 +15,7 @@ from magistrate.judging.base import ModelReply
 from magistrate.judging.claude import SETTINGS_KEPT, ClaudeJudge
 from magistrate.judging.plan import tasks
 from magistrate.judging.prompt import Shown, show
-from magistrate.judging.rubric import Rubric, make_screen
+from magistrate.judging.rubric import Rubric, make_rubric
 from magistrate.settings import DEFAULT_JUDGE_MODEL, Settings
 from magistrate.testing.prompt_parser import parse_prompt
 from magistrate.verdicts import Failure, Outcome, Unavailable, Verdict
@@ -334,9 +334,9 @@ def test_rubrics_of_settings_that_are_used_no_more_are_forgotten(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def anew(*args: Any, **task: Any) -> Rubric:
-        return replace(make_screen(*args, **task))
+        return replace(make_rubric(*args, **task))
 
-    monkeypatch.setattr("magistrate.judging.claude.make_screen", anew)
+    monkeypatch.setattr("magistrate.judging.claude.make_rubric", anew)
     judge = ClaudeJudge()
     task = tasks(SETTINGS, "input")[0]
     first = judge.rubric(SETTINGS, task)

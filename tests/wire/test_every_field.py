@@ -51,6 +51,7 @@ ONE_WORD = {
     r"(.*\.)?(id|container|tool_id|file_id|skill_id)": "ids pair things at the provider",
     r"model|usage\.iterations\[\d+\]\.model": "the name of a model",
     r"(.*\.)?(type|role|version|expires_at)": "a word from the API's list, a version, a date",
+    r"(.*\.)?transformations\.oversized_image": "what the API does with a large image",
     r"(.*\.)?signature": "a seal that only the provider can make and read",
     r"(.*\.)?cache_control\.\w+": "where the provider caches",
     r"betas\[\d+\]": "names of the API's own versions",

@@ -11,6 +11,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import field
 
+from magistrate.core.approval_keys import ApprovalKeys, approval_key
 from magistrate.values import value
 from magistrate.wire.content import RequestContent, read_request, setup_of
 from magistrate.wire.digests import Digests, returned_forms
@@ -36,26 +37,6 @@ _TURN = re.compile(r"messages\[(\d+)\]")
 
 def _is_of_system(turn: object) -> bool:
     return is_object(turn) and turn.get("role") == "system"
-
-
-@value
-class ApprovalKeys:
-    """The keys that can be stored for a conversation up to one of its turns."""
-
-    allowed: str
-    blocked: str
-    floor: str
-
-    @classmethod
-    def of(cls, prefix: str) -> ApprovalKeys:
-        """Return the approval keys of a conversation, from its digest."""
-        return cls(_key("allowed", prefix), _key("blocked", prefix), _key("floor", prefix))
-
-
-def _key(kind: str, *about: object) -> str:
-    """Return an approval key: its kind and a digest. The digest is already keyed, so hashing it
-    again would hide nothing more."""
-    return " ".join((kind, *map(str, about)))
 
 
 @value
@@ -87,7 +68,7 @@ class RequestHistory:
             prefixes,
             tuple(map(ApprovalKeys.of, prefixes[1:])),
             read_request(body),
-            _key("setup", prefixes[0]),
+            approval_key("setup", prefixes[0]),
         )
 
     def keys(self) -> tuple[str, ...]:
@@ -98,7 +79,7 @@ class RequestHistory:
 
     def _refused(self, turn: int) -> str:
         """Return the key that says this very request was refused because of a turn."""
-        return _key("refused", self.prefixes[-1], turn)
+        return approval_key("refused", self.prefixes[-1], turn)
 
     # --- what is stored ---------------------------------------------------------------------------
 
@@ -247,7 +228,7 @@ class RequestHistory:
             text = text_of(turn.get("content")) + text_of(message.get("content"))
             joined = {"role": "assistant", "content": text}
             found.append(self.digests.extended(self.prefixes[-2], joined))
-        return tuple(_key("allowed", prefix) for prefix in found)
+        return tuple(approval_key("allowed", prefix) for prefix in found)
 
     def carries(self, text: str) -> bool:
         """Return whether an earlier assistant turn of the request already contains a text."""

@@ -12,6 +12,7 @@ from magistrate.wire.messages import JSON, blocks, is_array, is_object
 from magistrate.wire.parts import Extract, Kind, Part, Role, Uninspected
 from magistrate.wire.residue import dump, residue
 from magistrate.wire.shapes import CACHE_MARK, CALLER, ID, OPAQUE, WORD, Shape
+from magistrate.wire.sources import SOURCE, read_source, taken_labels
 
 # Results that arrive complete and were not written in the conversation.
 _THIRD_PARTY_BLOCKS = frozenset(
@@ -46,7 +47,7 @@ _CALL_BLOCKS = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
 # Fields without content that any block may have.
 _ANY_BLOCK: Mapping[str, Shape] = {"type": WORD, "cache_control": CACHE_MARK, "caller": CALLER}
 _SEALED: Mapping[str, Shape] = {**_ANY_BLOCK, "signature": OPAQUE}
-_SOURCE: Mapping[str, Shape] = {"type": WORD, "media_type": WORD, "file_id": ID}
+_IMAGE: Mapping[str, Shape] = {**_ANY_BLOCK, "transformations": {"oversized_image": WORD}}
 _BY_REFERENCE: Mapping[str, Shape] = {**_ANY_BLOCK, "file_id": ID}
 
 
@@ -87,7 +88,8 @@ def read_block(block: object, path: str, role: Role, kind: Kind = "text") -> Ext
             left.pop("data", None)
             yield Uninspected(path, "encrypted")
         case "image":
-            yield from _source("image", left.pop("source", None), path, f"{path}.source", role)
+            yield from read_source("image", left.pop("source", None), path, f"{path}.source", role)
+            shapes = _IMAGE
         case "document":
             yield from _document(left, path, role)
         case "container_upload":
@@ -103,7 +105,7 @@ def read_block(block: object, path: str, role: Role, kind: Kind = "text") -> Ext
         case "tool_addition" | "tool_removal":
             yield Part(path, role, "definition", dump(left.pop("tool", None)))
         case str(name) if name in _CALL_BLOCKS:
-            labels = _labels(
+            labels = taken_labels(
                 left,
                 tool_name="name",
                 tool_use_id="id",
@@ -135,60 +137,16 @@ def _citations(left: JSON, path: str, role: Role) -> Extract:
             yield Part(f"{path}.citations", role, "third_party", dump(cited))
 
 
-def _source(kind: object, source: object, path: str, at: str, role: Role) -> Extract:
-    """Read the `source`, at `at`, of an image or document; it becomes one part at `path`."""
-    if not is_object(source):
-        yield Uninspected(path, "media")
-        if source is not None:
-            yield from residue({"source": source}, {}, path, role)
-        return
-    rest = dict(source)
-    match source.get("type"):
-        case "base64" if isinstance(source.get("data"), str) and _whole_unicode(source):
-            # The model receives exactly the bytes in the request. A URL may serve a judge something
-            # else than the model, so its content cannot be judged.
-            del rest["data"]
-            labels = _labels(rest, media_type="media_type")
-            known = ("type", "media_type", "data")
-            shown: JSON = {name: source[name] for name in known if name in source}
-            yield Part(
-                path, role, "media", "", labels=labels, attachment={"type": kind, "source": shown}
-            )
-        case "base64":
-            yield Uninspected(path, "media")
-            rest.pop("data", None)
-        case "file":
-            yield Uninspected(path, "file")
-        case "url":
-            yield Uninspected(path, "media")
-            rest.pop("url", None)
-        case _:
-            yield Uninspected(path, "media")
-    yield from residue(rest, _SOURCE, at, role)
-
-
-def _whole_unicode(value: object) -> bool:
-    """Return whether all text in a JSON value is valid Unicode.
-
-    A lone surrogate would make the judge's call fail and look like an outage.
-    """
-    if isinstance(value, str):
-        return value.isascii() or not any("\ud800" <= char <= "\udfff" for char in value)
-    if is_object(value):
-        return all(_whole_unicode(key) and _whole_unicode(item) for key, item in value.items())
-    return not is_array(value) or all(map(_whole_unicode, value))
-
-
 def _document(left: JSON, path: str, role: Role) -> Extract:
     source: object = left.get("source")
-    labels = _labels(left, title="title", context="context")
+    labels = taken_labels(left, title="title", context="context")
     match source.get("type") if is_object(source) else None:
         case "text" if is_object(source) and isinstance(source.get("data"), str):
             del left["source"]
             of_source = dict(source)
             text = str(of_source.pop("data"))
             yield Part(f"{path}.source", role, "third_party", text, labels=labels)
-            yield from residue(of_source, _SOURCE, f"{path}.source", role, "third_party")
+            yield from residue(of_source, SOURCE, f"{path}.source", role, "third_party")
         case "content" if is_object(source):
             del left["source"]
             of_source = dict(source)
@@ -198,19 +156,19 @@ def _document(left: JSON, path: str, role: Role) -> Extract:
                 yield Uninspected(f"{path}.source", "unknown_block")
             for index, item in enumerate(blocks(inner)):
                 yield from read_block(item, f"{path}.source.content[{index}]", role, "third_party")
-            yield from residue(of_source, _SOURCE, f"{path}.source", role, "third_party")
+            yield from residue(of_source, SOURCE, f"{path}.source", role, "third_party")
         case _:
             if labels:
                 yield Part(path, role, "third_party", "", labels=labels)
             left.pop("source", None)
-            yield from _source("document", source, f"{path}.source", f"{path}.source", role)
+            yield from read_source("document", source, f"{path}.source", f"{path}.source", role)
 
 
 def _third_party(left: JSON, path: str, role: Role) -> Extract:
     """Take a result: all of it for a kind of block that is content as a whole."""
     kind: object = left.get("type")
     whole = kind in _WHOLE_BLOCKS
-    labels = _labels(
+    labels = taken_labels(
         dict(left) if whole else left,
         kind="type",
         tool_use_id="tool_use_id",
@@ -257,12 +215,3 @@ def _without_opaque(
         else:
             kept[key] = _without_opaque(item, opaque, report)
     return kept
-
-
-def _labels(left: JSON, **fields: str) -> dict[str, str]:
-    """Take fields that name a block or its origin. They are judged as labels of its part."""
-    return {
-        label: value if isinstance(value, str) else dump(value)
-        for label, key in fields.items()
-        if (value := left.pop(key, None)) is not None
-    }
