@@ -23,6 +23,7 @@ from magistrate.testing import (
     JudgeScript,
     Reply,
     Simulator,
+    continues_declined,
     error,
     finds,
     high_risk,
@@ -309,20 +310,34 @@ def test_a_fallback_of_pydantic_ai_is_asked_after_an_error_of_the_api_only(
 # What is particular to one framework
 
 
-def test_instructor_asks_a_refusal_away_unless_it_raises(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("sticks", [True, False])
+def test_instructor_cannot_ask_a_refusal_away(
+    sticks: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What happens today with `on_block: refuse`: an object that nobody asked for."""
+    """It answers a refusal with "call the function again": the judge sees what it goes on after.
+
+    If the judge says that it asks for something new, the model answers, from a placeholder.
+    """
     invented = tool_use("Answer", {"said": "an invention"})
-    sim = Simulator(invented, judge=FINDS)
+    rules = [when_judging("five-star", finds("fraud_abuse.fake_reviews"))]
+    rules += [when_judging("", continues_declined(), stage="input")] if sticks else []
+    sim = Simulator(invented, judge=JudgeScript(*rules))
     with surroundings(monkeypatch, tmp_path, sim, input_check="before"):
         driver = Instructor()
         got = driver.ask("structured", "sync", f"Write {BAD}.")
         decisions = driver.names["client"].client.moderation.engine.state.decisions.all()
-    assert got.value.model_dump() == {"said": "an invention"}
-    assert [each.action for each in decisions] == ["block", "allow"]
-    (sent,) = sim.api_requests
-    assert BAD not in json.dumps(sent.body)
+    first, *later = decisions
+    assert first.action == "block"
+    if sticks:
+        assert {each.action for each in later} == {"block"}
+        assert later[0].continues_blocked == first.id
+        assert got.value is None
+        assert sim.api_requests == []
+    else:
+        assert got.value.model_dump() == {"said": "an invention"}
+        assert [each.action for each in later] == ["allow"]
+        (sent,) = sim.api_requests
+        assert BAD not in json.dumps(sent.body)
 
 
 def test_the_settings_for_instructor_are_those_it_is_tested_with() -> None:

@@ -602,6 +602,23 @@ def test_a_body_of_bytes_is_read_or_refused(form: str, flavour: str) -> None:
 
 
 @both
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/batches"])
+def test_a_form_is_refused_because_nobody_looks_at_its_files(path: str, flavour: str) -> None:
+    sim = Simulator(text("hello"))
+    with edge(flavour, sim) as at:
+        with pytest.raises(ModerationError, match="send its body as JSON"):
+            at.run(
+                at.client.post(
+                    path,
+                    body=asking("hi"),
+                    files={"note": ("note.txt", BAD.encode())},
+                    cast_to=anthropic.types.Message,
+                )
+            )
+        assert sim.requests == []
+
+
+@both
 def test_a_body_of_bytes_that_is_allowed_travels_as_it_came(flavour: str) -> None:
     content = b'{ "model":"m",\n"max_tokens":9, "messages":[{"role":"user","content":"hi"}]}'
     seen: list[Any] = []

@@ -66,7 +66,9 @@ class ModeratedRequest:
 
 
 def body_of(request: APIRequest) -> JSON | None:
-    """Return the JSON object that a request carries, also as raw bytes; None if there is none."""
+    """Return the JSON object that a request carries, also as bytes; None if it is not all of it."""
+    if request.options.files:
+        return None  # sent as a form, whose other parts nobody looks at
     body = request.json
     if is_object(body):
         return body
