@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import re
 import types
 import typing
 from collections.abc import Callable, Iterator
@@ -128,6 +129,10 @@ class Marks:
         mark = self._form.format(next(self._numbers))
         self.at[mark] = named(path)
         return mark
+
+    @staticmethod
+    def found_in(text: str) -> list[str]:
+        return re.findall(r"zq mark \d{6} qz|zqmark\d{6}qz", text)
 
     def in_slots(self, value: JSON) -> JSON:
         """Put a mark wherever a string of no fixed value stands."""

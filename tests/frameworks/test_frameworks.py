@@ -324,17 +324,21 @@ def test_instructor_cannot_ask_a_refusal_away(
     sim = Simulator(invented, judge=JudgeScript(*rules))
     with surroundings(monkeypatch, tmp_path, sim, input_check="before"):
         driver = Instructor()
-        got = driver.ask("structured", "sync", f"Write {BAD}.")
+        said: Any = None
+        try:
+            said = driver.ask("structured", "sync", f"Write {BAD}.").value.model_dump()
+        except Exception as error:
+            said = type(error).__name__
         decisions = driver.names["client"].client.moderation.engine.state.decisions.all()
     first, *later = decisions
     assert first.action == "block"
     if sticks:
         assert {each.action for each in later} == {"block"}
         assert later[0].continues_blocked == first.id
-        assert got.value is None
+        assert said == Instructor.raises, "it gives up, as it does on answers of the wrong shape"
         assert sim.api_requests == []
     else:
-        assert got.value.model_dump() == {"said": "an invention"}
+        assert said == {"said": "an invention"}
         assert [each.action for each in later] == ["allow"]
         (sent,) = sim.api_requests
         assert BAD not in json.dumps(sent.body)

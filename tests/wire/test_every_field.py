@@ -83,10 +83,11 @@ def named_unread(*found: Extracted) -> list[str]:
 
 def lost(marks: Marks, text: str, unread: list[str], *, words: bool) -> list[str]:
     """The places whose mark no judge is given, that are not named, and that are on no list."""
+    judged = set(marks.found_in(text))
     return [
         path
         for mark, path in marks.at.items()
-        if mark not in text.replace('\\"', '"')
+        if mark not in judged
         and not any(path.startswith(place) or place.startswith(path) for place in unread)
         and not excused(path, words=words)
     ]
