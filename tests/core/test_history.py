@@ -337,6 +337,61 @@ def follow_up(*turns: Any) -> JSON:
     return request(user("evil"), assistant(REFUSAL), *turns)
 
 
+CALL_NAMED = {"tools": [{"name": "look"}], "tool_choice": {"type": "tool", "name": "look"}}
+# What clients change from turn to turn. A history that is judged again for it would cost each time.
+CHANGING: dict[str, tuple[JSON, JSON]] = {
+    "where the cache was missed": (
+        {"diagnostics": {"previous_message_id": "msg_1"}},
+        {"diagnostics": {"previous_message_id": "msg_2"}},
+    ),
+    "the container of the answer before": ({}, {"container": "container_1"}),
+    "the same with skills": (
+        {"container": {"skills": [{"type": "anthropic", "skill_id": "pptx", "version": "latest"}]}},
+        {
+            "container": {
+                "id": "container_1",
+                "skills": [{"type": "anthropic", "skill_id": "pptx", "version": "latest"}],
+            }
+        },
+    ),
+    "the user": ({"metadata": {"user_id": "a"}}, {"metadata": {"user_id": "b"}}),
+    "settings": ({"max_tokens": 9}, {"max_tokens": 99, "temperature": 0.5, "stream": True}),
+    "the tool to call": ({"tools": [{"name": "look"}]}, CALL_NAMED),
+    "credentials": (
+        {"mcp_servers": [{"name": "n", "url": "u", "authorization_token": "one"}]},
+        {"mcp_servers": [{"name": "n", "url": "u", "authorization_token": "two"}]},
+    ),
+}
+# What makes the same turns another question.
+ANOTHER: dict[str, JSON] = {
+    "a system prompt": {"system": "be bold"},
+    "a tool": {"tools": [{"name": "look"}]},
+    "a format": {"output_config": {"format": {"schema": {"type": "object"}}}},
+    "a field of no known name": {"novel": "x"},
+    "a server": {"mcp_servers": [{"name": "n", "url": "u"}]},
+    "words to stop at": {"stop_sequences": ["x"]},
+}
+
+
+@pytest.mark.parametrize("name", CHANGING)
+def test_what_clients_change_from_turn_to_turn_keeps_the_history_as_context(name: str):
+    before, after = CHANGING[name]
+    record = Record()
+    record.allow(request(user("one"), **before))
+    history = record.read(request(user("one"), assistant("fine"), user("two"), **after))
+    assert judged(history) == ["two"]
+
+
+@pytest.mark.parametrize("name", ANOTHER)
+def test_what_was_allowed_apart_is_not_allowed_together(name: str):
+    """Each was allowed: the turn without, and the rest with another turn. Together they are new."""
+    record = Record()
+    record.allow(request(user("one")))
+    record.allow(request(user("other"), **ANOTHER[name]))
+    history = record.read(request(user("one"), **ANOTHER[name]))
+    assert "one" in judged(history)
+
+
 def test_a_blocked_turn_is_redacted_for_judge_and_provider_and_blocks_nothing():
     record = Record()
     record.block(EVIL, "messages[0].content")

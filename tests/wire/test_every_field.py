@@ -55,11 +55,14 @@ ONE_WORD = {
     r"(.*\.)?signature": "a seal that only the provider can make and read",
     r"(.*\.)?cache_control\.\w+": "where the provider caches",
     r"betas\[\d+\]": "names of the API's own versions",
-    r"inference_geo|service_tier|speed|billing_policy": "how the request is served",
-    r"user_profile_id|workspace_id|thread\.previous_message_id": "ids at the provider",
-    r"fallback_credit_token|usage\.fallback_credit\.\w+": "a token of the provider's",
-    r"thinking\.\w+|output_config\.effort": "settings of the model",
+    r"inference_geo|service_tier|speed|billing_policy\.\w+": "how the request is served",
+    r"user_profile_id|workspace_id|(thread|diagnostics)\.previous_message_id": "ids there",
+    r"(stop_details\.)?fallback_credit_token": "a token of the provider's",
+    r"thinking\.(\w+\.)?\w+|output_config\.effort": "settings of the model",
     r"stop_reason|stop_details\.category": "a word from the API's list",
+    r"stop_details\.recommended_model": "the name of a model",
+    r"diagnostics\.cache_miss_reason\.type": "a word from the API's list",
+    r"input_transformations\[\d+\]\.(path|reason)": "which block was dropped, and why",
     r"usage\.(inference_geo|service_tier|speed)": "how the request was served",
 }
 

@@ -37,7 +37,7 @@ USAGE: Shape = {
     "service_tier": WORD,
     "speed": WORD,
     "iterations": [{"type": WORD, "model": ID}],
-    "fallback_credit": {"type": WORD, "status": WORD, "token": OPAQUE},
+    "fallback_credit": {"status": {"type": WORD}},
 }
 CONTAINER: Shape = {
     "id": ID,
@@ -52,7 +52,15 @@ ANSWER: Mapping[str, Shape] = {
     "role": WORD,
     "model": ID,
     "stop_reason": WORD,
-    "stop_details": {"type": WORD, "category": WORD, "magistrate": {"decision_id": ID}},
+    "stop_details": {
+        "type": WORD,
+        "category": WORD,
+        "fallback_credit_token": OPAQUE,
+        "recommended_model": ID,
+        "magistrate": {"decision_id": ID},
+    },
+    "diagnostics": {"cache_miss_reason": {"type": WORD}},
+    "input_transformations": [{"type": WORD, "reason": WORD, "path": ID}],
     "container": CONTAINER,
     "usage": USAGE,
     "context_management": {"applied_edits": [{"type": WORD}]},
@@ -60,9 +68,10 @@ ANSWER: Mapping[str, Shape] = {
 # Fields of a request that configure the answer. `system`, `messages` and `tools` have readers.
 SETTINGS: Mapping[str, Shape] = {
     "betas": [WORD],
-    "billing_policy": WORD,
+    "billing_policy": {"type": WORD, "bill_to": WORD},
     "cache_control": CACHE_MARK,
     "container": ID,
+    "diagnostics": {"previous_message_id": ID},
     "effort": WORD,
     "fallback_credit_token": OPAQUE,
     "inference_geo": WORD,
@@ -71,7 +80,11 @@ SETTINGS: Mapping[str, Shape] = {
     "output_config": {"effort": WORD, "task_budget": {"type": WORD}},
     "service_tier": WORD,
     "speed": WORD,
-    "thinking": {"type": WORD, "display": WORD},
+    "thinking": {
+        "type": WORD,
+        "display": WORD,
+        "block_binding": {"prefix_mismatch_behavior": WORD},
+    },
     "thread": {"type": WORD, "previous_message_id": ID},
     "tool_choice": {"type": WORD},
     "user_profile_id": ID,
