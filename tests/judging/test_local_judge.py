@@ -234,7 +234,7 @@ def test_any_text_gets_a_verdict_on_clauses_of_its_stage(texts: list[str], kind:
 def test_both_flavours_agree_and_cost_nothing(cases: Dataset, judge: LocalJudge) -> None:
     async def both(case: Case) -> None:
         settings = for_case(Settings(), case)
-        offline = case.offline(settings)
+        offline = OfflineDecision.of(settings, case.stage, case.request, case.answer)
         assert offline.subject is not None
         verdict = judge.judge(offline.subject, settings, None, 60.0)
         assert isinstance(verdict, Verdict)

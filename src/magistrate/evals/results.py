@@ -67,8 +67,6 @@ class Result:
         """Return the highest grade among findings of these clauses; None without a verdict."""
         if self.verdict is None:
             return None
-        if self.verdict.continues_declined:  # asks for what was declined, under whatever clause
-            return "certain"
         wanted = frozenset(clauses)
         found = {f.grade for f in self.verdict.findings if f.clause in wanted}
         for grade in reversed(GRADES):
@@ -95,8 +93,6 @@ class Result:
                 "dropped_quotes": outcome.dropped_quotes,
                 "refusals": list(outcome.refusals),
             }
-            if outcome.continues_declined:
-                said["continues_declined"] = True
         else:
             said |= {"reason": outcome.reason, "detail": outcome.detail, "floor": outcome.floor}
         return {

@@ -20,6 +20,7 @@ from typing import Protocol
 import anyio
 
 from magistrate.config.diagnostics import SettingsError
+from magistrate.core.offline import OfflineDecision
 from magistrate.evals.budget import Estimate, OverBudget, Purse
 from magistrate.evals.cases import Case
 from magistrate.evals.kept_verdicts import PUT_ASIDE, read_aside
@@ -100,7 +101,7 @@ async def judge_case(
     """Ask about one case, and decide. Raises `OverBudget` if `ask` does."""
     case, number = work
     settings = for_case(plan.settings, case)
-    offline = case.offline(settings)
+    offline = OfflineDecision.of(settings, case.stage, case.request, case.answer)
     began = clock()
     info = plan.judge.info(settings)
     outcome: Outcome = Verdict(info)  # nothing to judge
