@@ -25,11 +25,11 @@ from magistrate.config.diagnostics import SettingsError
 from magistrate.evals.budget import SPENDING, Purse
 from magistrate.evals.cases import Case, Dataset
 from magistrate.evals.plan import Plan
-from magistrate.evals.retry_after import retry_after
 from magistrate.evals.run import Progress, run
 from magistrate.evals.run_folder import RESULTS, Run
 from magistrate.judging.base import ModelReply
 from magistrate.judging.claude import ClaudeJudge
+from magistrate.judging.retry_after import retry_after
 from magistrate.settings import Settings
 from magistrate.testing import finds
 from magistrate.testing.judge_replies import render

@@ -15,6 +15,8 @@ import pytest
 
 from edges import asking, both, edge
 from magistrate import Moderation, Settings
+from magistrate.evals.cases import Case, Dataset
+from magistrate.evals.formats.exporting import export_inspect
 from magistrate.policy import builtin_policy, required_floors
 from magistrate.testing import JudgeScript, Simulator, finds, text, when_judging
 
@@ -145,6 +147,24 @@ def test_no_word_of_a_team_is_in_the_prompt_of_a_floor(
     assert [mark for mark in marks if mark in floors] == []
     assert any(mark in others for mark in marks), "the team's own rules are judged too"
     assert "child_safety.csam" in judged
+
+
+def test_what_is_exported_for_other_judges_is_the_whole_policy(tmp_path: Path) -> None:
+    """They get one prompt for each case, so it must hold the floors and the team's own rules."""
+    (tmp_path / "own.yaml").write_text(json.dumps(OWN))
+    (tmp_path / "magistrate.yaml").write_text('{"version": 1, "policy": "own.yaml"}')
+    settings = Settings.load(tmp_path / "magistrate.yaml")
+    case = Case(
+        id="one",
+        stage="input",
+        messages=({"user": "hi"},),
+        labels={},
+        action="allow",
+        split="test",
+    )
+    export_inspect(Dataset((case,)), settings, tmp_path / "out")
+    told = [path.read_text() for path in (tmp_path / "out" / "rubrics").iterdir()]
+    assert any("## child_safety.csam:" in each and "## house.neighbour:" in each for each in told)
 
 
 @both

@@ -477,6 +477,18 @@ ODD: dict[str, list[Event]] = {
         event({"type": "message_start", "message": {"note": "SECRET", "content": []}}),
         event({"type": "message_start", "message": {"note": "other", "content": []}}),
     ],
+    "usage that a later event replaces": [
+        event({"type": "message_start", "message": {"usage": "SECRET", "content": []}}),
+        event({"type": "message_delta", "delta": {}, "usage": {"output_tokens": 1}}),
+    ],
+    "a word in usage that a later event replaces": [
+        event({"type": "message_start", "message": {"usage": {"note": "SECRET"}, "content": []}}),
+        event({"type": "message_delta", "delta": {}, "usage": {"note": "other"}}),
+    ],
+    "a signature that a delta replaces": [
+        start(0, {"type": "thinking", "thinking": "", "signature": "SECRET words"}),
+        delta(0, {"type": "signature_delta", "signature": "c2ln"}),
+    ],
     "citations that are none, and then some": [
         start(0, {"type": "text", "text": "a", "citations": "SECRET"}),
         delta(0, {"type": "citations_delta", "citation": {"cited_text": "a"}}),

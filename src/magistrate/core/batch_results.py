@@ -28,6 +28,7 @@ from magistrate.core.exchange import Exchange
 from magistrate.core.history import RequestHistory
 from magistrate.core.outcomes import conclude, settle
 from magistrate.core.questions import about_answer
+from magistrate.wire.lines import LineDecoder
 from magistrate.wire.messages import JSON, is_array, is_object, parsed
 from magistrate.wire.parts import Uninspected, as_context
 from magistrate.wire.shapes import ERROR, ID, WORD, Shape, left_over
@@ -68,7 +69,7 @@ def moderate_results(batch_id: str, make: Callable[[JSON], Exchange]) -> Flow[No
         yield from perform(Relay())
         return
     yield from perform(Open({"batch_id": batch_id}, ours=False))
-    rest = b""
+    decoder = LineDecoder()
     backlog: deque[bytes] = deque()
     missing = set(questions)
     lines: deque[_Line] = deque()
@@ -106,15 +107,13 @@ def moderate_results(batch_id: str, make: Callable[[JSON], Exchange]) -> Flow[No
                 if line.exchange is not None:
                     line.exchange.output.outcomes.append(outcome)
             case Chunk(more):
-                # As the SDK cuts lines. A CR at the end of a chunk may be half of a CRLF.
-                *whole, rest = re.split(rb"\r\n|\n|\r(?!\n|\Z)", rest + more)
-                backlog.extend(line for line in whole if line.strip())
-                if len(rest) > MAX_LINE:
+                backlog.extend(decoder.feed(more))
+                if decoder.size > MAX_LINE:
                     ended = RejectAnswer(is_json=False, detail="a line of the results has no end")
             case End() | Failed():
                 ended = event
-                if rest.strip() and isinstance(event, End):  # else it is torn, as the error says
-                    backlog.append(rest)
+                if isinstance(event, End):  # else the last line is torn, as the error says
+                    backlog.extend(decoder.flush())
             case Head():
                 pass
     if isinstance(ended, Failed):
@@ -154,17 +153,16 @@ def _has_content(message: object) -> bool:
 def _opened(data: JSON, questions: dict[str, JSON], make: Callable[[JSON], Exchange]) -> _Line:
     """Return a line, with an exchange if there is something to judge in it."""
     kind = data["result"]["type"]
-    unread = [left_over(_besides_answer(data), _LINE)]
-    if kind in _NO_ANSWER and not any(unread):
+    unread = left_over(_besides_answer(data), _LINE)
+    if kind in _NO_ANSWER and not unread:
         return _Line(data)  # no answer, no content
     body = questions.get(data["custom_id"], {})
-    line = _Line(data, make(body), unread=[each for each in unread if each])
-    assert line.exchange is not None
-    line.exchange.in_batch, line.exchange.upstream = True, "completed"
-    line.history = RequestHistory.of(body, line.exchange.digests, redact=False)
+    exchange = make(body)
+    exchange.in_batch, exchange.upstream = True, "completed"
     if kind != "succeeded" and kind not in _NO_ANSWER:
-        line.exchange.output.note([Uninspected("result", "unknown_block")])
-    return line
+        exchange.output.note([Uninspected("result", "unknown_block")])
+    history = RequestHistory.of(body, exchange.digests, redact=False)
+    return _Line(data, exchange, history, [unread] if unread else [])
 
 
 def _besides_answer(data: JSON) -> JSON:

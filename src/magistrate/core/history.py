@@ -60,14 +60,15 @@ class RequestHistory:
     @classmethod
     def of(cls, body: JSON, digests: Digests, *, redact: bool) -> RequestHistory:
         """Read a request; no key is known yet."""
-        prefixes = tuple(digests.chain(setup_of(body), turns(body)))
+        setup = setup_of(body)
+        prefixes = tuple(digests.chain(setup, turns(body)))
         return cls(
             body,
             digests,
             redact,
             prefixes,
             tuple(map(ApprovalKeys.of, prefixes[1:])),
-            read_request(body),
+            read_request(body, setup),
             approval_key("setup", prefixes[0]),
         )
 

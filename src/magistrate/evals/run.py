@@ -27,9 +27,9 @@ from magistrate.evals.kept_verdicts import PUT_ASIDE, read_aside
 from magistrate.evals.labels import for_case
 from magistrate.evals.plan import Plan, Work, begin, left_over
 from magistrate.evals.results import Result, result_of
-from magistrate.evals.retry_after import retry_after
 from magistrate.evals.run_folder import RESULTS, Writer, read_lines
 from magistrate.judging.base import AskModelAsync, ModelReply
+from magistrate.judging.retry_after import retry_after
 from magistrate.verdicts import Failure, Outcome, Unavailable, Usage, Verdict, broken
 from magistrate.wire.messages import JSON
 

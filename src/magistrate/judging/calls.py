@@ -16,6 +16,7 @@ from magistrate.judging.plan import Question, Task, plan_judging
 from magistrate.judging.prepared import Preparations
 from magistrate.judging.prompt import Shown, labelled, make_prompt
 from magistrate.judging.reply import read_reply
+from magistrate.judging.retry_after import asked_wait
 from magistrate.judging.rubric import Rubric
 from magistrate.settings import Settings
 from magistrate.verdicts import (
@@ -143,7 +144,7 @@ class Call:
     def read(self, reply: ModelReply) -> Outcome | Screened:
         """Return the answer of one attempt, with the usage of all attempts so far."""
         info = replace(self.judgment.info, model=self.question.model)
-        self.retry_after, self.status = _retry_after(reply), reply.status
+        self.retry_after, self.status = asked_wait(reply.headers), reply.status
         if reply.failure is not None:
             return Unavailable(reply.failure, info, reply.detail, self.spent)
         if reply.status != 200:
@@ -195,15 +196,3 @@ def _failure(reply: ModelReply, info: JudgeInfo) -> tuple[Failure, JudgeInfo, st
     if reply.status == 400 and "too long" in said:
         reason = "too_long"
     return reason, info, f"HTTP {reply.status} {kind}".strip()
-
-
-def _retry_after(reply: ModelReply) -> float | None:
-    """Return how many seconds the server asks to wait, from the headers that the SDK also obeys."""
-    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        try:
-            seconds = float(reply.headers.get(name, "")) / unit
-        except ValueError:
-            continue
-        if seconds >= 0:
-            return seconds
-    return None

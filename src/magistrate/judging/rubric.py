@@ -76,13 +76,15 @@ class Rubric:
         return bool(self.groups)
 
 
-def policy_of(settings: Settings, *, floors: bool) -> Policy:
-    """Return the piece of the policy that a task is about: its floors, or all the rest."""
+def policy_of(settings: Settings, *, floors: bool | None) -> Policy:
+    """Return what a task is about: the policy's floors, all the rest, or (None) the whole."""
+    if floors is None:
+        return settings.policy
     return settings.judged_policies[-1 if floors else 0]
 
 
 def groups_for(
-    settings: Settings, stage: Stage, *, third_party: bool, floors: bool = False
+    settings: Settings, stage: Stage, *, third_party: bool, floors: bool | None = False
 ) -> tuple[str, ...]:
     """Return the groups that can apply to a subject of this stage, in the order of the policy.
 
@@ -146,9 +148,9 @@ def make_rubric(
     *,
     groups: Collection[str] | None = None,
     third_party: bool = True,
-    floors: bool = False,
+    floors: bool | None = False,
 ) -> Rubric:
-    """Render the rubric of some groups, or of all that can apply.
+    """Render the rubric of some groups, or of all that can apply. `floors`: see `policy_of`.
 
     It has only clauses that apply at this stage, and asks about high-risk domains only if there is
     an app profile, which gives them a meaning.

@@ -178,7 +178,7 @@ class ReviewStore:
     def purge(self, *, trust_clock: bool = False) -> int:
         """Delete reviews past their retention, even pending ones, and return how many.
 
-        `trust_clock`: by this machine's clock alone, for who knows that it is right.
+        `trust_clock`: by this machine's clock alone, if its time is known to be correct.
         """
         with self._file.transaction("BEGIN IMMEDIATE") as connection:
             self._count(connection)

@@ -37,10 +37,11 @@ class RequestContent:
     turns: tuple[Extracted, ...]
 
 
-def read_request(body: JSON) -> RequestContent:
-    """Return the content of a request."""
+def read_request(body: JSON, setup: JSON | None = None) -> RequestContent:
+    """Return the content of a request. `setup`: its `setup_of`, if the caller has it already."""
+    definitions = _definitions(body, setup_of(body) if setup is None else setup)
     return RequestContent(
-        Extracted.of([*read_content(body.get("system"), "system", "system"), *_definitions(body)]),
+        Extracted.of([*read_content(body.get("system"), "system", "system"), *definitions]),
         tuple([Extracted.of(_turn(index, turn)) for index, turn in enumerate(turns(body))]),
     )
 
@@ -181,8 +182,7 @@ def _without_secret(server: object) -> object:
     return server
 
 
-def _definitions(body: JSON) -> Extract:
-    setup = setup_of(body)
+def _definitions(body: JSON, setup: JSON) -> Extract:
     tools = body.get("tools")
     if tools is not None and not is_array(tools):
         yield Uninspected("tools", "unknown_block")

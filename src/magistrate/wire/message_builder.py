@@ -7,7 +7,7 @@ from typing import Any
 
 from magistrate.wire.event_fields import DELTA_FIELDS, applies, unread
 from magistrate.wire.messages import JSON, blocks, is_array, is_object, parsed
-from magistrate.wire.shapes import ANSWER, left_over
+from magistrate.wire.shapes import ANSWER, OPAQUE, is_free, left_over
 from magistrate.wire.sse import Event
 
 # Blocks whose input arrives in fragments of JSON.
@@ -76,7 +76,7 @@ class MessageBuilder:
                 if is_object(usage):
                     before = self._message.get("usage")
                     known = {key: value for key, value in usage.items() if value is not None}
-                    self._message["usage"] = {**(before if is_object(before) else {}), **known}
+                    self._set({"usage": {**(before if is_object(before) else {}), **known}})
             case _:
                 pass
 
@@ -121,6 +121,8 @@ class MessageBuilder:
             case ("thinking", "thinking_delta"):
                 self._grow(at, "thinking", known)
             case ("thinking", "signature_delta"):
+                if not is_free(before := block.get("signature"), OPAQUE):
+                    self.unread.append({"signature": before})
                 block["signature"] = known.get("signature")
             case ("text", "citations_delta"):
                 cited: object = block.get("citations")

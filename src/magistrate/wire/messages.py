@@ -53,7 +53,8 @@ def parsed(text: str | bytes, *, unique: bool = False) -> object:
         found: object = json.loads(text, object_pairs_hook=unique_keys if unique else None)
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    brackets = text.count("[") + text.count("{") if isinstance(text, str) else MAX_DEPTH + 1
+    opening = ("[", "{") if isinstance(text, str) else (b"[", b"{")
+    brackets = sum(text.count(each) for each in opening)  # pyright: ignore[reportArgumentType]
     if brackets > MAX_DEPTH and _is_deeper(found, MAX_DEPTH):
         raise ValueError("nested too deeply")
     return found

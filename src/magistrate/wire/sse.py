@@ -152,21 +152,11 @@ def _read(raw: bytes, name: bytes, data: bytes, stray: str = "") -> Event:
         return item
     # The standard library parses all others: orjson rounds large integers, rejects lone surrogates
     # and NaN, and allows deeper nesting.
-    text = data.decode("utf-8", "surrogatepass").strip(" \t\r\n") if _is_text(data) else None
-    if not text or text == _DONE:
-        return Event(raw, named, {}, None if text is not None else BROKEN, stray)
     try:
-        found = parsed(text)
-    except ValueError:
+        text = data.decode("utf-8", "surrogatepass").strip(" \t\r\n")
+        found = None if text in ("", _DONE) else parsed(text)
+    except ValueError:  # also for what is no text
         return Event(raw, named, {}, BROKEN, stray)
     if is_object(found):
         return Event(raw, named, found, stray=stray)
     return Event(raw, named, {}, found, stray)
-
-
-def _is_text(data: bytes) -> bool:
-    try:
-        data.decode("utf-8", "surrogatepass")
-    except UnicodeDecodeError:
-        return False
-    return True

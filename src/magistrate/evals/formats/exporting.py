@@ -97,7 +97,8 @@ def _sample(
     if reason is not None or subject is None:
         left_out[str(reason)] += 1
         return None
-    rubric = make_rubric(under, case.stage, templates(), third_party=has_third_party(subject))
+    third_party = has_third_party(subject)
+    rubric = make_rubric(under, case.stage, templates(), third_party=third_party, floors=None)
     rubrics.setdefault(rubric.hash, rubric)
     return {
         "id": case.id,

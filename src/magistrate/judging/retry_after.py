@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -15,15 +15,13 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def retry_after(reply: ModelReply, now: Callable[[], datetime] = _now) -> float | None:
-    """Return the seconds until a server wants to be asked again; None where it does not say.
+def asked_wait(given: Mapping[str, str], now: Callable[[], datetime] = _now) -> float | None:
+    """Return the seconds that a response's headers ask to wait; None where they do not say.
 
-    Read from `retry-after-ms`, or from `retry-after` in seconds or as a date; names of headers in
-    any case. Only a reply that says that there is no time counts.
+    As the SDK reads them: `retry-after-ms`, or `retry-after` in seconds or as a date; names of
+    headers in any case.
     """
-    if reply.status not in _BUSY:
-        return None
-    headers = {name.lower(): value for name, value in reply.headers.items()}
+    headers = {name.lower(): value for name, value in given.items()}
     for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         try:
             seconds = float(headers.get(name, "")) / unit
@@ -36,3 +34,11 @@ def retry_after(reply: ModelReply, now: Callable[[], datetime] = _now) -> float 
         return max(0.0, (then - now()).total_seconds())
     except (TypeError, ValueError):
         return None
+
+
+def retry_after(reply: ModelReply, now: Callable[[], datetime] = _now) -> float | None:
+    """Return the seconds until a busy server wants to be asked again.
+
+    None where it does not say, or does not say that there is no time.
+    """
+    return asked_wait(reply.headers, now) if reply.status in _BUSY else None
