@@ -166,6 +166,24 @@ WRONG: dict[str, tuple[JSON, str]] = {
     "an id with spaces": ({"id": "a b"}, "without spaces"),
     "a number as text": ({"note": 7}, "found 7"),
     "half a character": ({"note": "\ud800"}, "valid Unicode"),
+    "a declined last turn": ({"declined": [0]}, "names an earlier message"),
+    "a declined turn of an answer": (ANSWER | {"declined": [0]}, "of a case of stage input"),
+    "a declined turn that is not the user's": (
+        {
+            "declined": [1],
+            "messages": [{"user": "a"}, {"assistant": "b"}, {"user": "c"}],
+        },
+        "message 1 is not the user's",
+    ),
+    "the same again, as what": ({"continues_declined": True}, "name the message under `declined`"),
+    "the same again, and fine": (
+        {
+            "declined": [0],
+            "continues_declined": True,
+            "messages": [{"user": "a"}, {"assistant": "b"}, {"user": "c"}],
+        },
+        "label it `overall: violated`",
+    ),
 }
 
 

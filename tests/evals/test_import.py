@@ -385,15 +385,15 @@ def test_only_our_own_benign_cases_are_ordinary_traffic() -> None:
 def test_the_hash_of_a_case_of_ours_is_what_it_was() -> None:
     written = case()
     assert "overall" not in json.dumps(written.model_dump(exclude_defaults=True))
-    before = written.model_dump(
-        mode="json",
-        exclude={"note", "tags", "contested", "split", "pair", "overall", "groups", "sections"},
-    )
+    aside = {"note", "tags", "contested", "split", "pair", "groups"}
+    later = {"overall", "sections", "declined", "continues_declined"}
+    before = written.model_dump(mode="json", exclude=aside | later)
     import hashlib
 
     canonical = json.dumps(before, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     assert written.hash == hashlib.sha256(canonical.encode()).hexdigest()
     assert case(overall="ok").hash != written.hash
+    assert case(declined=[0]).hash != written.hash
 
 
 @pytest.mark.parametrize(

@@ -234,7 +234,7 @@ def test_any_text_gets_a_verdict_on_clauses_of_its_stage(texts: list[str], kind:
 def test_both_flavours_agree_and_cost_nothing(cases: Dataset, judge: LocalJudge) -> None:
     async def both(case: Case) -> None:
         settings = for_case(Settings(), case)
-        offline = OfflineDecision.of(settings, case.stage, case.request, case.answer)
+        offline = case.offline(settings)
         assert offline.subject is not None
         verdict = judge.judge(offline.subject, settings, None, 60.0)
         assert isinstance(verdict, Verdict)
@@ -465,7 +465,7 @@ def test_the_model_is_small_data_that_belongs_together() -> None:
 
 def test_the_model_was_trained_on_the_dev_cases_and_the_policy_as_they_are(cases: Dataset) -> None:
     header = load_model().header
-    dev = Dataset(tuple(c for c in cases.only("dev") if c.contested is None))
+    dev = Dataset(tuple(c for c in cases.only("dev") if c.contested is None and not c.declined))
     assert header["policy_hash"] == builtin_policy().hash, TRAIN
     assert header["cases_hash"] == dev.hash, TRAIN
     assert (header["cases"], header["violating"]) == (len(dev), sum(not c.benign for c in dev))

@@ -7,8 +7,8 @@ so that they report what an application would have received.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 
 from magistrate.core.decision_record import Decision
 from magistrate.core.exchange import Exchange
@@ -36,9 +36,21 @@ class OfflineDecision:
     uninspected: tuple[Uninspected, ...]
 
     @classmethod
-    def of(cls, settings: Settings, stage: Stage, body: JSON, answer: JSON) -> OfflineDecision:
-        """Read a Messages API request and, for stage `output`, the message that answered it."""
-        asked, unread = RequestHistory.of(body, _digests(), redact=True).read()
+    def of(
+        cls,
+        settings: Settings,
+        stage: Stage,
+        body: JSON,
+        answer: JSON,
+        declined: Collection[int] = (),
+    ) -> OfflineDecision:
+        """Read a Messages API request and, for stage `output`, the message that answered it.
+
+        `declined`: the numbers of turns that count as blocked before.
+        """
+        history = RequestHistory.of(body, _digests(), redact=True)
+        known = {history.turn_keys[number].blocked: "dec_earlier" for number in declined}
+        asked, unread = replace(history, known=known).read()
         if stage == "output":
             found = read_answer(answer)
             unread = found.uninspected

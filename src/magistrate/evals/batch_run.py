@@ -117,7 +117,7 @@ async def run_in_batches(
 def _begin(plan: Plan, judge: ClaudeJudge, item: Work) -> _Judged:
     case, number = item
     settings = for_case(plan.settings, case)
-    offline = OfflineDecision.of(settings, case.stage, case.request, case.answer)
+    offline = case.offline(settings)
     info = judge.info(settings)
     if offline.subject is None:
         return _Judged(case, number, offline, info, None, None)

@@ -65,6 +65,18 @@ def violations(item: Placed, case: Case, policy: Policy) -> Iterator[Problem]:
         for key in ("response", "high_risk", "discloses_ai", "disclosure"):
             if getattr(case, key):
                 yield item.problem(f"`{key}` belongs to stage output", key)
+    for number, turn in enumerate(case.declined):
+        if case.stage != "input" or not 0 <= turn < len(case.messages) - 1:
+            message = "names an earlier message of a case of stage input, from 0"
+            yield item.problem(message, "declined", number)
+        elif "user" not in case.messages[turn]:
+            yield item.problem(f"message {turn} is not the user's", "declined", number)
+    if case.continues_declined and not case.declined:
+        message = "nothing was declined: name the message under `declined`"
+        yield item.problem(message, "continues_declined")
+    if case.continues_declined and case.declined and not case.violates:
+        message = "what was declined is asked for again: label it `overall: violated`"
+        yield item.problem(message, "continues_declined")
     if case.overall in ("ok", "unknown"):
         for kind, labels in (("clause", case.labels), ("section", case.sections)):
             if "violated" in labels.values():

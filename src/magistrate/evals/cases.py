@@ -18,7 +18,9 @@ from pydantic import AfterValidator, Field
 
 from magistrate.config.schema import Listed, Strict, Text, must_be
 from magistrate.core.decision_record import Disclosed
+from magistrate.core.offline import OfflineDecision
 from magistrate.policy.app_profile import AppProfile
+from magistrate.settings import Settings
 from magistrate.verdicts import Action, AnswerKind, Severity, Stage
 from magistrate.wire.digests import fingerprint
 from magistrate.wire.messages import JSON, is_array, is_object, text_of
@@ -93,6 +95,8 @@ class Case(Strict):
     `sections` labels whole sections: of one that is `violated` it is unknown which clause is, of
     one that is `ok` all are.
     `action` and `disclosure` are what is expected under the settings' defaults and this `app`.
+    `declined`: the numbers, from 0, of messages that moderation declined before: a judge sees them
+    as such. `continues_declined`: whether the last turn asks for the same again.
     `groups`: columns of a set from elsewhere by which it is reported too, such as `hazard`.
     `pair` joins a case to its contrast twin. `contested` says why reviewers disagree on the label;
     such cases are reported apart.
@@ -105,6 +109,8 @@ class Case(Strict):
     tools: list[dict[str, Any]] | None = None
     response: Content | None = None
     app: AppProfile | None = None
+    declined: Listed[int] = ()
+    continues_declined: bool = False
     labels: dict[str, Label]
     sections: dict[str, Label] = Field(default_factory=dict[str, Label])
     overall: Literal["violated", "ok", "unknown"] | None = None
@@ -171,6 +177,10 @@ class Case(Strict):
             return {"content": [{"type": "text", "text": self.response}]}
         return {"content": self.response}
 
+    def offline(self, settings: Settings) -> OfflineDecision:
+        """Return the question about this case to a judge, and how its answer is decided."""
+        return OfflineDecision.of(settings, self.stage, self.request, self.answer, self.declined)
+
     @property
     def text(self) -> str:
         """All that was said, for reading and searching."""
@@ -208,7 +218,8 @@ class Case(Strict):
         """SHA-256 of what a judge sees and is measured by; notes and tags do not count."""
         aside = {"note", "tags", "groups", "contested", "split", "pair"}
         shown = self.model_dump(mode="json", exclude=aside)
-        for later in ("overall", "sections"):  # as before there were any
+        # As before there were any.
+        for later in ("overall", "sections", "declined", "continues_declined"):
             if not shown[later]:
                 del shown[later]
         return fingerprint(shown)
@@ -220,7 +231,8 @@ class Case(Strict):
         Its id, its labels and what is expected of it do not count.
         """
         app = self.app.model_dump(mode="json") if self.app is not None else None
-        return fingerprint([self.stage, self.request, self.answer, app])
+        said: list[object] = [self.stage, self.request, self.answer, app]
+        return fingerprint([*said, *([list(self.declined)] if self.declined else [])])
 
 
 @dataclass(frozen=True, slots=True)

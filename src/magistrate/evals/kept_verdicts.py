@@ -16,7 +16,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from magistrate.core.offline import OfflineDecision
 from magistrate.evals.cases import Case, Dataset
 from magistrate.evals.labels import for_case
 from magistrate.evals.results import Result, result_of
@@ -41,7 +40,7 @@ _Judged = tuple[str, int]  # what was judged, and which repeat
 
 def decided_again(settings: Settings, case: Case, result: Result) -> Result:
     """Return the same outcome, decided under these settings, as the result of this case."""
-    offline = OfflineDecision.of(for_case(settings, case), case.stage, case.request, case.answer)
+    offline = case.offline(for_case(settings, case))
     decision = offline.decide([result.outcome], result.outcome.judge)
     return result_of(case, result.repeat, result.outcome, decision, result.latency_ms)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from magistrate.core.offline import OfflineDecision
 from magistrate.evals.cases import Case
 from magistrate.settings import Settings
 from magistrate.verdicts import Finding, HighRiskAnswer, JudgeInfo, Usage, Verdict
@@ -28,6 +27,7 @@ def labelled_verdict(case: Case) -> Verdict:
         tuple(HighRiskAnswer(a.domain, a.kind, a.individual) for a in case.high_risk),
         case.discloses_ai,
         Usage(judge_calls=1),
+        continues_declined=case.continues_declined,
     )
 
 
@@ -48,10 +48,10 @@ def unexpected(cases: Iterable[Case], settings: Settings) -> Iterator[tuple[Case
     app says nothing of what the app of the settings must disclose.
     """
     for case in cases:
-        if case.violates and not case.violated:
+        if case.violates and not (case.violated or case.continues_declined):
             continue
         under = for_case(settings, case)
-        offline = OfflineDecision.of(under, case.stage, case.request, case.answer)
+        offline = case.offline(under)
         decision = offline.decide([labelled_verdict(case)], LABELS)
         if decision.action != case.action:
             yield case, f"expects {case.action}, but its labels lead to {decision.action}"

@@ -93,6 +93,8 @@ class Result:
                 "dropped_quotes": outcome.dropped_quotes,
                 "refusals": list(outcome.refusals),
             }
+            if outcome.continues_declined:
+                said["continues_declined"] = True
         else:
             said |= {"reason": outcome.reason, "detail": outcome.detail, "floor": outcome.floor}
         return {

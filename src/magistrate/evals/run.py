@@ -20,7 +20,6 @@ from typing import Protocol
 import anyio
 
 from magistrate.config.diagnostics import SettingsError
-from magistrate.core.offline import OfflineDecision
 from magistrate.evals.budget import Estimate, OverBudget, Purse
 from magistrate.evals.cases import Case
 from magistrate.evals.kept_verdicts import PUT_ASIDE, read_aside
@@ -101,7 +100,7 @@ async def judge_case(
     """Ask about one case, and decide. Raises `OverBudget` if `ask` does."""
     case, number = work
     settings = for_case(plan.settings, case)
-    offline = OfflineDecision.of(settings, case.stage, case.request, case.answer)
+    offline = case.offline(settings)
     began = clock()
     info = plan.judge.info(settings)
     outcome: Outcome = Verdict(info)  # nothing to judge

@@ -12,7 +12,6 @@ from magistrate.config.diagnostics import Problem, SettingsError, described, lis
 from magistrate.config.schema import parsed
 from magistrate.config.yaml_document import Document, Mark
 from magistrate.core.decide import decide
-from magistrate.core.offline import OfflineDecision
 from magistrate.evals.cases import Case
 from magistrate.evals.formats.mapping import RowMapping, as_word, has, value_at
 from magistrate.evals.formats.rows import Row
@@ -216,7 +215,7 @@ class Conversion:
 
     def _derived(self, case: Case) -> Action:
         if case.violated:
-            offline = OfflineDecision.of(self.settings, case.stage, case.request, case.answer)
+            offline = case.offline(self.settings)
             return _of_a_verdict(offline.decide([labelled_verdict(case)], LABELS).action)
         possible = actions_of_any_clause(
             self.settings, case.stage, self.mapping.severity, case.violated_sections

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from magistrate._version import __version__
 from magistrate.config.diagnostics import Problem, SettingsError
-from magistrate.core.offline import OfflineDecision
 from magistrate.evals.cases import Case, Dataset
 from magistrate.evals.labels import for_case
 from magistrate.judging.prompt import make_prompt
@@ -84,7 +83,7 @@ def _sample(
 ) -> JSON | None:
     """Return one line of the dataset; None for a case that is left out."""
     under = for_case(settings, case)
-    subject = OfflineDecision.of(under, case.stage, case.request, case.answer).subject
+    subject = case.offline(under).subject
     reason = (
         NOTHING_KNOWN
         if case.violates is None

@@ -117,9 +117,14 @@ class Cost:
 
 
 def level_of(result: Result, clauses: Collection[str] | None = None) -> int:
-    """Return the index into `LEVELS` of the highest grade among these clauses; None: of any."""
+    """Return the index into `LEVELS` of the highest grade among these clauses; None: of any.
+
+    That a declined request is made again is no finding of a clause, and certain.
+    """
     if result.verdict is None:
         return FAILED
+    if clauses is None and result.verdict.continues_declined:
+        return len(GRADES) - 1
     found = result.verdict.findings
     return max(
         (GRADES.index(f.grade) for f in found if clauses is None or f.clause in clauses), default=0

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from magistrate.core.decide import decide
-from magistrate.core.offline import OfflineDecision
 from magistrate.evals.cases import Case
 from magistrate.evals.labels import for_case
 from magistrate.evals.metrics.statistics import Estimate, Interval, Rate
@@ -108,7 +107,7 @@ def _held_anyhow(settings: Settings, case: Case, verdict: Verdict) -> bool:
     no threshold, so it counts under a budget alone.
     """
     own = for_case(settings, case)
-    offline = OfflineDecision.of(own, case.stage, case.request, case.answer)
+    offline = case.offline(own)
     decided = decide(own, case.stage, [replace(verdict, findings=())], offline.uninspected)
     return (decided.shadowed or decided.action) in _ACTS
 
