@@ -19,7 +19,7 @@ import anthropic.lib.google_cloud
 import anthropic.lib.vertex
 
 import magistrate
-import magistrate.sdk.async_upstream
+import magistrate.sdk.async_edge
 import magistrate.sdk.clients
 import magistrate.sdk.responses
 import magistrate.sdk.sync_upstream
@@ -100,7 +100,7 @@ def substitute() -> None:
     they make is replaced instead.
     """
     magistrate.sdk.clients.Moderation = Allowing
-    for upstream in (magistrate.sdk.sync_upstream, magistrate.sdk.async_upstream):
+    for upstream in (magistrate.sdk.sync_upstream, magistrate.sdk.async_edge):
         upstream.received = completed
     for name in magistrate.__all__:
         theirs, ours = getattr(anthropic, name, None), getattr(magistrate, name)

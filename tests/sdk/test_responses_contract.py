@@ -56,7 +56,7 @@ def test_the_private_names_that_we_rely_on_are_these() -> None:
                     used.setdefault(path.name, set()).add(name)
     assert used["responses.py"] - ours == {"_client", "_make_sse_decoder", "_parsed_by_type"}
     assert used.get("clients.py", set()) <= {"_token_cache"}
-    assert not {"middleware.py", "sync_driver.py", "async_driver.py"} & {
+    assert not {"middleware.py", "sync_driver.py", "async_edge.py"} & {
         name for name, attributes in used.items() if "_parsed_by_type" in attributes
     }
 

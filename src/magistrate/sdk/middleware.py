@@ -1,7 +1,7 @@
 """`Moderation`: the SDK middleware, a thin edge over an `Engine`.
 
-`core.flow` determines what happens to a request; `sync_driver` and `async_driver` perform its
-effects.
+`core.flow` determines what happens to a request; `sync_driver` and `engine.async_driver` perform
+its effects.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from magistrate.engine.routing import Stopped, open_session
 from magistrate.judging.base import Judge
 from magistrate.judging.selection import judge_for
 from magistrate.observe import audit
-from magistrate.sdk.async_driver import AsyncDriver
+from magistrate.sdk.async_edge import AsyncClientEdge
 from magistrate.sdk.errors import ModerationError
 from magistrate.sdk.judge_threads import JudgeThreads
 from magistrate.sdk.model_client import is_judging
@@ -155,7 +155,7 @@ class Moderation(anthropic.Middleware):
             asyncio.get_running_loop()
         except RuntimeError:
             raise ModerationError("magistrate needs asyncio; trio is not supported") from None
-        return await AsyncDriver(moderated, call_next).respond()
+        return await AsyncClientEdge(moderated, call_next).respond()
 
     def _open(self, request: APIRequest) -> ModeratedRequest | None:
         """Return a request with its session; None for one that needs no moderation."""

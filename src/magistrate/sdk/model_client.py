@@ -1,4 +1,4 @@
-"""Functions that both drivers share: read response heads, call judges, convert their errors."""
+"""Functions that both drivers share: read response heads, mark and convert judges' calls."""
 
 from __future__ import annotations
 
@@ -10,20 +10,11 @@ import httpx2
 from anthropic import APIRequest
 
 from magistrate.core.events import Head
-from magistrate.engine.session import Session
-from magistrate.judging.base import AskModel, ModelReply
+from magistrate.judging.base import ModelReply
 from magistrate.judging.connection import failed
 from magistrate.sdk.requests import ModeratedRequest
 from magistrate.sdk.responses import EVENT_STREAMS
-from magistrate.verdicts import Outcome, broken
 from magistrate.wire.messages import JSON, is_object
-from magistrate.wire.parts import Subject
-
-# A judge keeps its own deadline. If it does not, the edge stops waiting this many seconds later.
-GRACE_S = 0.25
-# Most characters of a subject for which a judge that never waits is called at once. The local judge
-# takes about 4 ms for them; a longer call would delay other tasks of the event loop noticeably.
-_SHORT = 2_000
 
 _judging: ContextVar[JSON | None] = ContextVar("magistrate_judging", default=None)
 
@@ -58,20 +49,6 @@ def head_of(response: httpx2.Response, *, stream: bool) -> Head:
     """
     kind = response.headers.get("content-type", "").split(";")[0].strip().lower()
     return Head(ok=response.is_success, sse=stream or kind in EVENT_STREAMS)
-
-
-def judged_at_once(session: Session, subject: Subject) -> bool:
-    """Return whether to judge at once on this thread: the judge never waits, the text is short."""
-    size = sum(len(part.text) for part in subject.parts)
-    return session.judge.waits == "never" and size <= _SHORT
-
-
-def judge_here(session: Session, subject: Subject, ask: AskModel, deadline_s: float) -> Outcome:
-    """Judge on this thread. An exception of the judge counts as a failure."""
-    try:
-        return session.engine.judge.judge(subject, session.settings, ask, deadline_s)
-    except Exception as error:
-        return broken(session.judge, type(error).__name__)
 
 
 def failed_call(moderated: ModeratedRequest, error: Exception) -> ModelReply:

@@ -12,10 +12,11 @@ from anthropic import APIResponse, CallNext
 
 from magistrate.core.effects import StartJudging
 from magistrate.core.events import JudgeResult
+from magistrate.engine.judge_calls import GRACE_S, judge_here, judged_at_once
 from magistrate.judging.base import ModelReply
 from magistrate.judging.connection import replied
 from magistrate.sdk.judge_threads import JudgeThreads
-from magistrate.sdk.model_client import GRACE_S, failed_call, judge_here, judged_at_once, judging
+from magistrate.sdk.model_client import failed_call, judging
 from magistrate.sdk.requests import ModeratedRequest
 from magistrate.sdk.responses import received
 from magistrate.verdicts import Outcome, Verdict, broken, no_answer

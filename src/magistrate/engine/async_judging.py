@@ -5,31 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextvars
 
-from anthropic import AsyncAPIResponse, AsyncCallNext
-
 from magistrate.core.effects import StartJudging
 from magistrate.core.events import FlowEvent, JudgeResult
-from magistrate.judging.base import ModelReply
-from magistrate.judging.connection import no_model, replied
-from magistrate.sdk.model_client import GRACE_S, failed_call, judge_here, judged_at_once, judging
-from magistrate.sdk.requests import ModeratedRequest
-from magistrate.sdk.responses import received
+from magistrate.engine.judge_calls import GRACE_S, judge_here, judged_at_once
+from magistrate.engine.session import Session
+from magistrate.judging.base import AskModelAsync
+from magistrate.judging.connection import no_model
 from magistrate.verdicts import Outcome, Verdict, broken, no_answer
-from magistrate.wire.messages import JSON
 
 
 class AsyncJudging:
     """The questions without an answer yet. Answers are put into the mailbox of the exchange."""
 
     def __init__(
-        self,
-        moderated: ModeratedRequest,
-        call_next: AsyncCallNext,
-        mailbox: asyncio.Queue[FlowEvent],
+        self, session: Session, ask_model: AskModelAsync, mailbox: asyncio.Queue[FlowEvent]
     ) -> None:
-        self._moderated = moderated
-        self._session = moderated.session
-        self._call_next = call_next
+        self._session = session
+        self._ask_model = ask_model
         self._mailbox = mailbox
         self.tasks: set[asyncio.Task[Outcome]] = set()
         self.waiting: set[str] = set()
@@ -108,17 +100,6 @@ class AsyncJudging:
         outcome = await session.checked_async(ask.subject, key, outcome)
         self._answer(ask, outcome)
         return outcome
-
-    async def _ask_model(self, body: JSON, timeout_s: float) -> ModelReply:
-        with judging(body):
-            try:
-                request = self._moderated.to_judge(body, timeout_s)
-                found = await self._call_next(request)
-                raw = received(found, request, AsyncAPIResponse).http_response
-                await raw.aread()
-            except Exception as error:
-                return failed_call(self._moderated, error)
-        return replied(raw)
 
 
 def _verdict_of(task: asyncio.Task[Outcome]) -> Outcome | None:

@@ -4,52 +4,80 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Protocol
 
 import anyio
-import httpx2
-from anthropic import APIRequest, AsyncAPIResponse, AsyncCallNext
 
 from magistrate.core.events import Chunk, End, Failed, FlowEvent, Head
-from magistrate.sdk.model_client import head_of
-from magistrate.sdk.requests import ModeratedRequest
-from magistrate.sdk.responses import (
-    async_events_of,
-    received,
-)
+from magistrate.wire.messages import JSON
 
 # How many chunks upstream may be ahead of the flow: enough to keep the connection busy.
 _AHEAD = 8
 
 
+class AsyncCall(Protocol):
+    """One upstream call of an edge: it sends at most once, and owns the response.
+
+    Whatever its methods raise is an upstream failure, which the flow passes on.
+    """
+
+    async def send(self, body: JSON | None) -> Head:
+        """Send the request; None: unchanged. Return once the status and headers are there."""
+        ...
+
+    def events(self) -> AsyncIterator[bytes]:
+        """Yield the body as server-sent events, whatever the platform's framing is."""
+        ...
+
+    def pieces(self) -> AsyncIterator[bytes]:
+        """Yield the body as it comes, decoded of any content encoding."""
+        ...
+
+    async def whole(self) -> bytes:
+        """Return the body, decoded of any content encoding."""
+        ...
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether there is a response that was not read to its end or closed."""
+        ...
+
+    async def close(self) -> None:
+        """Close the response."""
+        ...
+
+
 class AsyncUpstream:
-    """The upstream call, read step by step or ahead in a task. Has no reference to the driver."""
+    """The upstream call, read step by step or ahead in a task. Has no reference to the driver.
+
+    `in_lines`: the caller reads the body as it comes.
+    """
 
     def __init__(
-        self,
-        moderated: ModeratedRequest,
-        call_next: AsyncCallNext,
-        mailbox: asyncio.Queue[FlowEvent],
+        self, call: AsyncCall, mailbox: asyncio.Queue[FlowEvent], *, in_lines: bool
     ) -> None:
-        self._moderated = moderated
-        self._session = moderated.session
-        self._call_next = call_next
+        self._call = call
         self._mailbox = mailbox
+        self._in_lines = in_lines
         self._room = asyncio.Event()  # set when the task may read on
         self._kept = True
-        self._sse = False
-        self.request: APIRequest | None = None
-        self.response: AsyncAPIResponse[Any] | None = None
+        self._body: JSON | None = None
+        self._forwarded = False
+        self._head: Head | None = None
         self.pieces = False  # the body is used in chunks, and the caller may leave meanwhile
         self.sent = False  # a task that is cancelled before its first step has sent nothing
         self.complete = False
         self.over = False  # nothing more can be read
         self.ahead = 0  # chunks that the flow has not taken yet
 
+    def forward(self, body: JSON | None) -> None:
+        """Let the call begin when the flow waits next."""
+        self._body, self._forwarded = body, True
+
     @property
     def pending(self) -> bool:
         """Return whether there is a call with more to read."""
-        return self.request is not None and not self.over
+        return self._forwarded and not self.over
 
     def go_on(self) -> None:
         """Let the task read ahead again, since the flow reads on.
@@ -57,28 +85,26 @@ class AsyncUpstream:
         Only when at most half of the chunks are left, not for each chunk, so that the tasks switch
         less often.
         """
-        if self.response is not None and self.ahead <= _AHEAD // 2:
+        if self._head is not None and self.ahead <= _AHEAD // 2:
             self._room.set()
 
-    def hand_over(self) -> AsyncAPIResponse[Any]:
-        """Give up the response, unread and open, to the caller."""
-        assert self.response is not None
+    def hand_over(self) -> None:
+        """Leave the response, unread and open, to the caller."""
         self._kept = False
-        return self.response
 
     async def close(self) -> None:
         """Close the response if it was not read to its end."""
-        if self.response is None or not self._kept or self.response.http_response.is_closed:
+        if not self._kept or not self._call.is_open:
             return  # avoid the cost of a cancel scope
         with anyio.CancelScope(shield=True):
-            await self.response.http_response.aclose()
+            await self._call.close()
 
     async def next(self) -> FlowEvent:
         """Send the request and return the head; on later calls, return the body in one piece."""
         try:
-            if self.response is None:
+            if self._head is None:
                 return await self._send()
-            data = await self.response.http_response.aread()
+            data = await self._call.whole()
         except Exception as error:
             self.over = True
             return Failed(error)
@@ -90,10 +116,10 @@ class AsyncUpstream:
         """Put all further events into the mailbox: head, chunks and end."""
         try:
             try:
-                if self.response is None:
+                if self._head is None:
                     self._mailbox.put_nowait(await self._send())
                 await self._room.wait()
-                async for data in self._body():
+                async for data in self._read():
                     self._mailbox.put_nowait(Chunk(data))
                     self.ahead += 1
                     if self.ahead >= _AHEAD:
@@ -110,22 +136,16 @@ class AsyncUpstream:
             raise
 
     async def _send(self) -> Head:
-        assert self.request is not None
         self.sent = True
-        found = await self._call_next(self.request)
-        self.response = received(found, self._moderated.request, AsyncAPIResponse)
-        head = head_of(self.response.http_response, stream=self._session.stream)
-        self._sse, self.pieces = head.sse, head.sse or self._session.lines
+        self._head = head = await self._call.send(self._body)
+        self.pieces = head.sse or self._in_lines
         return head
 
-    def _body(self) -> AsyncIterator[bytes]:
-        assert self.response is not None
-        if self._sse:
-            return async_events_of(self.response)
-        raw = self.response.http_response
-        return raw.aiter_bytes() if self.pieces else _whole(raw)
+    def _read(self) -> AsyncIterator[bytes]:
+        assert self._head is not None
+        if self._head.sse:
+            return self._call.events()
+        return self._call.pieces() if self.pieces else self._in_one_piece()
 
-
-async def _whole(raw: httpx2.Response) -> AsyncIterator[bytes]:
-    """Yield a body that is usable only as a whole."""
-    yield await raw.aread()
+    async def _in_one_piece(self) -> AsyncIterator[bytes]:
+        yield await self._call.whole()
