@@ -1,9 +1,9 @@
 """An early pytest plugin: our clients under the SDK's names, before a test module imports them.
 
 The judge allows everything, and what cannot be inspected passes with a warning, so that what
-differs from a plain run is what our clients do to the SDK and not what they moderate. Where the suite
-looks at the request only and answers it with `{}` or an empty body, the answer is completed to a
-message: from a real server, that is an error of upstream to our clients.
+differs from a plain run is what our clients do to the SDK and not what they moderate. Where the
+suite looks at the request only and answers it with `{}` or an empty body, the answer is completed
+to a message: from a real server, that is an error of upstream to our clients.
 """
 
 from __future__ import annotations
