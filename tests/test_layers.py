@@ -29,6 +29,7 @@ LAYERS = (
     "observe",
     "engine",
     "sdk",
+    "gateway",
     "integrations",
     "coverage",
     "evals",

@@ -53,6 +53,12 @@ class Commands(LazyGroup):
             "app",
             "Measure a judge, a policy and settings on labelled cases.",
         ),
+        "serve": Source(
+            "magistrate.cli.serve",
+            "serve",
+            "Serve the Messages API, moderated, to any client in any language.",
+        ),
+        "gateway": Source("magistrate.cli.gateway", "app", "Manage a gateway."),
         "reviews": Source(
             "magistrate.cli.reviews", "app", "List held answers, read them, release or reject them."
         ),

@@ -31,7 +31,8 @@ from magistrate.wire.messages import JSON, asks_for_structure, text_of
 class Exchange:
     """One request in progress. `judge` is who would be asked, for a record without a verdict.
 
-    `body` is the whole conversation, even if the request itself only continues one.
+    `body` is the whole conversation, even if the request itself only continues one. `raises`:
+    whether the edge can raise at its caller; over HTTP, a block is a refusal even under `raise`.
     """
 
     id: str
@@ -42,6 +43,7 @@ class Exchange:
     stream: bool
     threaded: bool = False  # the provider holds the turns before this request's own
     in_batch: bool = False
+    raises: bool = True
     input: StageState = field(default_factory=StageState)
     output: StageState = field(default_factory=StageState)
     stage_decision: StageDecision = field(default_factory=lambda: StageDecision("input"))
@@ -61,6 +63,16 @@ class Exchange:
     def structured(self) -> bool:
         """Return whether the answer will be parsed as JSON, so we must not add text to it."""
         return asks_for_structure(self.body)
+
+    @property
+    def raises_when_blocked(self) -> bool:
+        """Return whether a block, before anything was delivered, ends in an exception."""
+        return self.settings.on_block == "raise" and self.raises and not self.in_batch
+
+    @property
+    def raises_when_held(self) -> bool:
+        """Return whether an answer that is held for review ends in an exception."""
+        return self.settings.on_hold == "raise" and self.raises and not self.in_batch
 
     @property
     def held_whole(self) -> bool:

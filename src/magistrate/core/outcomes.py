@@ -157,7 +157,7 @@ def _refusal(
 ) -> Flow[JSON]:
     """Return a refusal in the API's own shape. Always raises instead if no judge was available."""
     missing = decided.action == "unavailable"
-    if missing or (exchange.settings.on_block == "raise" and not exchange.in_batch):
+    if missing or exchange.raises_when_blocked:
         yield from remember(exchange, keys)
         decision = yield from settle(exchange)
         yield from end(RaiseDecision("unavailable" if missing else "blocked", decision))
@@ -184,7 +184,7 @@ def _pending(
         unavailable = RaiseDecision("unavailable", decision, detail=f"review store: {held.reason}")
         return (yield from end(unavailable))
     exchange.review_id = held
-    if exchange.settings.on_hold == "raise" and not exchange.in_batch:
+    if exchange.raises_when_held:
         decision = yield from settle(exchange)
         yield from end(RaiseDecision("held", decision))
     return refusals.pending_notice(

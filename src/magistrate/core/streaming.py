@@ -17,6 +17,7 @@ from magistrate.core.effects import (
     Next,
     Open,
     PropagateError,
+    RaiseDecision,
     RejectAnswer,
     Remember,
     Write,
@@ -180,10 +181,12 @@ def _cut(
 ) -> Flow[None]:
     """End a stream that must not continue, as a valid stream."""
     exchange.upstream = yield from perform(Cancel())
-    missing = decided.action == "unavailable"
-    if not delivered.begun or missing or exchange.settings.on_block == "raise":
+    if not delivered.begun or decided.action == "unavailable":
         yield from refuse(exchange, history, decided, opened=True)
         return
+    if exchange.settings.on_block == "raise":  # also over HTTP: as an event of the stream
+        decision = yield from settle(exchange)
+        yield from end(RaiseDecision("blocked", decision))
     text = exchange.settings.texts.block
     usage: JSON = delivered.message.message.get("usage") or {}
     events = refusals.cut(

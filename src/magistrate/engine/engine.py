@@ -5,10 +5,12 @@ One engine serves any number of requests, from any edge and any thread. It knows
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
+from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from magistrate.core.decision_record import Decision
 from magistrate.judging.base import Judge
@@ -16,15 +18,20 @@ from magistrate.judging.claude import ClaudeJudge
 from magistrate.judging.single_flight import SingleFlight
 from magistrate.observe.audit import Audit
 from magistrate.observe.counters import Counters
+from magistrate.observe.judge_health import JudgeHealth
 from magistrate.observe.sink import Sink
 from magistrate.settings import Settings
-from magistrate.storage.base import StateStore
+from magistrate.storage.base import StateStore, StoreError
 from magistrate.storage.memory import MemoryState
+from magistrate.storage.review_items import ReviewError
 from magistrate.verdicts import JudgeInfo
 from magistrate.wire.digests import Digests, sha256
 
 if TYPE_CHECKING:
     from magistrate.storage.reviews import ReviewStore
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Engine:
@@ -39,7 +46,8 @@ class Engine:
         self.state: StateStore = MemoryState() if state is None else state
         self.single_flight = SingleFlight()
         self.counters = Counters()
-        self.sinks: tuple[Sink, ...] = (self.counters, Audit())
+        self.judge_health = JudgeHealth()
+        self.sinks: tuple[Sink, ...] = (self.counters, self.judge_health, Audit())
         self.reviews = _review_store(settings)
         # If the deployment sets no key, use one for this process.
         key = os.environ.get(settings.digest_key_env, "").encode()
@@ -62,6 +70,28 @@ class Engine:
         self.state.keep_decision(decision)
         for sink in self.sinks:
             sink.record(decision, self.settings)
+
+    async def off_loop(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function that uses the state store, without blocking the event loop."""
+        if self.state.blocks:
+            return await asyncio.to_thread(call, *args, **kwargs)
+        return call(*args, **kwargs)
+
+    def not_ready(self) -> list[str]:
+        """Return why requests cannot be served now, one line each. May wait for a store."""
+        found: list[str] = []
+        try:
+            self.state.known(())
+        except StoreError as error:
+            found.append(str(error))
+        try:
+            if self.reviews is not None:
+                self.reviews.check()
+        except ReviewError as error:
+            found.append(f"review store: {error}")
+        if (wrong := self.judge_health.failing()) is not None:
+            found.append(f"judge: {wrong}")
+        return found
 
     def after_fork(self) -> None:
         """Make the engine usable in a child process.

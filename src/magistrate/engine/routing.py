@@ -34,28 +34,30 @@ def open_session(
     *,
     stream: bool = False,
     lines: bool = False,
+    raises: bool = True,
 ) -> Session | Stopped | None:
     """Return the session of a request, why it is stopped, or None for one without content.
 
     `body`: None if it is not a JSON object. `stream`: the client asks for a stream, whatever the
     body says. `lines`: the client reads the response line by line, as it does a batch's results.
+    `raises`: whether the edge can raise at its caller.
     """
     match route(method, url):
         case "free":
             # A batch names the URL of its results, and that may be any URL.
-            return _results(engine, url) if lines else None
+            return _results(engine, url, raises) if lines else None
         case "message":
-            return _UNREADABLE if body is None else _message(engine, body, stream=stream)
+            return _UNREADABLE if body is None else _message(engine, body, stream, raises)
         case "batch":
-            return _UNREADABLE if body is None else _batch(engine, body)
+            return _UNREADABLE if body is None else _batch(engine, body, raises)
         case "results":
-            return _results(engine, url)
+            return _results(engine, url, raises)
         case "surface" | "uninspected":
             return _unjudged(engine, method, url)
 
 
-def _message(engine: Engine, body: JSON, *, stream: bool) -> Session:
-    session = Session(engine, stream=stream or body.get("stream") is True)
+def _message(engine: Engine, body: JSON, stream: bool, raises: bool) -> Session:
+    session = Session(engine, stream=stream or body.get("stream") is True, raises=raises)
     if body.get("thread"):
         session.flow = moderate_thread(body, lambda whole: session.exchange(whole, threaded=True))
     else:
@@ -63,8 +65,8 @@ def _message(engine: Engine, body: JSON, *, stream: bool) -> Session:
     return session
 
 
-def _batch(engine: Engine, body: JSON) -> Session:
-    session = Session(engine)
+def _batch(engine: Engine, body: JSON, raises: bool) -> Session:
+    session = Session(engine, raises=raises)
     entries = [Entry(name, session.exchange(params)) for name, params in entries_of(body)]
     for entry in entries:
         entry.exchange.in_batch = True
@@ -74,8 +76,8 @@ def _batch(engine: Engine, body: JSON) -> Session:
     return session
 
 
-def _results(engine: Engine, url: str) -> Session:
-    session = Session(engine, lines=True)
+def _results(engine: Engine, url: str, raises: bool) -> Session:
+    session = Session(engine, lines=True, raises=raises)
     session.flow = moderate_results(batch_id(url), session.exchange)
     return session
 

@@ -41,12 +41,16 @@ class Session:
     """One request, one flow, and the exchanges whose decision is not final yet.
 
     `stream`: a stream of events was asked for. `lines`: the response is read line by line.
+    `raises`: whether the edge can raise at its caller.
     """
 
     flow: Flow[None]
 
-    def __init__(self, engine: Engine, *, stream: bool = False, lines: bool = False) -> None:
+    def __init__(
+        self, engine: Engine, *, stream: bool = False, lines: bool = False, raises: bool = True
+    ) -> None:
         self.engine = engine
+        self.raises = raises
         self.settings = engine.settings
         self.judge: JudgeInfo = engine.judge_info
         self.stream = stream
@@ -67,6 +71,7 @@ class Session:
             judge=self.judge,
             stream=self.stream,
             threaded=threaded,
+            raises=self.raises,
         )
         self._open[made.id] = made
         return made
@@ -99,9 +104,9 @@ class Session:
 
     async def perform_async(self, effect: StateEffect) -> Any:
         """Perform an effect without blocking the event loop: on a thread if it may wait."""
-        if isinstance(effect, HoldAnswer) or self.engine.state.blocks:
+        if isinstance(effect, HoldAnswer):
             return await asyncio.to_thread(self.perform, effect)
-        return self.perform(effect)
+        return await self.engine.off_loop(self.perform, effect)
 
     def _settle(self, decision: Decision) -> Decision:
         """Make a decision final, once, with its latency and only the quotes that may be kept."""
@@ -141,9 +146,7 @@ class Session:
 
     async def remembered_async(self, subject: Subject) -> tuple[str, Verdict | None]:
         """Return the same without blocking the event loop."""
-        if self.engine.state.blocks:
-            return await asyncio.to_thread(self.remembered, subject)
-        return self.remembered(subject)
+        return await self.engine.off_loop(self.remembered, subject)
 
     def checked(self, subject: Subject, key: str, outcome: Outcome) -> Outcome:
         """Return a judge's outcome, and store it if it is a verdict.
@@ -164,6 +167,4 @@ class Session:
 
     async def checked_async(self, subject: Subject, key: str, outcome: Outcome) -> Outcome:
         """Return the same without blocking the event loop."""
-        if self.engine.state.blocks:
-            return await asyncio.to_thread(self.checked, subject, key, outcome)
-        return self.checked(subject, key, outcome)
+        return await self.engine.off_loop(self.checked, subject, key, outcome)

@@ -68,17 +68,21 @@ def asking_async(client: anthropic.AsyncAnthropic) -> AskModelAsync:
 
 
 # A reply is a few hundred tokens of JSON. A longer one, in bytes, is no reply and is not parsed.
-_MAX_REPLY = 1024 * 1024
+MAX_REPLY = 1024 * 1024
 
 
 def replied(raw: Any) -> ModelReply:
     """Convert a response that was read completely; without a body if that is no JSON or huge."""
-    data: bytes = raw.content
+    return reply_of(raw.status_code, raw.content, dict(raw.headers))
+
+
+def reply_of(status: int, data: bytes, headers: dict[str, str]) -> ModelReply:
+    """Return a model's reply, without a body if that is no JSON object, or huge."""
     try:
-        body = parsed(data) if len(data) <= _MAX_REPLY else None
+        body = parsed(data) if len(data) <= MAX_REPLY else None
     except ValueError:
         body = None
-    return ModelReply(raw.status_code, body if is_object(body) else None, dict(raw.headers))
+    return ModelReply(status, body if is_object(body) else None, headers)
 
 
 def failed(error: Exception) -> ModelReply:

@@ -10,7 +10,6 @@ from collections.abc import (
     AsyncIterator,
     Iterator,
 )
-from contextlib import suppress
 from datetime import timedelta
 from functools import cache
 from typing import Any, TypeVar
@@ -32,7 +31,7 @@ from magistrate.core.effects import RejectAnswer
 from magistrate.core.refusals import HEADER
 from magistrate.sdk.bodies import AsyncBody, SyncBody, elapsed
 from magistrate.sdk.errors import ModerationError
-from magistrate.wire.messages import JSON
+from magistrate.wire.messages import JSON, as_bytes
 
 AnyResponse = APIResponse[Any] | AsyncAPIResponse[Any]
 R = TypeVar("R", APIResponse[Any], AsyncAPIResponse[Any])
@@ -226,15 +225,7 @@ def _header(public: JSON) -> str:
 
 
 def _body(body: JSON | SyncBody | AsyncBody) -> dict[str, Any]:
-    return {"content": _as_bytes(body)} if isinstance(body, dict) else {"stream": body}
-
-
-def _as_bytes(body: JSON) -> bytes:
-    with suppress(TypeError):  # for large integers, and lone surrogates, which `json` escapes again
-        found = orjson.dumps(body)
-        if orjson.loads(found) == body:  # false with a NaN, which orjson writes as null
-            return found
-    return json.dumps(body).encode()
+    return {"content": as_bytes(body)} if isinstance(body, dict) else {"stream": body}
 
 
 def _unreachable(_request: httpx2.Request) -> httpx2.Response:

@@ -2,8 +2,7 @@
 
 This module decides who may decide, and when items are deleted; `sqlite.py` handles the file,
 `review_rows.py` what is in a row, `review_clock.py` how much time has passed for one. Request and
-answer are stored in full before `hold` returns, so a "pending" answer survives a crash. Nothing
-here knows the SDK, and no error message contains judged content.
+answer are stored in full before `hold` returns, so they survive a crash. No message has content.
 """
 
 from __future__ import annotations
@@ -183,6 +182,11 @@ class ReviewStore:
         with self._file.transaction("BEGIN IMMEDIATE") as connection:
             self._count(connection)
         return self._delete_expired(trust_clock=trust_clock)
+
+    def check(self) -> None:
+        """Raise `ReviewError` if the store cannot be used now."""
+        with self._file.transaction("BEGIN"):
+            pass
 
     def close(self) -> None:
         """Close the store; further use raises `ReviewError`. May be called twice."""

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, TypeGuard
+
+import orjson
 
 JSON = dict[str, Any]
 
@@ -58,6 +61,15 @@ def parsed(text: str | bytes, *, unique: bool = False) -> object:
     if brackets > MAX_DEPTH and _is_deeper(found, MAX_DEPTH):
         raise ValueError("nested too deeply")
     return found
+
+
+def as_bytes(body: JSON) -> bytes:
+    """Return a JSON object as UTF-8, with every value kept as `parsed` reads it."""
+    with suppress(TypeError):  # for large integers, and lone surrogates, which `json` escapes again
+        found = orjson.dumps(body)
+        if orjson.loads(found) == body:  # false with a NaN, which orjson writes as null
+            return found
+    return json.dumps(body).encode()
 
 
 def _is_deeper(value: object, depth: int) -> bool:

@@ -1,0 +1,1 @@
+"""Moderation over the network, for clients that can only be given an address. Extra `gateway`."""

@@ -1,0 +1,106 @@
+"""Run the gateway as a server: one process or several, with limits on what callers may hold."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from magistrate.gateway.app import make_app
+from magistrate.gateway.loader import load
+
+# Seconds for a request's headers to arrive, and for which an unused connection is kept.
+HEADERS_S = 10.0
+KEEP_ALIVE_S = 75
+MOST_HEADER_BYTES = 64 * 1024
+# Seconds that running requests have to end after SIGTERM.
+DRAIN_S = 60
+
+_ARGUMENTS = "MAGISTRATE_GATEWAY_ARGUMENTS"
+
+
+class PatientProtocol(HttpToolsProtocol):
+    """HTTP/1.1 that waits only so long for a request, and reads only so much of its headers.
+
+    uvicorn has a limit for neither: a caller that sends one byte a minute keeps a connection.
+    """
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._header_bytes = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._wait()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._wait()
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._count(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        self._count(len(name) + len(value))
+
+    def on_headers_complete(self) -> None:
+        self._stop()
+        self._header_bytes = 0
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        self._stop()
+        self._timer = self.loop.call_later(HEADERS_S, self.transport.close)
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _count(self, size: int) -> None:
+        self._header_bytes += size
+        if self._header_bytes > MOST_HEADER_BYTES:
+            self.transport.close()
+
+
+def serve(source: str | None, *, upstream: str | None, host: str, port: int, workers: int) -> None:
+    """Serve until SIGINT or SIGTERM; then running requests have a minute to end.
+
+    Raises `SettingsError` or `ReviewError` before a port is opened, if an app cannot be served.
+    """
+    options: dict[str, Any] = {
+        "host": host,
+        "port": port,
+        "http": PatientProtocol,
+        "loop": "auto",
+        "lifespan": "on",
+        "ws": "none",
+        "log_level": "warning",
+        "access_log": False,
+        "server_header": False,
+        "date_header": False,
+        "proxy_headers": False,
+        "timeout_keep_alive": KEEP_ALIVE_S,
+        "timeout_graceful_shutdown": DRAIN_S,
+    }
+    application = make_app(load(source, upstream=upstream))
+    if workers == 1:
+        uvicorn.run(application, **options)
+        return
+    os.environ[_ARGUMENTS] = json.dumps([source, upstream])
+    uvicorn.run(f"{__name__}:worker", factory=True, workers=workers, **options)
+
+
+def worker() -> Starlette:
+    """Return the application of one worker process."""
+    source, upstream = json.loads(os.environ[_ARGUMENTS])
+    return make_app(load(source, upstream=upstream))
