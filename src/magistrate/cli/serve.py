@@ -43,7 +43,8 @@ def serve(
 
     Point a client at it: `ANTHROPIC_BASE_URL=http://127.0.0.1:8080`. Needs the extra `gateway`.
 
-    Exit codes: 0 after SIGTERM or Ctrl-C; 2 where the file, a store or the port cannot be used.
+    Exit codes: 0 after SIGTERM; 130 after Ctrl-C; 2 where the file, a store or the port cannot be
+    used.
     """
     try:
         from magistrate.gateway.loader import load
@@ -73,8 +74,12 @@ def serve(
         run(source, upstream=upstream, host=host, port=port, workers=workers)
     except SettingsError as error:
         refuse(error, False)
-    except (ReviewError, OSError) as error:
+    except ReviewError as error:
         console(stderr=True).print(text(str(error)), soft_wrap=True)
+        raise typer.Exit(UNUSABLE) from None
+    except OSError as error:
+        message = f"cannot listen on {host}:{port}: {error.strerror or error}"
+        console(stderr=True).print(text(message), soft_wrap=True)
         raise typer.Exit(UNUSABLE) from None
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from magistrate.config.diagnostics import Problem, SettingsError
 from magistrate.config.schema import parsed
 from magistrate.config.yaml_document import Document, given, read
+from magistrate.gateway.keys import is_key_hash
 from magistrate.gateway.schema import AppSettings, GatewayFile, GatewaySettings
 from magistrate.settings import Settings
 from magistrate.settings.loader import CONFIG_FILE, CONFIG_VARIABLE
@@ -107,6 +108,10 @@ def _violations(gateway: GatewaySettings, document: Document) -> list[Problem]:
         place = ("gateway", "apps", at)
         if names[app.name] > 1:
             found.append(document.problem((*place, "name"), f"two apps are called {app.name!r}"))
+        for number, key in enumerate(app.keys):
+            if not is_key_hash(key):  # not shown: it may be a key
+                message = "not a hash: list what `magistrate gateway key new` printed as one"
+                found.append(document.problem((*place, "keys", number), message))
         if any(keys[key] > 1 for key in app.keys):
             message = "a key is listed twice: a key belongs to one app"
             found.append(document.problem((*place, "keys"), message))

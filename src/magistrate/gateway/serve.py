@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
+import socket
 from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.supervisors import Multiprocess
 
 from magistrate.gateway.app import make_app
 from magistrate.gateway.loader import load
@@ -73,15 +76,13 @@ class PatientProtocol(HttpToolsProtocol):
 
 
 def serve(source: str | None, *, upstream: str | None, host: str, port: int, workers: int) -> None:
-    """Serve until SIGINT or SIGTERM; then running requests have a minute to end.
+    """Serve until SIGTERM or Ctrl-C; then running requests have a minute to end.
 
-    Raises `SettingsError` or `ReviewError` before a port is opened, if an app cannot be served.
+    Raises, before anything is served, `SettingsError` or `ReviewError` if an app cannot be served,
+    and `OSError` if the port cannot be used.
     """
     options: dict[str, Any] = {
-        "host": host,
-        "port": port,
         "http": PatientProtocol,
-        "loop": "auto",
         "lifespan": "on",
         "ws": "none",
         "log_level": "warning",
@@ -93,11 +94,20 @@ def serve(source: str | None, *, upstream: str | None, host: str, port: int, wor
         "timeout_graceful_shutdown": DRAIN_S,
     }
     application = make_app(load(source, upstream=upstream))
-    if workers == 1:
-        uvicorn.run(application, **options)
-        return
-    os.environ[_ARGUMENTS] = json.dumps([source, upstream])
-    uvicorn.run(f"{__name__}:worker", factory=True, workers=workers, **options)
+    # Bound here: uvicorn would end the process with an exit code of its own.
+    with socket.create_server((host, port), backlog=2048) as listener:
+        # uvicorn raises the signal again when it is done; by default that would kill the process.
+        signal.signal(signal.SIGTERM, _done)
+        if workers == 1:
+            uvicorn.Server(uvicorn.Config(application, **options)).run(sockets=[listener])
+            return
+        os.environ[_ARGUMENTS] = json.dumps([source, upstream])
+        config = uvicorn.Config(f"{__name__}:worker", factory=True, workers=workers, **options)
+        Multiprocess(config, [listener]).run()
+
+
+def _done(number: int, frame: object) -> None:
+    pass
 
 
 def worker() -> Starlette:
