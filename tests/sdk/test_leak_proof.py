@@ -13,7 +13,6 @@ import asyncio
 import gc
 import logging
 import os
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from leak_checks import OURS, check_valid, read
 from leak_edges import DELAYS, SURFACES, WAYS, Edge, Example, Said
 from leak_strategies import (
     CONFIGS,
@@ -67,24 +67,14 @@ from magistrate.core.exchange import Exchange
 from magistrate.core.flow import moderate
 from magistrate.sdk.errors import ModerationError, ModerationUnavailable
 from magistrate.settings import (
-    DEFAULT_BLOCK_TEXT,
-    DEFAULT_CHAT_DISCLOSURE,
-    DEFAULT_HIGH_RISK_DISCLOSURE,
     Settings,
 )
 from magistrate.verdicts import Stage
 from magistrate.wire.digests import Digests
-from magistrate.wire.message_builder import MessageBuilder
 from magistrate.wire.parts import Subject
-from magistrate.wire.sse import Decoder
 
 EXAMPLES = 300
 MANY = int(os.environ.get("MAGISTRATE_LEAK_EXAMPLES", "2000"))
-_OURS = re.compile(
-    rb'event: content_block_delta\ndata: [^\n]*"'
-    + f"{DEFAULT_CHAT_DISCLOSURE}(?: {DEFAULT_HIGH_RISK_DISCLOSURE})?".encode()
-    + rb'(?:\\n){2}"[^\n]*\n\n'
-)
 
 
 def examples(count: int) -> Callable[[Any], Any]:
@@ -208,7 +198,7 @@ def check_ending(now: Watched, upstream: Upstream, objection: Objection) -> None
     chosen = now.exchange.settings
     objected = bool(now.objected)
     unreadable = unreadable_stops(chosen, upstream.reasons)
-    written, added = _OURS.subn(b"", bytes(now.written))
+    written, added = OURS.subn(b"", bytes(now.written))
     assert added <= 1
     count, ours = rest_after(upstream, written)
     everything = [piece for piece in upstream.whole_pieces if not piece.passing]
@@ -235,50 +225,6 @@ def check_ending(now: Watched, upstream: Upstream, objection: Objection) -> None
         assert ours == b""
         return
     check_valid(written, "dec_1", structured=upstream.structured, refused=not now.stored)
-
-
-def check_valid(
-    written: bytes, decision_id: str, *, structured: bool, refused: bool = True
-) -> None:
-    """A stream that was cut is a valid one: every block closed, nothing after the end."""
-    events = [item.data for item in Decoder().feed(written) if item.type != "ping" and item.data]
-    assert [each["type"] for each in events].count("message_start") == 1
-    opened: list[Any] = []
-    for each in events:
-        match each["type"]:
-            case "content_block_start":
-                assert each["index"] == len(opened)
-                opened.append([each["content_block"]])
-            case "content_block_delta":
-                assert each["index"] == len(opened) - 1
-                assert opened[-1][-1] != "closed"
-            case "content_block_stop":
-                assert each["index"] == len(opened) - 1
-                opened[-1].append("closed")
-            case _:
-                pass
-    assert all(block[-1] == "closed" for block in opened)
-    assert [each["type"] for each in events[-2:]] == ["message_delta", "message_stop"]
-    assert events[-2]["usage"]["output_tokens"] is not None
-    message = read(written)
-    if not refused:
-        assert message["stop_reason"] == "end_turn"
-        return
-    assert message["stop_reason"] == "refusal"
-    assert message["stop_details"]["magistrate"] == {"decision_id": decision_id}
-    if structured:
-        assert message["content"] == []
-    else:
-        assert message["content"][-1]["text"].endswith(DEFAULT_BLOCK_TEXT)
-
-
-def read(written: bytes) -> dict[str, Any]:
-    """The message that a stream adds up to."""
-    builder = MessageBuilder()
-    decoder = Decoder()
-    for item in (*decoder.feed(written), *decoder.flush()):
-        builder.feed(item)
-    return builder.message
 
 
 def check_calls_are_whole(now: Watched, upstream: Upstream) -> None:
@@ -367,6 +313,7 @@ class Edges:
 
     runner: asyncio.Runner = field(default_factory=asyncio.Runner)
     made: dict[str, Edge] = field(default_factory=dict)
+    before: set[threading.Thread] = field(default_factory=lambda: set(threading.enumerate()))
 
     def __getitem__(self, config: str) -> Edge:
         if config not in self.made:
@@ -379,7 +326,7 @@ class Edges:
             edge.read(example)
         else:
             self.runner.run(edge.read_async(example))
-        check_nothing_is_left(example, edge)
+        check_nothing_is_left(example, self.before)
 
 
 @pytest.fixture(scope="module")
@@ -401,13 +348,14 @@ def edges() -> Iterator[Edges]:
     assert not left, f"threads left behind: {left}"
 
 
-def check_nothing_is_left(example: Example, edge: Edge) -> None:
+def check_nothing_is_left(example: Example, before: set[threading.Thread]) -> None:
     """Upstream is closed, once; nobody judges; no thread but the judging ones; one record."""
     assert [body.closed for body in example.bodies] == [1] * len(example.bodies)
     assert len(example.bodies) <= 1
     assert example.busy == 0
     ours = ("MainThread", "magistrate-judge", "asyncio")  # the SDK itself uses the loop's executor
-    assert [t for t in threading.enumerate() if not t.name.startswith(ours)] == []
+    new = set(threading.enumerate()) - before
+    assert [thread for thread in new if not thread.name.startswith(ours)] == []
     assert len(example.decisions) == 1 or not (example.asked or example.bodies)
 
 
@@ -429,7 +377,7 @@ def check_driven(example: Example) -> None:
     outage = isinstance(example.error, ModerationUnavailable)
     assert (example.decision.action == "unavailable") == outage
     if example.surface == "bytes":
-        written, _ = _OURS.subn(b"", bytes(example.received))
+        written, _ = OURS.subn(b"", bytes(example.received))
         number, ours = rest_after(upstream, written)
         assert not (example.refused_input and number)
         if not blocked:
