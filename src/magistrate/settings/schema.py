@@ -5,6 +5,7 @@ Constraints between the parts are in `checks.py`; the whole settings are in `mod
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, cast
 
@@ -57,6 +58,13 @@ def _store_url(value: str) -> str:
     return value
 
 
+def _state(value: str) -> str:
+    if value != "memory" and not re.fullmatch(r"(rediss?|unix)://\S+", value):
+        raise must_be("memory, or the address of a Redis server such as redis://127.0.0.1:6379/0")
+    return value
+
+
+StateUrl = Annotated[str, AfterValidator(_state)]
 Threshold = Literal[
     "unlikely", "possible", "likely", "certain"
 ]  # "none" is the grade of clean text

@@ -1,0 +1,96 @@
+"""Real servers for tests: those that run on this machine, or one started for a test alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+# `.ci/run` sets it once it has started them: then nothing that needs one may skip.
+REQUIRED = bool(os.environ.get("CI_HAS_SERVICES"))
+
+
+def missing(what: str) -> None:
+    """Skip a test by the name of what it needs; fail where it must not be missing."""
+    if REQUIRED:
+        pytest.fail(f"{what} is missing")
+    pytest.skip(f"needs {what}")
+
+
+def _listens(host: str, port: int) -> bool:
+    try:
+        with socket.create_connection((host, port), 1.0):
+            return True
+    except OSError:
+        return False
+
+
+def redis_url() -> str:
+    """The address of a Redis that keeps running; tests keep to keys of their own."""
+    if (given := os.environ.get("MAGISTRATE_TEST_REDIS")) is not None:
+        return given
+    if not _listens("127.0.0.1", 6379):
+        missing("Redis, at $MAGISTRATE_TEST_REDIS or 127.0.0.1:6379")
+    return "redis://127.0.0.1:6379/9"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
+
+
+@dataclass
+class OwnRedis:
+    """A Redis of this test's own, which it may stop and start."""
+
+    folder: Path
+    arguments: tuple[str, ...] = ()
+    port: int = field(default_factory=free_port)
+    _process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            [
+                *("redis-server", "--port", str(self.port), "--bind", "127.0.0.1"),
+                *("--save", "", "--appendonly", "yes", "--appendfsync", "always"),
+                *("--dir", str(self.folder), *self.arguments),
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        until = time.monotonic() + 20
+        while not _listens("127.0.0.1", self.port):
+            assert self._process.poll() is None and time.monotonic() < until
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """Stop it as a power cut would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+@contextmanager
+def own_redis(folder: Path, *arguments: str) -> Iterator[OwnRedis]:
+    """Start a Redis of this test's own."""
+    if shutil.which("redis-server") is None:
+        missing("the program redis-server")
+    server = OwnRedis(folder, arguments)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
