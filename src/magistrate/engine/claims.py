@@ -36,9 +36,11 @@ class Claim:
     async def wait_async(self) -> Verdict | None:
         """Return the same without blocking the event loop."""
         off_loop = self._session.engine.off_loop
-        while (verdict := await off_loop(self._try)) is None and self._goes_on():
+        while True:
+            verdict = await off_loop(self._try)
+            if verdict is not None or not self._goes_on():
+                return verdict
             await asyncio.sleep(_POLL_S)
-        return verdict
 
     def release(self) -> None:
         """Let another process judge, or find the verdict that is now stored. May be repeated."""
