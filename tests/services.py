@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -94,3 +96,66 @@ def own_redis(folder: Path, *arguments: str) -> Iterator[OwnRedis]:
         yield server
     finally:
         server.stop()
+
+
+# --- PostgreSQL -----------------------------------------------------------------------------------
+
+
+@contextmanager
+def postgres_database() -> Iterator[str]:
+    """The address of an empty database of this test's own, on a server that keeps running."""
+    import psycopg
+
+    server = os.environ.get("MAGISTRATE_TEST_POSTGRES")
+    if server is None:
+        server = "postgresql://postgres@127.0.0.1:5432/postgres"
+        if not _listens("127.0.0.1", 5432):
+            missing("PostgreSQL, at $MAGISTRATE_TEST_POSTGRES or 127.0.0.1:5432")
+    name = f"magistrate_test_{secrets.token_hex(6)}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+        try:
+            yield server.rpartition("/")[0] + f"/{name}"
+        finally:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+class Cable:
+    """A connection to a server that can be cut, for all who use it, and mended."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._to = (host, port)
+        self._open: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self._cut = False
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        self._cut = True
+        for each in self._open:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        self._open.clear()
+
+    def mend(self) -> None:
+        self._cut = False
+
+    def _accept(self) -> None:
+        while True:
+            here, _ = self._listener.accept()
+            if self._cut:
+                here.close()
+                continue
+            there = socket.create_connection(self._to)
+            self._open += [here, there]
+            for one, other in ((here, there), (there, here)):
+                threading.Thread(target=_carry, args=(one, other), daemon=True).start()
+
+
+def _carry(one: socket.socket, other: socket.socket) -> None:
+    with suppress(OSError):
+        while data := one.recv(65536):
+            other.sendall(data)
+    with suppress(OSError):
+        other.shutdown(socket.SHUT_WR)

@@ -110,6 +110,8 @@ class Engine:
         self.state.after_fork()
         self.single_flight = SingleFlight()
         self.counters.after_fork()
+        if self.reviews is not None:
+            self.reviews.after_fork()
         if isinstance(self.judge, ClaudeJudge):
             self.judge.after_fork()
 

@@ -51,10 +51,14 @@ def _failure_mapping(value: object) -> object:
 
 
 def _store_url(value: str) -> str:
+    if re.fullmatch(r"postgresql://[^/\s]*/[^\s]+", value):
+        return value
     path = value.removeprefix("sqlite:///")
     memory = not path or path.startswith((":", "file:")) or "?" in path
     if path == value or memory or not path.isprintable() or path.endswith("/"):
-        raise must_be("sqlite:/// and the path of a file, such as sqlite:///var/reviews.db")
+        raise must_be(
+            "sqlite:/// and the path of a file, such as sqlite:///var/reviews.db, or postgresql://HOST/DATABASE"
+        )
     return value
 
 
