@@ -69,6 +69,7 @@ def nothing_left() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
     gc.collect()
+    gc.freeze()  # what is left of earlier tests is not looked through again
     until = time.monotonic() + 5
     while (left := set(threading.enumerate()) - before) and time.monotonic() < until:
         time.sleep(0.01)

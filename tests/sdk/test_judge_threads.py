@@ -154,6 +154,9 @@ def test_a_judge_that_does_not_answer_keeps_no_process_from_ending() -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="sends itself a signal")
 def test_an_interrupt_ends_a_process_that_waits_for_a_verdict() -> None:
     done = run("""
+        # In the background of a shell SIGINT is ignored, and that is inherited.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
         def never(subject):
             os.kill(os.getpid(), signal.SIGINT)
             threading.Event().wait()
