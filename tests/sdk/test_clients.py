@@ -23,7 +23,7 @@ import pytest
 from anthropic.lib.credentials import AccessToken
 
 import magistrate
-from edges import CLAUSE, asking, both, edge
+from edges import CLAUSE, FLAVOURS, asking, both, edge
 from magistrate import Moderation, Settings, SettingsError
 from magistrate.testing import (
     JudgeScript,
@@ -34,6 +34,7 @@ from magistrate.testing import (
     text,
     when_judging,
 )
+from pairs import pairs
 
 PAIRS = {
     "sync": (anthropic.Anthropic, magistrate.Anthropic),
@@ -363,9 +364,7 @@ def sent(flavour: str, kind: Any, options: dict[str, Any], change: Callable[[Any
     return arrived
 
 
-@both
-@pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("source", SOURCES)
+@pairs(flavour=FLAVOURS, change=CHANGES, source=SOURCES)
 def test_credentials_are_found_and_kept_as_by_the_sdk(
     source: str, change: str, flavour: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

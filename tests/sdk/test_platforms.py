@@ -50,6 +50,7 @@ from magistrate.testing import (
 from magistrate.testing.transport import SimulatorTransport
 from magistrate.wire.message_builder import MessageBuilder
 from magistrate.wire.sse import Decoder, event
+from pairs import pairs
 
 MODEL = "claude-sonnet-5-5"
 JUDGE = "claude-judge-of-this-platform"
@@ -504,9 +505,7 @@ OWN_CHANGES: dict[str, dict[str, Any]] = {
 }
 
 
-@both
-@every
-@pytest.mark.parametrize("change", [*CHANGES, "its own"])
+@pairs(flavour=FLAVOURS, name=PLATFORMS, change=[*CHANGES, "its own"])
 def test_a_copy_sends_what_the_sdks_copy_sends_and_stays_moderated(
     change: str, name: str, flavour: str
 ) -> None:
