@@ -10,9 +10,6 @@ import asyncio
 import inspect
 import json
 import os
-import subprocess
-import sys
-import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +20,7 @@ import pytest
 from anthropic.lib.credentials import AccessToken
 
 import magistrate
+import processes
 from edges import CLAUSE, FLAVOURS, asking, both, edge
 from magistrate import Moderation, Settings, SettingsError
 from magistrate.testing import (
@@ -494,13 +492,7 @@ def test_without_a_file_there_is_one_warning_and_never_two(tmp_path: Path) -> No
         assert level == "WARNING", level
         assert "no configuration found" in said, said
     """
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(script)],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = processes.run(script, cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 

@@ -15,9 +15,6 @@ import json
 import os
 import re
 import struct
-import subprocess
-import sys
-import textwrap
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -29,6 +26,7 @@ import httpx2
 import pytest
 
 import magistrate
+import processes
 from edges import CLAUSE, FLAVOURS, STRUCTURED, SURFACES, Edge, asking, both
 from magistrate import Moderation, ModerationUnavailable, SettingsError
 from magistrate.core.refusals import HEADER
@@ -824,32 +822,6 @@ def test_a_response_knows_its_client_and_that_how_its_streams_are_framed(
 # --- extras ---------------------------------------------------------------------------------------
 
 
-def python(script: str) -> subprocess.CompletedProcess[str]:
-    """Run a script in an interpreter of its own, with warnings as errors."""
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(script)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def test_a_twin_brings_no_extra_of_any_platform() -> None:
-    done = python("""
-        import sys
-        import magistrate
-        assert "anthropic" not in sys.modules
-        from magistrate import *
-        judge = {"version": 1, "judge": {"model": "m"}}
-        AnthropicVertex(project_id="p", region="r", access_token="t", moderation=judge)
-        AsyncAnthropicFoundry(resource="r", api_key="k", moderation=judge)
-        AnthropicBedrock(aws_region="r", api_key="k", moderation=judge)
-        found = {"boto3", "botocore", "google.auth", "azure"} & set(sys.modules)
-        assert not found, found
-    """)
-    assert done.returncode == 0, done.stderr
-
-
 MISSING = {
     "AnthropicBedrock": ("boto3", "botocore"),
     "AnthropicAWS": ("boto3", "botocore"),
@@ -865,7 +837,7 @@ def test_a_missing_extra_is_the_sdks_own_error() -> None:
         for name, missing in MISSING.items()
         for flavour in FLAVOURS
     ]
-    done = python(f"""
+    done = processes.run(f"""
         import asyncio, inspect, sys
         import anthropic, magistrate
 
