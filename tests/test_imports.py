@@ -89,21 +89,21 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     """)
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "from magistrate import Settings; Settings.load({'version': 1})",
-        "from magistrate import Settings, SettingsError, Policy, Decision, Finding, Verdict",
-        "import magistrate.testing",
-        "from magistrate.testing import ScriptedJudge, Simulator; Simulator()",
-    ],
-)
-def test_what_needs_no_client_does_not_import_the_sdk(statement: str) -> None:
+NEEDS_NO_CLIENT = [
+    "from magistrate import Settings; Settings.load({'version': 1})",
+    "from magistrate import Settings, SettingsError, Policy, Decision, Finding, Verdict",
+    "import magistrate.testing",
+    "from magistrate.testing import ScriptedJudge, Simulator; Simulator()",
+]
+
+
+def test_what_needs_no_client_does_not_import_the_sdk() -> None:
     """It takes seconds: configuration and tests of it must not wait for it."""
     python(f"""
         import sys
-        {statement}
-        assert "anthropic" not in sys.modules
+        for statement in {NEEDS_NO_CLIENT!r}:
+            exec(statement)
+            assert "anthropic" not in sys.modules, statement
     """)
 
 

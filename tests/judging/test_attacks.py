@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -303,6 +303,7 @@ def answered(message: JSON, *, known: bool = False) -> Subject:
     return Subject("output", (*context, *parts), final=not known)
 
 
+@lru_cache(5_000)
 def subject_of(place: str, text: str, *, known: bool = False) -> Subject:
     build = PLACES[place][2]
     return (answered if place in ANSWERS else asked)(build(text), known=known)

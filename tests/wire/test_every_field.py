@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import anthropic
@@ -28,10 +29,12 @@ from magistrate.wire.messages import turns
 from magistrate.wire.parts import Extracted
 from magistrate.wire.sse import event
 from play import JUDGE, World, play
-from sdk_types import SLOT, Marks, Path, changed, filled, named, places
+from sdk_types import SLOT, Marks, Path, changed, named, places
+from sdk_types import filled as fill
 
 JSON = dict[str, Any]
 SLOW = pytest.mark.slow
+filled = cache(fill)  # takes long, and nobody changes what it gives
 DIGESTS = Digests(b"key", "scope")
 
 REQUESTS: dict[str, Any] = {
