@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import processes
 from magistrate.reviews import (
     HeldItem,
     Review,
@@ -211,7 +212,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 @posix
 def test_a_process_killed_right_after_hold_has_lost_nothing(path: Path) -> None:
-    killed = python(HOLD_AND_DIE, path)
+    killed = processes.run(HOLD_AND_DIE, str(path))
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     store = ReviewStore(configured(path), app="acme")
     review = store.get(killed.stdout)
