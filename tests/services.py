@@ -128,29 +128,44 @@ class Cable:
         self._open: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
-        self._cut = False
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._is_cut = False
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
 
     def cut(self) -> None:
-        self._cut = True
+        """Break every connection, and let no new one through."""
+        self._is_cut = True
         for each in self._open:
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
-        self._open.clear()
 
     def mend(self) -> None:
-        self._cut = False
+        """Let new connections through."""
+        self._is_cut = False
+
+    def close(self) -> None:
+        """Break every connection, and end."""
+        self.cut()
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(10)
+        for each in (*self._open, self._listener):
+            each.close()
 
     def _accept(self) -> None:
-        while True:
-            here, _ = self._listener.accept()
-            if self._cut:
-                here.close()
-                continue
-            there = socket.create_connection(self._to)
-            self._open += [here, there]
-            for one, other in ((here, there), (there, here)):
-                threading.Thread(target=_carry, args=(one, other), daemon=True).start()
+        with suppress(OSError):
+            while True:
+                here, _ = self._listener.accept()
+                self._open.append(here)
+                if self._is_cut:
+                    here.shutdown(socket.SHUT_RDWR)
+                    continue
+                there = socket.create_connection(self._to)
+                self._open.append(there)
+                for pair in ((here, there), (there, here)):
+                    self._threads.append(threading.Thread(target=_carry, args=pair))
+                    self._threads[-1].start()
 
 
 def _carry(one: socket.socket, other: socket.socket) -> None:

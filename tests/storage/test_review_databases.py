@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 from sqlalchemy import create_engine, inspect, text
 
+import command_line
 from edges import CLAUSE, asking, edge
 from gateways import served
 from magistrate import Moderation
@@ -57,15 +59,26 @@ def settings(address: str, days: int = 30) -> ReviewSettings:
     return ReviewSettings.model_validate(data)
 
 
+_opened: list[ReviewStore] = []
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    yield
+    while _opened:
+        _opened.pop().close()
+
+
 def opened(address: str, app: str = "shop", **more: Any) -> ReviewStore:
-    return ReviewStore(settings(address, more.pop("days", 30)), app=app, **more)
+    store = ReviewStore(settings(address, more.pop("days", 30)), app=app, **more)
+    _opened.append(store)
+    return store
 
 
 def item(app: str = "shop", *domains: str, said: str = "an answer") -> HeldItem:
+    request = {"messages": ["q \u0000 \ud800"]}
     message = {"content": [{"type": "text", "text": said}]}
-    return HeldItem(
-        app, domains or ("legal",), {"messages": ["q \u0000 \ud800"]}, message, {"a": 1}
-    )
+    return HeldItem(app, domains or ("legal",), request, message, {"a": 1})
 
 
 # --- the guarantees -------------------------------------------------------------------------------
@@ -282,31 +295,37 @@ def test_no_message_holds_the_password(address: str) -> None:
     assert "s3cret" not in said + repr(caught.value.__cause__) + repr(caught.value.__context__)
 
 
-def cabled(address: str) -> tuple[Cable, str]:
+@contextmanager
+def cabled(address: str) -> Iterator[tuple[Cable, str]]:
+    """The same database behind a cable."""
     at = urlsplit(address)
     cable = Cable(at.hostname or "", at.port or 5432)
     user = f"{at.username}@" if at.username else ""
-    return cable, f"postgresql://{user}127.0.0.1:{cable.port}{at.path}"
+    try:
+        yield cable, f"postgresql://{user}127.0.0.1:{cable.port}{at.path}"
+    finally:
+        cable.close()
 
 
 def test_a_server_that_goes_and_comes_back_needs_no_restart(server: str) -> None:
-    cable, address = cabled(server)
-    store = opened(address)
-    review_id = store.hold(item())
-    cable.cut()
-    attempts: list[Callable[[], Any]] = [
-        lambda: store.hold(item()),
-        lambda: store.get(review_id),
-        store.list,
-        store.check,
-        lambda: store.approve(review_id, reviewer="ada"),
-    ]
-    for attempt in attempts:
-        with pytest.raises(ReviewError, match="PostgreSQL"):
-            attempt()
-    cable.mend()
-    assert store.get(review_id).status == "pending"
-    assert len(store.list()) == 1
+    with cabled(server) as (cable, address):
+        store = opened(address)
+        review_id = store.hold(item())
+        cable.cut()
+        attempts: list[Callable[[], Any]] = [
+            lambda: store.hold(item()),
+            lambda: store.get(review_id),
+            store.list,
+            store.check,
+            lambda: store.approve(review_id, reviewer="ada"),
+        ]
+        for attempt in attempts:
+            with pytest.raises(ReviewError, match="PostgreSQL"):
+                attempt()
+        cable.mend()
+        assert store.get(review_id).status == "pending"
+        assert len(store.list()) == 1
+        store.close()
 
 
 def held(address: str) -> dict[str, Any]:
@@ -321,15 +340,18 @@ def held(address: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("flavour", ["sync", "async"])
 def test_an_answer_that_cannot_be_stored_is_not_promised(server: str, flavour: str) -> None:
-    cable, address = cabled(server)
     sim = Simulator(says("bad words"), judge=JudgeScript(when_judging("bad", finds(CLAUSE))))
-    with edge(flavour, sim, moderation=Moderation({"version": 1, **held(address)})) as at:
+    with (
+        cabled(server) as (cable, address),
+        edge(flavour, sim, moderation=Moderation({"version": 1, **held(address)})) as at,
+    ):
         cable.cut()
         got = at.ask("create", asking("hi"))
         assert "PostgreSQL" in str(got.error)
         assert "bad words" not in got.seen
         cable.mend()
-        assert at.ask("create", asking("hi again")).moderation["review_id"]  # type: ignore[index]
+        again = at.ask("create", asking("hi again")).moderation
+        assert again is not None and again["review_id"]
 
 
 def test_an_answer_held_by_one_gateway_is_decided_and_read_at_another(
@@ -354,3 +376,40 @@ def test_an_answer_held_by_one_gateway_is_decided_and_read_at_another(
         found = at_one.get(page).json()
         assert found["status"] == "approved"
         assert "bad words" in json.dumps(found["message"])
+
+
+def test_the_command_makes_says_and_removes(server: str, tmp_path: Path) -> None:
+    file = tmp_path / "magistrate.yaml"
+    file.write_text(json.dumps({"version": 1, **held(server)}))
+
+    def db(*words: str) -> tuple[int, str]:
+        done = command_line.run("db", *words, "--config", str(file))
+        return done.returncode, done.stdout + done.stderr
+
+    assert db("status")[0] == 1
+    assert db("upgrade")[0] == 0
+    code, said = db("status")
+    assert code == 0
+    assert HEAD in said
+    assert db("upgrade")[0] == 0
+    opened(server).hold(item())
+    assert db("remove")[0] == 2
+    assert "reviews" in tables(server)
+    assert db("remove", "--yes")[0] == 0
+    assert "reviews" not in tables(server)
+
+
+@pytest.mark.parametrize(
+    ("store", "said"),
+    [
+        ("sqlite:///r.db", "no PostgreSQL address"),
+        ("postgresql://u:s3cret@127.0.0.1:9/x", "PostgreSQL 127.0.0.1:9/x"),
+    ],
+)
+def test_the_command_says_what_is_wrong(store: str, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "magistrate.yaml"
+    file.write_text(json.dumps({"version": 1, **held(store)}))
+    done = command_line.run("db", "status", "--config", str(file))
+    assert done.returncode == 2
+    assert said in (done.stdout + done.stderr).replace("\n", " ")
+    assert "s3cret" not in (done.stdout + done.stderr)

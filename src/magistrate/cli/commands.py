@@ -59,6 +59,11 @@ class Commands(LazyGroup):
             "Serve the Messages API, moderated, to any client in any language.",
         ),
         "gateway": Source("magistrate.cli.gateway", "app", "Manage a gateway."),
+        "db": Source(
+            "magistrate.cli.db",
+            "app",
+            "Make, change or remove the tables of a review queue in PostgreSQL.",
+        ),
         "reviews": Source(
             "magistrate.cli.reviews", "app", "List held answers, read them, release or reject them."
         ),

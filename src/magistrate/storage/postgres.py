@@ -46,6 +46,13 @@ class ReviewServer:
                 "options": f"-csearch_path={SCHEMA} -cstatement_timeout={STATEMENT_S}s",
             },
         )
+        try:
+            self._check_tables(create)
+        except BaseException:
+            self.close()
+            raise
+
+    def _check_tables(self, create: bool) -> None:
         with self._connected() as connection:
             version = version_of(connection)
             if version is None and create:
@@ -107,6 +114,21 @@ class ReviewServer:
     def _connected(self) -> Generator[Connection, None, None]:
         with plain_errors(self.place), self._engine.connect() as connection:
             yield connection
+
+
+@contextmanager
+def locked(store: str) -> Generator[tuple[str, Connection], None, None]:
+    """Open a transaction that no other changes the tables beside; it commits at its end."""
+    place = place_of(store)
+    engine = create_engine(
+        _driver(store), hide_parameters=True, connect_args={"connect_timeout": CONNECT_S}
+    )
+    try:
+        with plain_errors(place), engine.begin() as connection:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
+            yield place, connection
+    finally:
+        engine.dispose()
 
 
 @contextmanager
