@@ -3,8 +3,8 @@
     python benchmarks/gateway.py [--seconds 5] [--litellm PATH_OF_ITS_PYTHON]
 
 Each server is a process of its own on this machine, and so is the load: what counts are the ratios
-within one run. Upstream and the judge answer at once. `--litellm` adds LiteLLM's proxy without a guardrail, run
-by an interpreter that has `litellm[proxy]`. Nothing here passes or fails.
+within one run. Upstream and the judge answer at once. `--litellm` adds LiteLLM's proxy without a
+guardrail, run by an interpreter that has `litellm[proxy]`. Nothing here passes or fails.
 """
 
 from __future__ import annotations

@@ -138,11 +138,15 @@ class Judging:
             if ask.ticket not in self._waiting:
                 return  # the caller left while this waited for a free thread
             claim = Claim(session, key, give_up)
-            outcome = claim.wait()
+            verdict = claim.wait()
             remaining = give_up - time.monotonic()  # the time waiting for a thread counts
-            if outcome is None and remaining > 0:
+            if verdict is not None:
+                outcome = verdict
+            elif remaining > 0:
                 outcome = judge_here(session, ask.subject, self._ask_model, remaining)
-            outcome = session.checked(ask.subject, key, outcome or no_answer(session.judge))
+            else:
+                outcome = no_answer(session.judge)
+            outcome = session.checked(ask.subject, key, outcome)
             claim.release()
             self._deliver(ask, outcome)
         finally:
