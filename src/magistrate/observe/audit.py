@@ -111,6 +111,12 @@ def warn(message: str, **fields: object) -> None:
     _log.warning(message, **fields)
 
 
+def note(message: str, **fields: object) -> None:
+    """Write one operational event that needs no attention. Never raises, even if a handler does."""
+    with suppress(Exception):
+        _log.info(message, **fields)
+
+
 def warn_developers(message: str) -> None:
     """Write a warning that developers must see.
 
