@@ -114,7 +114,7 @@ class Hooks:
             failure = type(error).__name__
         else:
             _note(hook, frame, verdict)
-            if digest:
+            if digest and verdict["magistrate"]["action"] != "unavailable":
                 self._answered.put((digest,), verdict)
             return verdict
         audit.warn("hook failed", app=hook.app.name, failure=failure, decision_id=decision_id)
