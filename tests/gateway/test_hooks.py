@@ -13,7 +13,8 @@ import pytest
 
 from edges import CLAUSE, FLOOR
 from gateways import served
-from hook_calls import KEY, OLD, SENT, VARIABLES, called, hook, prompt, said
+from hook_calls import KEY, OLD, SENT, VARIABLES, Hook, called, hook, prompt, said
+from magistrate.config.diagnostics import SettingsError
 from magistrate.core.hook_verdicts import UNAVAILABLE_TEXT
 from magistrate.settings.schema import DEFAULT_BLOCK_TEXT, DEFAULT_HOLD_TEXT
 from magistrate.storage.base import StoreError
@@ -24,6 +25,7 @@ from magistrate.testing import (
     error,
     fails_with,
     finds,
+    nothing,
     refuses,
     slow,
     text,
@@ -64,11 +66,8 @@ def test_allow_and_deny_have_the_protocols_form_and_ours_rides_along(tmp_path: P
             "reference_id": decision.id,
             "magistrate": decision.public,
         }
-        assert (decision.action, decision.stage, decision.upstream) == (
-            "block",
-            "input",
-            "not_sent",
-        )
+        assert (decision.action, decision.stage) == ("block", "input")
+        assert decision.upstream == "not_sent"
         assert re.fullmatch(r"[A-Za-z0-9._:/-]{1,50}", verdict["reference_id"])
         assert at.sim.api_requests == [], "no model is asked"
 
@@ -111,7 +110,6 @@ def test_there_is_no_redirect_and_nothing_goes_upstream(tmp_path: Path) -> None:
             "/hooks/inference/other",
             "/hooks/inference/app/more",
             "/Hooks/inference",
-            "//hooks/inference",
             "/x/../hooks/other",
         )
         for path in paths:
@@ -134,14 +132,22 @@ def test_a_body_may_have_64_mib_and_no_more(tmp_path: Path) -> None:
         assert at.post(padded(most + 1)).status_code == 413
 
 
-def test_a_transcript_of_ten_megabytes_is_judged(tmp_path: Path) -> None:
-    """A long history costs once: it is context afterwards, and the new turn is judged."""
-    pages = [("tool", [{"type": "new", "size": 10_000, "n": [None] * 1000}]) for _ in range(1500)]
+def test_a_body_of_ten_megabytes_is_judged_in_time(tmp_path: Path) -> None:
+    sizes = {f"size_of_page_{number}": number for number in range(400)}  # large, and no words
+    pages = [("user", [{"type": "text", "text": "hi", "layout": sizes}])] * 1000
     with hook(simulator(), tmp_path) as at:
-        frame = prompt(*pages, "hello")
-        assert len(json.dumps(frame)) > 9_000_000
-        assert at.action(frame) == "allow"
-        assert at.action(prompt(*pages, "hello", said("hi"), BAD)) == "deny"
+        for words, action in (("hello", "allow"), (BAD, "deny")):
+            frame = prompt(*pages, words)
+            assert len(json.dumps(frame)) > 9_000_000
+            began = time.monotonic()
+            assert at.action(frame) == action
+            assert time.monotonic() - began < 3.9
+
+
+def test_a_new_transcript_that_is_too_long_to_judge_is_denied(tmp_path: Path) -> None:
+    with hook(simulator(), tmp_path, on_error="allow") as at:
+        assert at.action(prompt(*["a long page " * 4000] * 100)) == "deny"
+        assert at.decisions[-1].judge_failures[0].reason == "too_long"
 
 
 # --- signatures -----------------------------------------------------------------------------------
@@ -315,7 +321,7 @@ def test_what_the_content_can_cause_is_denied_whatever_on_error_says(
 
 
 def test_on_error_alone_decides_about_outages(tmp_path: Path) -> None:
-    """What a prompt can do before it is answered is not seen: `judge.on_failure` loosens nothing."""
+    """What a prompt can do before it is answered is not seen: no other setting lets it pass."""
     settings = {"judge": {"on_failure": {"input": "allow"}}}
     with hook(simulator(when_judging("", fails_with(error(500)))), tmp_path, settings) as at:
         assert at.action(prompt("hello")) == "deny"
@@ -402,12 +408,11 @@ def new_words(asked: str) -> set[str]:
 
 
 def test_the_new_turn_is_judged_and_earlier_ones_are_context(tmp_path: Path) -> None:
-    rules = [when_judging(f"({word})", finds(CLAUSE)) for word in ("one", "two")]
     seen: list[str] = []
 
     def judge(asked: Any) -> Any:
         seen.append(" ".join(part.text for part in asked.parts if part.judged))
-        return JudgeScript(*rules[:0])(asked)
+        return nothing()
 
     with hook(Simulator(text(""), judge=judge), tmp_path) as at:
         frames = [
@@ -450,11 +455,12 @@ def test_a_warned_turn_is_judged_once_and_named_as_not_enforced(
         assert verdict["magistrate"]["action"] == "warn"
         assert verdict["magistrate"]["not_enforced"] == ["warn"]
         assert at.decisions[-1].action == "warn"
-        assert at.ask(prompt(BAD, said("well"), "hello"))["magistrate"]["action"] == "allow"
+        later = at.ask(prompt(BAD, said("well"), "hello"))
+        assert later["magistrate"]["action"] == "allow"
     noted = [json.loads(r.getMessage()) for r in caplog.records if r.name == "magistrate"]
-    (first, _) = [each for each in noted if each["event"] == "hook verdict"]
+    first, _ = [each for each in noted if each["event"] == "hook verdict"]
     assert (first["verdict"], first["not_enforced"]) == ("allow", ["warn"])
-    assert first["decision_id"] == at.decisions[0].id if at.decisions else True
+    assert first["decision_id"] == verdict["magistrate"]["id"]
     assert first["request_id"].startswith("req_")
 
 
@@ -666,8 +672,6 @@ def test_each_app_has_its_own_hook(tmp_path: Path) -> None:
     files = {"shop.yaml": {"texts": {"block": "Not in this shop."}}}
     sim = simulator()
     with served(sim, tmp_path, gateway=apps, files=files) as at, at.http() as http:
-        from hook_calls import Hook
-
         shop = Hook(at, http, sim, "/hooks/inference/Shop")
         clinic = Hook(at, http, sim, "/hooks/inference/clinic")
         assert shop.ask(prompt(BAD))["deny_reason"] == "Not in this shop."
@@ -713,7 +717,7 @@ WRONG: list[tuple[str, dict[str, Any], dict[str, str | None], str]] = [
         "no secret of ours",
         {},
         {"HOOK_SECRET": "hunter2"},
-        "HOOK_SECRET is not a secret|not a secret",
+        "HOOK_SECRET: not a secret",
     ),
     ("judge's key not set", {}, {"HOOK_UPSTREAM_KEY": None}, "HOOK_UPSTREAM_KEY is not set"),
     ("own key not set", {"upstream_key_env": "OWN_KEY"}, {}, "OWN_KEY is not set"),
@@ -734,8 +738,6 @@ def test_what_is_wrong_is_said_before_anything_is_served(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from magistrate.config.diagnostics import SettingsError
-
     for name, value in variables.items():
         if value is None:
             monkeypatch.delenv(name)
@@ -760,161 +762,3 @@ def test_a_floor_is_a_floor(tmp_path: Path) -> None:
     settings = {"streaming": {"release": "shadow"}}
     with hook(simulator(when_judging(ODD, finds(FLOOR))), tmp_path, settings) as at:
         assert at.action(prompt(ODD)) == "deny"
-
-
-# --- the self-test --------------------------------------------------------------------------------
-
-SAMPLES = {
-    "clean prompt": ("allow", "allow"),
-    "unsigned": ("401", "401"),
-    "old timestamp": ("401", "401"),
-    "wrong signature": ("401", "401"),
-    "unknown frame": ("allow", "allow"),
-    "config-test": ("a verdict", "allow"),
-    "tool call": ("allow", "allow"),
-}
-_LINE = re.compile(r"(ok|FAIL) +(.+?) +expected (.+?) +got (.+?) +(\d+) ms")
-
-
-def selftest(url: str, *words: str, secret: str | None = VARIABLES["HOOK_SECRET"]) -> Any:
-    variables = {"MAGISTRATE_HOOKS_SECRET": secret} if secret is not None else {}
-    return run("hooks", "selftest", url, *words, variables=variables)
-
-
-def lines(printed: str) -> dict[str, tuple[str, str, str]]:
-    """What was printed of each sample: whether it was as expected, what was, and what came."""
-    *found, _ = printed.splitlines()
-    matches = [_LINE.fullmatch(line) for line in found]
-    assert all(matches), printed
-    return {match[2]: (match[1], match[3], match[4]) for match in matches if match}
-
-
-def test_the_self_test_says_of_every_sample_what_came(tmp_path: Path) -> None:
-    with hook(simulator(), tmp_path) as at:
-        ended = selftest(f"{at.gateway.url}/hooks/inference")
-        assert (ended.returncode, ended.stderr) == (0, "")
-        assert lines(ended.stdout) == {name: ("ok", *each) for name, each in SAMPLES.items()}
-        assert ended.stdout.splitlines()[-1] == "7 of 7 as expected."
-        assert [d.action for d in at.decisions] == ["allow"] * 3
-        again = selftest(f"{at.gateway.url}/hooks/inference/app")
-        assert again.returncode == 0
-        assert len({prompt for prompt in at.judged}) == len(at.judged), "each run asks anew"
-
-
-def test_the_self_test_fails_with_another_secret(tmp_path: Path) -> None:
-    with hook(simulator(), tmp_path) as at:
-        ended = selftest(at.gateway.url + at.path, secret=VARIABLES["HOOK_SECRET_OLD"])
-        assert ended.returncode == 1
-        found = lines(ended.stdout)
-        assert found["clean prompt"] == ("FAIL", "allow", "401")
-        assert found["old timestamp"] == ("ok", "401", "401")
-        assert ended.stdout.splitlines()[-1] == "3 of 7 as expected."
-
-
-def test_the_self_test_notices_a_server_that_takes_unsigned_frames(tmp_path: Path) -> None:
-    with hook(simulator(), tmp_path, allow_unsigned=True) as at:
-        ended = selftest(at.gateway.url + at.path)
-        assert ended.returncode == 1
-        assert lines(ended.stdout)["unsigned"] == ("FAIL", "401", "allow")
-        assert selftest(at.gateway.url + at.path, "--allow-unsigned").returncode == 0
-
-
-def test_the_self_test_notices_a_judge_that_is_down(tmp_path: Path) -> None:
-    with hook(simulator(when_judging("", fails_with(error(401)))), tmp_path) as at:
-        found = lines(selftest(at.gateway.url + at.path).stdout)
-        assert found["clean prompt"] == ("FAIL", "allow", "deny")
-        assert found["config-test"] == ("ok", "a verdict", "deny"), "any verdict satisfies a probe"
-
-
-@pytest.mark.parametrize(
-    ("answer", "status", "headers", "got"),
-    [
-        (b"{}", 200, {}, "no verdict"),
-        (b"<html>", 200, {}, "no verdict"),
-        (b'{"action": "warn"}', 200, {}, "no verdict"),
-        (b'{"action": "deny", "reference_id": "two words"}', 200, {}, "no verdict"),
-        (b'{"action": "allow"}', 500, {}, "500"),
-        (b"", 302, {"location": "/other"}, "302"),
-        (b'{"action": "allow", "x": "%s"}' % (b"x" * 70_000), 200, {}, "a body that is too large"),
-    ],
-    ids=range(7),
-)
-def test_the_self_test_knows_a_verdict_when_it_sees_one(
-    answer: bytes, status: int, headers: dict[str, str], got: str
-) -> None:
-    with stub(answer, status=status, **headers) as (url, kept):
-        ended = selftest(url)
-        assert ended.returncode == 1
-        assert lines(ended.stdout)["clean prompt"] == ("FAIL", "allow", got)
-        for raw in kept:
-            sent = {name.lower(): value for name, value in raw.headers}
-            assert sent["user-agent"] == "anthropic-dlp/1"
-            assert sent["accept-encoding"] == "identity"
-            if "webhook-id" in sent:
-                assert sent["webhook-id"] == json.loads(raw.body)["request_id"]
-        good = {name.lower(): value for name, value in kept[0].headers}
-        at = good["webhook-timestamp"]
-        assert good["webhook-signature"] == signature(good["webhook-id"], at, kept[0].body, KEY)
-
-
-@pytest.mark.parametrize(
-    ("url", "secret", "message"),
-    [
-        ("http://127.0.0.1:9", VARIABLES["HOOK_SECRET"], "no server at http://127.0.0.1:9"),
-        ("http://127.0.0.1:9", None, "MAGISTRATE_HOOKS_SECRET is not set"),
-        ("http://127.0.0.1:9", "hunter2", "MAGISTRATE_HOOKS_SECRET: not a secret"),
-        ("127.0.0.1:9", VARIABLES["HOOK_SECRET"], "not an address"),
-        ("http://[", VARIABLES["HOOK_SECRET"], "not an address"),
-    ],
-)
-def test_the_self_test_says_why_it_cannot_begin(url: str, secret: str | None, message: str) -> None:
-    ended = selftest(url, secret=secret)
-    assert ended.returncode == 2
-    assert message in ended.stderr
-    assert ended.stdout == ""
-    assert "hunter2" not in ended.stderr
-
-
-def test_the_self_test_takes_the_secret_from_the_variable_it_is_told() -> None:
-    ended = run("hooks", "selftest", "http://127.0.0.1:9", "--secret-env", "OTHER", variables={})
-    assert "OTHER is not set" in ended.stderr
-
-
-def test_the_self_test_needs_nothing_of_the_server() -> None:
-    code = (
-        "import sys\n"
-        "for name in ('aiohttp', 'starlette', 'uvicorn', 'httptools'): sys.modules[name] = None\n"
-        "from magistrate.cli.hooks import selftest\n"
-        "sys.argv = ['magistrate', 'hooks', 'selftest', 'http://127.0.0.1:9']\n"
-        "from magistrate.cli import main\n"
-        "main()\n"
-    )
-    variables = {**os.environ, "MAGISTRATE_HOOKS_SECRET": VARIABLES["HOOK_SECRET"]}
-    ran = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=variables
-    )
-    assert "no server at" in ran.stderr
-    assert ran.returncode == 2
-
-
-# --- the page -------------------------------------------------------------------------------------
-
-PAGE = Path(__file__).parents[2] / "docs" / "hooks.md"
-
-
-def test_the_documented_settings_are_valid(tmp_path: Path) -> None:
-    (code,) = re.findall(r"^```yaml\n(.*?)^```$", PAGE.read_text("utf-8"), re.M | re.S)
-    (tmp_path / "gateway.yaml").write_text(code, "utf-8")
-    (tmp_path / "claude-ai.yaml").write_text("version: 1\n", "utf-8")
-    (app,) = load(tmp_path / "gateway.yaml", environ={}).gateway.apps
-    assert app.hooks is not None
-    assert set(re.findall(r"(\w+):", code.partition("hooks:")[2])) == set(app.hooks.model_fields)
-
-
-def test_the_documented_self_test_prints_what_it_says() -> None:
-    (said,) = re.findall(r"^```text\n(.*?)^```$", PAGE.read_text("utf-8"), re.M | re.S)
-    assert lines(said) == {name: ("ok", *each) for name, each in SAMPLES.items()}
-
-
-def test_the_page_is_short() -> None:
-    assert len(PAGE.read_text("utf-8").splitlines()) <= 80

@@ -47,9 +47,7 @@ def _hooks() -> None:
 
 @app.command()
 def selftest(
-    url: Annotated[
-        str, typer.Argument(help="The address of the hook, as the organisation has it.")
-    ],
+    url: Annotated[str, typer.Argument(help="The address that the organisation was given.")],
     secret_env: Annotated[
         str,
         typer.Option("--secret-env", metavar="NAME", help="The variable that holds the secret."),
@@ -68,7 +66,11 @@ def selftest(
     """
     import httpx2
 
-    if not re.fullmatch(r"https?://[^\s/]+\S*", url):
+    try:
+        known = httpx2.URL(url).scheme in ("http", "https") and bool(httpx2.URL(url).host)
+    except httpx2.InvalidURL:
+        known = False
+    if not known:
         _stop(f"not an address: {url}")
     if not (secret := os.environ.get(secret_env)):
         _stop(f"the environment variable {secret_env} is not set: it must hold the hook's secret")
@@ -157,8 +159,10 @@ def _said(status: int, headers: dict[str, str], content: bytes) -> str:
     """Return the action of a valid verdict, else what is there in its place."""
     if status != 200:
         return str(status)
-    if headers.get("content-encoding", "identity") != "identity" or len(content) > _LARGEST:
-        return "an encoded or too large body"
+    if headers.get("content-encoding", "identity") != "identity":
+        return "an encoded body"
+    if len(content) > _LARGEST:
+        return "a body that is too large"
     try:
         verdict: Any = parsed(content)
     except ValueError:

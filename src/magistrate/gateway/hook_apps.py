@@ -43,8 +43,8 @@ def hook_apps(
             try:
                 keys.append(key_of(environ.get(name) or ""))
             except ValueError as error:
-                why = str(error) if environ.get(name) else "is not set"
-                problems.append(f"hooks of {each.name}: the environment variable {name} {why}")
+                why = f": {error}" if environ.get(name) else " is not set"
+                problems.append(f"hooks of {each.name}: the environment variable {name}{why}")
         if app.engine.settings.judge.backend == "claude":
             name = hooks.upstream_key_env or served.gateway.upstream_key_env
             if key := environ.get(name):
