@@ -150,6 +150,13 @@ def test_a_new_transcript_that_is_too_long_to_judge_is_denied(tmp_path: Path) ->
         assert at.decisions[-1].judge_failures[0].reason == "too_long"
 
 
+def test_half_a_character_is_text_like_any_other(tmp_path: Path) -> None:
+    with hook(simulator(), tmp_path) as at:
+        assert at.action(prompt("\ud800 hello", "title\udfff")) == "allow"
+        assert at.action(prompt("\ud800 hello", f"\ud800{BAD}\udc00")) == "deny"
+        assert at.action(prompt("hello", type="\ud800")) == "allow"
+
+
 # --- signatures -----------------------------------------------------------------------------------
 
 
@@ -307,6 +314,7 @@ def test_an_outage_ends_as_on_error_says_and_in_time(
         (decision,) = at.decisions
         assert verdict["action"] == on_error
         assert verdict["magistrate"]["action"] == decision.action == "unavailable"
+        assert "failure" not in verdict["magistrate"], "the judge's own deadline came first"
         if on_error == "deny":
             assert verdict["deny_reason"] == UNAVAILABLE_TEXT
             assert verdict["reference_id"] == decision.id

@@ -48,8 +48,9 @@ def moderate_input(exchange: Exchange, around: Extracted) -> Flow[Decision]:
     note_continuation(exchange, history)
     if decided.stops:
         yield from remember(exchange, keys_when_blocked(exchange, history, decided))
-    elif exchange.input.judged_in_full:
-        # Also with a warning: the answer is not seen here, so nothing else makes it context.
+    else:
+        # It was judged in full: a judge that was not available stops it. Also with a warning: the
+        # answer is not seen here, so nothing else makes the turn context.
         yield from remember(exchange, history.allowed_keys())
     _note_disclosure(exchange, history)
     return (yield from settle(exchange))
