@@ -107,8 +107,9 @@ def _level(decision: Decision, *, shadow: bool) -> int:
 
 
 def warn(message: str, **fields: object) -> None:
-    """Write one operational warning."""
-    _log.warning(message, **fields)
+    """Write one operational warning. Never raises, even if a handler does."""
+    with suppress(Exception):
+        _log.warning(message, **fields)
 
 
 def note(message: str, **fields: object) -> None:
