@@ -1,7 +1,7 @@
-"""The command line, run as a shell would: in this process, or in one of its own.
+"""The command line, run as a shell would: in this process, in one of its own, or in a new Python.
 
-A process of its own is slow. It is for what only one can show: pipes, signals, what Python itself
-does with its streams, and that nothing else is printed.
+A process of its own is for what only one can show: files as streams, signals, and that nothing else
+is printed. A new Python is slow. It is for what Python itself does with its streams.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import processes
 from magistrate.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -76,6 +77,12 @@ def _bytes(stream: Any) -> bytes:
     return stream.buffer.getvalue()
 
 
+def fork(*words: str, url: str | None = None, stdin: str = "", cwd: Path | None = None) -> Ended:
+    """Run the command in a process of its own."""
+    env = environment(url, cwd)
+    return processes.run(processes.COMMAND, *words, stdin=stdin, cwd=cwd, env=env)
+
+
 def start(
     *words: str,
     url: str | None = None,
@@ -84,7 +91,7 @@ def start(
     variables: dict[str, str] | None = None,
     stdout: Any = subprocess.PIPE,
 ) -> Ended:
-    """Run the command in a process of its own."""
+    """Run the command in a new Python."""
     return subprocess.run(
         [sys.executable, "-m", "magistrate", *words],
         stdout=stdout,

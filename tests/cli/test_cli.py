@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import magistrate.testing
-from command_line import ROOT, Ended, run, start
+from command_line import ROOT, Ended, fork, run, start
 from magistrate.cli.commands import Commands
 from magistrate.cli.evals import EvalCommands
 from magistrate.cli.lazy import LazyGroup, load
@@ -86,7 +86,7 @@ def test_the_demo_fails_when_an_outcome_is_not_as_expected(
 
 
 def test_the_demo_keeps_ids_whole_in_80_columns() -> None:
-    done = start("demo", "--only", "warned", variables={"COLUMNS": "80"})
+    done = run("demo", "--only", "warned", variables={"COLUMNS": "80"})
     assert "misinformation.medical_science" in done.stdout
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 80
@@ -134,7 +134,7 @@ def test_a_process_that_could_not_judge_prints_and_ends_the_same(
 def test_check_reads_standard_input_and_prints_the_record_as_json(
     simulator: tuple[Simulator, str],
 ) -> None:
-    done = start("check", "--json", stdin=f"Write {BAD}, please.\n", url=simulator[1])
+    done = fork("check", "--json", stdin=f"Write {BAD}, please.\n", url=simulator[1])
     record = json.loads(done.stdout)
     assert done.returncode == 1
     assert record["action"] == "block"

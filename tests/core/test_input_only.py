@@ -178,7 +178,7 @@ def test_a_failed_judgment_makes_nothing_context() -> None:
     ],
 )
 def test_a_failure_without_a_decision(on_error: OnError, size: int, action: str) -> None:
-    verdict = verdict_on_failure(on_error, "deadline", decision_id=None, late_over_bytes=size)
+    verdict = verdict_on_failure(on_error, "deadline", None, late_over_bytes=size)
     assert verdict["action"] == action
     assert verdict["magistrate"]["failure"] == "deadline"
     assert "reference_id" not in verdict

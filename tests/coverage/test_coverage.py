@@ -10,6 +10,7 @@ import sys
 import typing
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,19 @@ from magistrate.testing import Simulator, raw_blocks, text
 from magistrate.wire.routes import route
 
 SDK = installed()
-SURFACES = surfaces(SDK)
 KINDS = kinds(SDK)
+
+
+@cache
+def sdk_calls() -> list[Call]:
+    return calls(SDK)
+
+
+@cache
+def sdk_surfaces() -> list[Surface]:
+    """A second's work, which is for those who need it and not for every collection."""
+    return surfaces(SDK)
+
 
 # --- calls: what the SDK sends when it runs -------------------------------------------------------
 
@@ -118,7 +130,7 @@ def test_every_request_that_a_method_of_the_sdk_sends_is_in_the_table(
 ) -> None:
     """By calling every method of every resource, and looking at what arrives."""
     listed: dict[tuple[str, str], set[tuple[str, str]]] = {}
-    for call in calls(SDK):
+    for call in sdk_calls():
         if call.verb:
             listed.setdefault((call.resource, call.method), set()).add((call.verb, call.example))
     everything = set[tuple[str, str]]().union(*listed.values())
@@ -132,9 +144,9 @@ def test_every_request_that_a_method_of_the_sdk_sends_is_in_the_table(
 def test_every_method_of_every_resource_is_named(
     sent: dict[tuple[str, str], set[tuple[str, str]]],
 ) -> None:
-    named = {(call.resource, call.method) for call in calls(SDK)}
+    named = {(call.resource, call.method) for call in sdk_calls()}
     assert set(sent) <= named
-    helpers = {helper for surface in SURFACES for helper in surface.helpers}
+    helpers = {helper for surface in sdk_surfaces() for helper in surface.helpers}
     assert {"thread", "tool_runner"} <= helpers
 
 
@@ -160,7 +172,7 @@ def test_async_methods_send_what_their_twins_send(tmp_path: Path) -> None:
 def treatments() -> dict[tuple[str, str], str]:
     return {
         (item.call.resource.removeprefix("beta."), item.call.method): item.treatment
-        for surface in SURFACES
+        for surface in sdk_surfaces()
         for item in surface.calls
     }
 
@@ -214,7 +226,7 @@ def test_the_table_says_what_the_clients_do(
         else httpx2.AsyncClient(transport=transport)
     )
     with edge(flavour, Simulator(), http_client=http) as at:
-        for surface in SURFACES:
+        for surface in sdk_surfaces():
             for item in surface.calls:
                 arrived.clear()
                 ask = getattr(at.client, item.call.verb)
@@ -285,7 +297,7 @@ def test_a_new_method_on_a_known_path_is_treated_as_the_path_is(tmp_path: Path) 
 
 
 def test_every_answer_of_the_routes_has_a_treatment_and_a_sentence() -> None:
-    for surface in SURFACES:
+    for surface in sdk_surfaces():
         for item in surface.calls:
             routed = route(item.call.verb, item.call.example)
             if routed == "surface":

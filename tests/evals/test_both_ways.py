@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -16,8 +17,8 @@ from eval_runs import ABUSE, JUDGE, LOBBY, SCAM, SPAM, case, result, run
 from magistrate.evals.cases import Case
 from magistrate.evals.gates.checks import check
 from magistrate.evals.gates.rules import parse
-from magistrate.evals.metrics.compare import compare
-from magistrate.evals.metrics.measures import measure
+from magistrate.evals.metrics.compare import Comparison, compare
+from magistrate.evals.metrics.measures import Metrics, measure
 from magistrate.evals.report.changes import changes
 from magistrate.evals.report.comparison import as_markdown
 from magistrate.evals.report.words import overview
@@ -135,6 +136,12 @@ def outage(passing: bool) -> tuple[Run, Run]:
     return run(cases, right, "a"), run(cases, gone, "b")
 
 
+@cache
+def outage_in_numbers(passing: bool) -> tuple[Metrics, Comparison]:
+    a, b = outage(passing)
+    return measure(b, draws=5), compare(a, b, draws=5)
+
+
 @pytest.mark.parametrize("passing", [False, True])
 @pytest.mark.parametrize(
     ("rule", "kept_if_stopped", "kept_if_let_pass"),
@@ -167,8 +174,7 @@ def outage(passing: bool) -> tuple[Run, Run]:
 def test_rules_name_the_way_that_they_count(
     rule: str, kept_if_stopped: bool, kept_if_let_pass: bool, passing: bool
 ):
-    a, b = outage(passing)
-    (held,) = check([parse(rule)], measure(b, draws=5), compare(a, b, draws=5))
+    (held,) = check([parse(rule)], *outage_in_numbers(passing))
     assert held.passed is (kept_if_let_pass if passing else kept_if_stopped), held.because
 
 

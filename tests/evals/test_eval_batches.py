@@ -337,7 +337,9 @@ async def test_a_retry_that_was_killed_takes_up_its_batches_too(tmp_path: Path) 
     assert {r.ended for r in Run.read(tmp_path / "b").results} == {"verdict"}
 
 
-def failing(provider: Provider, where: str, *statuses: int) -> anthropic.AsyncAnthropic:
+def failing(
+    provider: Provider, where: str, *statuses: int, headers: dict[str, str] | None = None
+) -> anthropic.AsyncAnthropic:
     """The provider, whose next answers to such a request are errors of these statuses."""
     left = list(statuses)
 
@@ -346,7 +348,7 @@ def failing(provider: Provider, where: str, *statuses: int) -> anthropic.AsyncAn
         last = "made" if path.endswith("batches") else "results" if "results" in path else "poll"
         if last == where and left:
             error = {"type": "error", "error": {"type": "some_error", "message": "not now"}}
-            return httpx2.Response(left.pop(0), json=error)
+            return httpx2.Response(left.pop(0), json=error, headers=headers)
         return provider(request)
 
     return anthropic.AsyncAnthropic(
@@ -367,6 +369,23 @@ async def test_a_batch_that_the_api_did_not_take_can_be_made_again(
     again = provider.client()
     assert await run_in_batches(plan(some(6)), tmp_path / "b", again, silent, resume=True)
     assert set(provider.entries.values()) == {1}
+
+
+@pytest.mark.parametrize("status", [429, 529])
+async def test_a_busy_api_is_left_alone_for_as_long_as_it_asks(
+    status: int, tmp_path: Path, no_naps: list[float]
+) -> None:
+    provider = Provider()
+    client = failing(provider, "made", status, status, headers={"retry-after": "41"})
+    assert await run_in_batches(plan(some(6)), tmp_path / "b", client, silent)
+    assert no_naps[:2] == [41.0, 41.0]
+    assert set(provider.entries.values()) == {1}
+
+
+async def test_an_api_that_asks_for_too_long_is_not_waited_for(tmp_path: Path) -> None:
+    client = failing(Provider(), "made", 429, headers={"retry-after": "100000"})
+    with pytest.raises(SettingsError, match="took no batch"):
+        await run_in_batches(plan(some(6)), tmp_path / "b", client, silent)
 
 
 async def test_whether_a_broken_server_made_a_batch_is_not_known(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ import anyio.lowlevel
 import pytest
 
 import command_line
+import processes
 from command_line import environment
 from magistrate.config.diagnostics import SettingsError
 from magistrate.evals.case_files import load_cases
@@ -690,13 +691,7 @@ def test_a_case_that_no_judge_answered_is_never_as_expected(tmp_path: Path, naps
         config.write_text(f"judge: {{on_failure: {{input: {action}}}}}\n")
         out = tmp_path / action
         words = ("--replay", str(tmp_path / "r"), "--config", str(config), "--out", str(out))
-        done = subprocess.run(
-            command("run", *words, "--json"),
-            env=environment(None, tmp_path),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = command_line.run("eval", "run", *words, "--json", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         said = json.loads(done.stdout)
         assert (said["judgments"], said["as_expected"]) == (6, 0)
@@ -766,23 +761,16 @@ def test_a_run_that_is_interrupted_says_how_to_go_on(tmp_path: Path):
     file = written(tmp_path, some(50))
     sim = Simulator(judge=JudgeScript(when_judging("", slow(0.3))))
     with served(sim) as url:
-        process = subprocess.Popen(
-            command("run", str(file), "--out", str(tmp_path / "r"), "--concurrency", "2"),
-            env=environment(url, tmp_path),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            # In the background of a shell SIGINT is ignored, and that is inherited.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
+        words = ("eval", "run", str(file), "--out", str(tmp_path / "r"), "--concurrency", "2")
+        process = processes.Program(processes.COMMAND, *words, env=environment(url, tmp_path))
         until = time.monotonic() + 60
         while not sim.judge_requests and time.monotonic() < until:
             time.sleep(0.02)
         time.sleep(0.7)
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=30)
-    assert process.returncode == 130, said
-    assert "--resume" in said
-    assert "Traceback" not in said
+        os.kill(process.pid, signal.SIGINT)
+        done = process.wait()
+    assert done.returncode == 130, done.stderr
+    assert "--resume" in done.stderr
+    assert "Traceback" not in done.stderr
     assert Verdict  # the results so far are whole
     assert all(isinstance(result.outcome, Verdict) for result in Run.read(tmp_path / "r").results)

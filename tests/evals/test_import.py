@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import tracemalloc
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from magistrate.config.diagnostics import SettingsError
 from magistrate.evals.case_files import MAX_LINE_BYTES, load_cases
 from magistrate.evals.cases import Case
 from magistrate.evals.formats.importing import LEGAL_WEIGHT, NOT_MARKED, Imported, import_rows
+from magistrate.evals.formats.mapping import RowMapping
 from magistrate.evals.formats.mapping_files import load_mapping, ready
 from magistrate.evals.formats.rows import BadRow, Row, read_rows
 from magistrate.evals.labels import unexpected
@@ -70,6 +72,11 @@ def jsonl_text(rows: list[dict[str, Any]]) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
+@cache
+def ready_mapping(name: str) -> RowMapping:
+    return load_mapping(name, POLICY)
+
+
 def done(
     tmp_path: Path,
     name: str,
@@ -80,7 +87,8 @@ def done(
     **options: bool,
 ) -> tuple[Imported, list[Case]]:
     """Import a text under a ready mapping, or a file of one; the summary and the cases."""
-    mapping = load_mapping(name, under.policy)
+    is_ready = name in ready() and under.policy is POLICY
+    mapping = ready_mapping(name) if is_ready else load_mapping(name, under.policy)
     file = tmp_path / f"rows.{suffix or mapping.format}"
     file.write_bytes(text.encode() if isinstance(text, str) else text)
     out = tmp_path / "cases.jsonl"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from test_eval_run import served, some, written
 
-from command_line import start
+from command_line import fork
 from magistrate.cli.eval_progress import note, shown_progress
 from magistrate.evals.run import Progress
 from magistrate.testing import JudgeScript, Simulator, garbage, when_judging
@@ -106,13 +106,13 @@ def test_a_cost_that_nobody_knows_is_not_zero():
 
 
 def test_the_command_says_in_a_log_how_it_goes(tmp_path: Path):
-    """stderr is a pipe here; stdout stays what `--json` promises."""
+    """stderr is a file here; stdout stays what `--json` promises."""
     cases = some(20)
     file = written(tmp_path, cases)
     sim = Simulator(judge=JudgeScript(when_judging("number 4:", garbage())))
     with served(sim) as url:
         words = ("eval", "run", str(file), "--out", str(tmp_path / "r"), "--json")
-        done = start(*words, url=url, cwd=tmp_path)
+        done = fork(*words, url=url, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 10

@@ -344,9 +344,12 @@ def test_a_verdict_that_failed_is_not_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("on_error", ["deny", "allow"])
-@pytest.mark.parametrize("failure", [StoreError("the store is gone"), RuntimeError("a mistake")])
+@pytest.mark.parametrize(
+    ("failure", "name"),
+    [(StoreError("the store is gone"), "state store"), (RuntimeError("gone"), "RuntimeError")],
+)
 def test_an_exception_of_ours_is_a_verdict_too(
-    failure: Exception, on_error: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    failure: Exception, name: str, on_error: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with hook(simulator(), tmp_path, on_error=on_error) as at:
         state = at.gateway.gateway.apps.all[0].engine.state
@@ -357,8 +360,26 @@ def test_an_exception_of_ours_is_a_verdict_too(
         monkeypatch.setattr(state, "known", fails)
         verdict = at.ask(prompt("hello"))
         assert verdict["action"] == on_error
-        assert verdict["magistrate"]["failure"] == type(failure).__name__
+        assert verdict["magistrate"]["failure"] == name
         assert "gone" not in json.dumps(verdict)
+        assert at.decisions[-1].action == "unavailable"
+
+
+@pytest.mark.parametrize("failure", [StoreError("gone"), RuntimeError("gone")])
+@pytest.mark.parametrize("call", ["remember", "keep_decision"])
+def test_what_was_found_counts_though_it_cannot_be_stored(
+    call: str, failure: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with hook(simulator(), tmp_path, on_error="allow") as at:
+        state = at.gateway.gateway.apps.all[0].engine.state
+
+        def fails(*_: Any) -> None:
+            raise failure
+
+        monkeypatch.setattr(state, call, fails)
+        assert at.action(prompt("hello")) == "allow"
+        assert at.action(prompt(BAD)) == "deny"
+        assert at.action(called(BAD)) == "deny"
 
 
 @pytest.mark.parametrize("on_error", ["deny", "allow"])

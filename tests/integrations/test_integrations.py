@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import processes
+
 FRAMEWORKS = ("anthropic", "langchain_anthropic", "langchain_core", "pydantic_ai", "instructor")
 
 
@@ -21,7 +23,7 @@ def test_importing_the_package_imports_no_framework() -> None:
 
 def test_a_missing_framework_is_named_with_what_to_install() -> None:
     missing = "import sys; sys.modules['langchain_anthropic'] = None"
-    done = python(f"{missing}; import magistrate.integrations.langchain")
+    done = processes.run(f"{missing}; import magistrate.integrations.langchain")
     last = done.stderr.strip().splitlines()[-1]
     assert last == (
         "ImportError: magistrate.integrations.langchain needs langchain-anthropic:"

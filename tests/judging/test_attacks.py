@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -303,6 +303,7 @@ def answered(message: JSON, *, known: bool = False) -> Subject:
     return Subject("output", (*context, *parts), final=not known)
 
 
+@lru_cache(5_000)
 def subject_of(place: str, text: str, *, known: bool = False) -> Subject:
     build = PLACES[place][2]
     return (answered if place in ANSWERS else asked)(build(text), known=known)
@@ -421,13 +422,18 @@ def fault(render: Render, rubric: Rubric, place: str, text: str, *, known: bool)
     return None
 
 
-def numbered() -> Iterator[tuple[int, str, Text]]:
+HALVED = re.compile("[\ud800-\udfff]")
+
+
+@cache
+def numbered() -> list[tuple[int, str, Text]]:
     """All texts in all places. With half a character in its source an image is uninspected."""
-    every = ((place, text) for place in PLACES for text in TEXTS.values())
-    for number, (place, text) in enumerate(every):
-        halved = any("\ud800" <= char <= "\udfff" for char in text.text)
-        if not (halved and place == "an image's media type"):
-            yield number, place, text
+    every = enumerate((place, text) for place in PLACES for text in TEXTS.values())
+    return [
+        (number, place, text)
+        for number, (place, text) in every
+        if not (place == "an image's media type" and HALVED.search(text.text))
+    ]
 
 
 def faults(render: Render, every: Iterator[tuple[int, str, Text]]) -> dict[tuple[str, str], str]:

@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import subprocess
-import sys
-import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +13,7 @@ from typing import Any
 import pytest
 import structlog
 
+import processes
 from edges import CLAUSE, FLOOR, Edge, asking, both, edge
 from magistrate import Finding, Moderation, ModerationUnavailable
 from magistrate.testing import (
@@ -418,13 +416,7 @@ QUIET = """
 
 def test_an_unconfigured_application_finds_no_event_on_its_streams(tmp_path: Path) -> None:
     """Only the one warning that there is no configuration of ours either, on stderr."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(QUIET % CLAUSE)],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = processes.run(QUIET % CLAUSE, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith("magistrate: no configuration found")

@@ -18,6 +18,7 @@ import pytest
 import magistrate
 from edges import (
     CLAUSE,
+    FLAVOURS,
     HEADERS,
     STREAMS,
     STRUCTURED,
@@ -48,6 +49,7 @@ from magistrate.testing import (
     tool_use,
     when_judging,
 )
+from pairs import pairs
 
 BAD = "violating-words"
 SECRET = "the-answer-in-full"
@@ -162,9 +164,7 @@ def answer_for(surface: str, said: str) -> Reply:
     return structured({"said": said}) if surface in STRUCTURED else text(said)
 
 
-@both
-@pytest.mark.parametrize("name", OUTCOMES)
-@pytest.mark.parametrize("surface", SURFACES)
+@pairs(flavour=FLAVOURS, name=OUTCOMES, surface=SURFACES)
 def test_every_surface_has_every_outcome(
     surface: str, name: str, flavour: str, tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ import httpx2
 import pytest
 from anthropic.lib.middleware import BetaRefusalFallbackMiddleware
 
-from edges import CLAUSE, FLOOR, Edge, asking, both, edge, plain
+from edges import CLAUSE, FLAVOURS, FLOOR, Edge, asking, both, edge, plain
 from magistrate import Blocked, Moderation, ModerationError
 from magistrate.settings import DEFAULT_BLOCK_TEXT
 from magistrate.testing import (
@@ -36,6 +36,7 @@ from magistrate.testing import (
 )
 from magistrate.testing.prompt_parser import parse_prompt
 from magistrate.wire.messages import PLACEHOLDER
+from pairs import pairs
 
 BAD = "violating-words"
 JUDGE = JudgeScript(when_judging(BAD, finds(CLAUSE)))
@@ -287,9 +288,11 @@ ANSWERS: dict[str, Reply] = {
 }
 
 
-@both
-@pytest.mark.parametrize("surface", ["create", "beta.create", "stream", "create(stream=True)"])
-@pytest.mark.parametrize("place", ANSWERS)
+@pairs(
+    flavour=FLAVOURS,
+    surface=["create", "beta.create", "stream", "create(stream=True)"],
+    place=ANSWERS,
+)
 def test_answers_are_judged_wherever_they_speak(place: str, surface: str, flavour: str) -> None:
     sim = Simulator(ANSWERS[place], judge=JUDGE)
     with edge(flavour, sim) as at:

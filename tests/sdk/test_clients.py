@@ -10,9 +10,6 @@ import asyncio
 import inspect
 import json
 import os
-import subprocess
-import sys
-import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +20,8 @@ import pytest
 from anthropic.lib.credentials import AccessToken
 
 import magistrate
-from edges import CLAUSE, asking, both, edge
+import processes
+from edges import CLAUSE, FLAVOURS, asking, both, edge
 from magistrate import Moderation, Settings, SettingsError
 from magistrate.testing import (
     JudgeScript,
@@ -34,6 +32,7 @@ from magistrate.testing import (
     text,
     when_judging,
 )
+from pairs import pairs
 
 PAIRS = {
     "sync": (anthropic.Anthropic, magistrate.Anthropic),
@@ -363,9 +362,7 @@ def sent(flavour: str, kind: Any, options: dict[str, Any], change: Callable[[Any
     return arrived
 
 
-@both
-@pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("source", SOURCES)
+@pairs(flavour=FLAVOURS, change=CHANGES, source=SOURCES)
 def test_credentials_are_found_and_kept_as_by_the_sdk(
     source: str, change: str, flavour: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -495,13 +492,7 @@ def test_without_a_file_there_is_one_warning_and_never_two(tmp_path: Path) -> No
         assert level == "WARNING", level
         assert "no configuration found" in said, said
     """
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(script)],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = processes.run(script, cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 

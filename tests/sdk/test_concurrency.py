@@ -18,7 +18,7 @@ import anthropic
 import pytest
 
 import magistrate
-from edges import CLAUSE, Edge, asking, both, edge
+from edges import CLAUSE, FLAVOURS, Edge, asking, both, edge
 from magistrate import Moderation, ModerationUnavailable
 from magistrate.testing import (
     JudgeScript,
@@ -32,6 +32,7 @@ from magistrate.testing import (
     when_judging,
 )
 from magistrate.testing.prompt_parser import parse_prompt
+from pairs import pairs
 
 BAD = "violating-words"
 JUDGE = JudgeScript(when_judging(BAD, finds(CLAUSE)))
@@ -69,6 +70,7 @@ def nothing_left() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
     gc.collect()
+    gc.freeze()  # what is left of earlier tests is not looked through again
     until = time.monotonic() + 5
     while (left := set(threading.enumerate()) - before) and time.monotonic() < until:
         time.sleep(0.01)
@@ -401,9 +403,7 @@ async def _settled(sim: Simulator) -> bool:
     return await asyncio.to_thread(sim.settle)
 
 
-@both
-@pytest.mark.parametrize("port", [False, True])
-@pytest.mark.parametrize("way", WAYS)
+@pairs(flavour=FLAVOURS, port=[False, True], way=WAYS)
 def test_who_leaves_early_leaves_nothing_open(way: str, port: bool, flavour: str) -> None:
     sim = Simulator(text(LONG), profile=PACE)
     with nothing_left():

@@ -50,6 +50,7 @@ from magistrate.testing import (
     wrong_clause,
 )
 from magistrate.testing.prompt_parser import parse_prompt
+from pairs import pairs
 
 DEADLINE_S = 0.25
 MARGIN_S = 5.0  # beyond the deadline: for slow machines, not for us
@@ -147,17 +148,7 @@ def check_unavailable(at: Edge, got: Got, stage: str, reason: str) -> None:
     assert got.error.__cause__ is None
 
 
-@both
-@pytest.mark.parametrize(
-    ("surface", "stage"),
-    [
-        ("create", "input"),
-        ("stream", "output"),
-        pytest.param("create", "output", marks=pytest.mark.slow),
-        pytest.param("stream", "input", marks=pytest.mark.slow),
-    ],
-)
-@pytest.mark.parametrize("name", SOME_OR_ALL)
+@pairs(flavour=FLAVOURS, name=SOME_OR_ALL, surface=["create", "stream"], stage=["input", "output"])
 def test_a_missing_verdict_is_never_taken_for_one(
     name: str, stage: str, surface: str, flavour: str
 ) -> None:
@@ -238,9 +229,7 @@ def told(got: Got) -> tuple[Any, ...]:
     return (type(got.error), status, getattr(got.error, "type", None), said)
 
 
-@both
-@pytest.mark.parametrize("surface", ANY_SURFACE)
-@pytest.mark.parametrize("name", UPSTREAMS)
+@pairs(flavour=FLAVOURS, surface=ANY_SURFACE, name=UPSTREAMS)
 def test_upstream_fails_as_it_does_without_moderation(
     name: str, surface: str, flavour: str
 ) -> None:
@@ -312,9 +301,7 @@ def answering(
         yield at
 
 
-@both
-@pytest.mark.parametrize("surface", ["create", "with_raw_response", "parse"])
-@pytest.mark.parametrize("name", NO_ANSWERS)
+@pairs(flavour=FLAVOURS, surface=["create", "with_raw_response", "parse"], name=NO_ANSWERS)
 def test_a_response_that_is_no_answer_is_an_upstream_error(
     name: str, surface: str, flavour: str
 ) -> None:
@@ -340,11 +327,11 @@ def test_a_response_that_is_no_answer_is_an_upstream_error(
         assert at.decision().upstream == "completed"
 
 
-@both
-@pytest.mark.parametrize(
-    "surface", ["stream", "create(stream=True)", "with_streaming_response(stream)"]
+@pairs(
+    flavour=FLAVOURS,
+    surface=["stream", "create(stream=True)", "with_streaming_response(stream)"],
+    name=["a page", "a page that is called JSON", "another object"],
 )
-@pytest.mark.parametrize("name", ["a page", "a page that is called JSON", "another object"])
 def test_a_stream_that_is_none_is_an_upstream_error(name: str, surface: str, flavour: str) -> None:
     status, kind, data = NO_ANSWERS[name]
     with answering(flavour, status, kind, data, moderated=True) as at:
@@ -388,9 +375,7 @@ FRAMES = {
 }
 
 
-@both
-@pytest.mark.parametrize("surface", ["create(stream=True)", "stream"])
-@pytest.mark.parametrize("name", FRAMES)
+@pairs(flavour=FLAVOURS, surface=["create(stream=True)", "stream"], name=FRAMES)
 def test_a_frame_means_what_it_means_to_the_sdk(name: str, surface: str, flavour: str) -> None:
     """Frames that can carry nothing pass; what is no JSON is the SDK's error, never a refusal."""
     data = STREAM_BEGINS + FRAMES[name] + STREAM_ENDS
@@ -471,11 +456,13 @@ def check_both(flavour: str, surface: str, judge: str, stage: str, upstream: str
         assert not reached
 
 
-@both
-@pytest.mark.parametrize("surface", ["create", "stream"])
-@pytest.mark.parametrize("stage", ["input", "output"])
-@pytest.mark.parametrize("upstream", SOME_UPSTREAMS)
-@pytest.mark.parametrize("judge", ["refuses", pytest.param("silent", marks=pytest.mark.slow)])
+@pairs(
+    flavour=FLAVOURS,
+    surface=["create", "stream"],
+    stage=["input", "output"],
+    upstream=SOME_UPSTREAMS,
+    judge=["refuses", pytest.param("silent", marks=pytest.mark.slow)],
+)
 def test_both_may_fail_at_once(
     judge: str, upstream: str, stage: str, surface: str, flavour: str
 ) -> None:
@@ -536,9 +523,11 @@ PORT_CASES: dict[str, tuple[Reply, JudgeReply | None, str | None, type[Exception
 }
 
 
-@both
-@pytest.mark.parametrize("surface", [pytest.param("create", marks=pytest.mark.slow), "stream"])
-@pytest.mark.parametrize("name", PORT_CASES)
+@pairs(
+    flavour=FLAVOURS,
+    surface=[pytest.param("create", marks=pytest.mark.slow), "stream"],
+    name=PORT_CASES,
+)
 def test_the_same_holds_on_a_real_connection(name: str, surface: str, flavour: str) -> None:
     reply, judge, stage, expected = PORT_CASES[name]
     script = JudgeScript(when_judging("", judge, stage=stage)) if judge else None  # type: ignore[arg-type]
@@ -568,9 +557,11 @@ OPEN: dict[str, Any] = {"judge": {"deadline_s": DEADLINE_S, "on_failure": {"inpu
 OUTAGES = frozenset({"timeout", "overloaded", "error"})
 
 
-@both
-@pytest.mark.parametrize("surface", [pytest.param("create", marks=pytest.mark.slow), "stream"])
-@pytest.mark.parametrize("name", SOME_OR_ALL)
+@pairs(
+    flavour=FLAVOURS,
+    surface=[pytest.param("create", marks=pytest.mark.slow), "stream"],
+    name=SOME_OR_ALL,
+)
 def test_only_an_outage_of_the_inputs_judge_may_be_passed_over(
     name: str, surface: str, flavour: str
 ) -> None:
@@ -701,9 +692,7 @@ RAISED: dict[str, tuple[Exception, str]] = {
 }
 
 
-@both
-@pytest.mark.parametrize("stage", ["input", "output"])
-@pytest.mark.parametrize("name", RAISED)
+@pairs(flavour=FLAVOURS, stage=["input", "output"], name=RAISED)
 def test_what_is_raised_for_a_judges_call_is_the_reason(
     name: str, stage: str, flavour: str
 ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import subprocess
 import sys
 import textwrap
 import threading
@@ -11,7 +10,9 @@ from queue import SimpleQueue
 
 import pytest
 
+import processes
 from magistrate.sdk.judge_threads import JudgeThreads
+from processes import Ended
 
 
 def alive() -> list[threading.Thread]:
@@ -125,15 +126,9 @@ PRELUDE = """
 """
 
 
-def run(script: str) -> subprocess.CompletedProcess[str]:
-    """Run a program. One that does not end by itself fails after a minute."""
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(PRELUDE) + textwrap.dedent(script)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+def run(script: str) -> Ended:
+    """Run a program. One that does not end by itself fails."""
+    return processes.run(textwrap.dedent(PRELUDE) + textwrap.dedent(script))
 
 
 def test_a_judge_that_does_not_answer_keeps_no_process_from_ending() -> None:

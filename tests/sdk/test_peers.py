@@ -15,7 +15,7 @@ import anthropic
 import httpx2
 import pytest
 
-from edges import CLAUSE, STREAMS, STRUCTURED, SURFACES, asking, both, edge
+from edges import CLAUSE, FLAVOURS, STREAMS, STRUCTURED, SURFACES, asking, both, edge
 from magistrate import Blocked, Moderation, ModerationUnavailable
 from magistrate.testing import (
     JudgeReply,
@@ -35,6 +35,7 @@ from magistrate.testing import (
     tool_use,
     when_judging,
 )
+from pairs import pairs
 from server_side import Batches
 
 BAD = "violating-words"
@@ -154,10 +155,7 @@ FAILURES: dict[str, tuple[JudgeReply, str]] = {
 }
 
 
-@both
-@pytest.mark.parametrize("stage", ["input", "output"])
-@pytest.mark.parametrize("surface", ["create", "stream"])
-@pytest.mark.parametrize("name", FAILURES)
+@pairs(flavour=FLAVOURS, stage=["input", "output"], surface=["create", "stream"], name=FAILURES)
 def test_a_judge_that_refuses_or_answers_nonsense(
     name: str, surface: str, stage: Any, flavour: str
 ) -> None:

@@ -6,9 +6,8 @@ import time
 from typing import Any
 
 import httpx2
-import pytest
 
-from edges import asking, both, edge
+from edges import FLAVOURS, asking, both, edge
 from magistrate import ModerationUnavailable
 from magistrate.testing import (
     JudgeScript,
@@ -18,6 +17,7 @@ from magistrate.testing import (
     text,
     when_judging,
 )
+from pairs import pairs
 
 SLOW = 6.0  # the judge would take as long as this, and its own deadline is longer
 WAYS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -28,10 +28,7 @@ WAYS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
-@both
-@pytest.mark.parametrize("stage", ["input", "output"])
-@pytest.mark.parametrize("surface", ["create", "stream"])
-@pytest.mark.parametrize("way", WAYS)
+@pairs(flavour=FLAVOURS, stage=["input", "output"], surface=["create", "stream"], way=WAYS)
 def test_no_judge_takes_longer_than_the_caller_waits(
     way: str, surface: str, stage: str, flavour: str
 ) -> None:

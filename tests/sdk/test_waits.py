@@ -34,6 +34,7 @@ from magistrate.testing import (
 from magistrate.testing.prompt_parser import parse_prompt
 from magistrate.verdicts import JudgeInfo, Outcome, Waits
 from magistrate.wire.parts import Subject
+from pairs import pairs
 from server_side import Batches, connected
 
 BEFORE = {"input_check": "before"}
@@ -193,10 +194,13 @@ def test_an_interrupt_of_a_judge_on_the_callers_thread_leaves_a_record(
         assert (other.action, other.judge_failures) == ("allow", ())
 
 
-@pytest.mark.parametrize("settings", [{}, BEFORE])
-@pytest.mark.parametrize("stage", ["input", "output"])
-@pytest.mark.parametrize(
-    "reply", [hang(60), stall(text("{}"), seconds=60)], ids=["silent", "stuck half way"]
+@pairs(
+    settings=[pytest.param({}, id="beside"), pytest.param(BEFORE, id="before")],
+    stage=["input", "output"],
+    reply=[
+        pytest.param(hang(60), id="silent"),
+        pytest.param(stall(text("{}"), seconds=60), id="stuck half way"),
+    ],
 )
 def test_a_model_that_hangs_is_given_up_by_the_judge_itself(
     reply: Reply, stage: Any, settings: dict[str, Any]
@@ -300,9 +304,7 @@ def test_upstream_has_a_task_only_where_a_judge_works_beside_it(
     assert seen == [alone]
 
 
-@pytest.mark.parametrize("streamed", [False, True])
-@pytest.mark.parametrize("where", ["head", "body", "answer's judge"])
-@pytest.mark.parametrize("way", ["timeout", "cancel"])
+@pairs(streamed=[False, True], where=["head", "body", "answer's judge"], way=["timeout", "cancel"])
 def test_a_cancelled_call_that_was_judged_first_cancels_everything(
     way: str, where: str, streamed: bool
 ) -> None:
@@ -314,6 +316,11 @@ def test_a_cancelled_call_that_was_judged_first_cancels_everything(
     }[where]
     slow = JudgeScript(when_judging("", fails_with(hang(60)), stage="output"))
     sim = Simulator(reply, judge=slow if where == "answer's judge" else None)
+
+    def asked() -> int:
+        """How many requests have come so far of those that get no end."""
+        return len(sim.judge_requests[1:] if where == "answer's judge" else sim.api_requests)
+
     with sim.serve() as url, edge("async", sim, url=url, settings=BEFORE) as at:
 
         async def call() -> None:
@@ -329,7 +336,9 @@ def test_a_cancelled_call_that_was_judged_first_cancels_everything(
                         await call()
             else:
                 task = asyncio.create_task(call())
-                await asyncio.sleep(0.5)
+                while not asked():  # noqa: ASYNC110 - it is another thread that counts them
+                    await asyncio.sleep(0.01)
+                await asyncio.sleep(0.1)
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await task

@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from edges import CLAUSE, STRUCTURED, SURFACES, Edge, asking, both, edge, plain
+from edges import CLAUSE, FLAVOURS, STRUCTURED, SURFACES, Edge, asking, both, edge, plain
 from magistrate import Moderation
 from magistrate.core.refusals import HEADER
 from magistrate.testing import (
@@ -35,6 +35,7 @@ from magistrate.testing import (
 )
 from magistrate.testing.prompt_parser import parse_prompt
 from magistrate.wire.sse import Decoder, event
+from pairs import pairs
 from server_side import Batches, message
 
 BAD = "violating-words"
@@ -131,9 +132,7 @@ EXTRAS: dict[str, Any] = {
 }
 
 
-@both
-@pytest.mark.parametrize("surface", ["create", "stream", "parse", "beta.create"])
-@pytest.mark.parametrize("extra", EXTRAS)
+@pairs(flavour=FLAVOURS, surface=["create", "stream", "parse", "beta.create"], extra=EXTRAS)
 def test_an_extra_body_is_judged_as_part_of_the_request(
     extra: str, surface: str, flavour: str
 ) -> None:

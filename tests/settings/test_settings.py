@@ -496,7 +496,7 @@ WRONG_VALUES = [
     ('review: {store: "sqlite:///"}', '"sqlite', "review.store", "sqlite:/// and the path"),
     ('review: {store: "sqlite:///:memory:"}', '"sqlite', "review.store", "sqlite:/// and the path"),
     ('review: {store: "sqlite:///a?mode=memory"}', '"sqlite', "review.store", "the path of a file"),
-    ('review: {store: "postgresql://h/db"}', '"post', "review.store", "sqlite:///"),
+    ('review: {store: "postgresql://h"}', '"post', "review.store", "sqlite:///"),
     ("review: {reviewers: []}", "[]", "review.reviewers", "at least 1 in the list"),
     ("review: {reviewers: [{name: lee}]}", "{name", "review.reviewers[0].qualified_in", "missing"),
     ("review: {retain_days: 0}", "0", "review.retain_days", "at least 1"),

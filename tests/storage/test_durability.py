@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+import processes
 from magistrate.reviews import ReviewStore
 from magistrate.settings import Settings
 
@@ -52,14 +51,7 @@ def test_a_process_killed_right_after_the_notice_loses_no_held_answer(
     flavour: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "magistrate.yaml").write_text(CONFIG)
-    done = subprocess.run(
-        [sys.executable, "-c", APP, flavour],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = processes.run(APP, flavour, cwd=tmp_path)
     assert done.returncode == -signal.SIGKILL, done.stderr
     monkeypatch.chdir(tmp_path)
     settings = Settings.load("magistrate.yaml")

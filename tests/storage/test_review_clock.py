@@ -184,7 +184,7 @@ def test_a_file_of_an_older_version_begins_to_count_when_it_is_written(
 ) -> None:
     """Older versions have neither table. They still read and write the file."""
     held(store)
-    with store._file.transaction("BEGIN IMMEDIATE") as connection:
+    with store._database.transaction("BEGIN IMMEDIATE") as connection:
         connection.exec_driver_sql("DROP TABLE counted_time")
         connection.exec_driver_sql("DROP TABLE held_when")
     machine.run(20 * DAY)
@@ -205,7 +205,7 @@ def test_a_damaged_count_begins_again(
     held(store)
     assert live(store, machine, 20) == 0
     table, _, name = column.partition(".")
-    with store._file.transaction("BEGIN IMMEDIATE") as connection:
+    with store._database.transaction("BEGIN IMMEDIATE") as connection:
         for statement in (
             f"CREATE TABLE loose AS SELECT * FROM {table}",
             f"DROP TABLE {table}",

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import processes
 from magistrate.reviews import (
     HeldItem,
     Review,
@@ -211,7 +212,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 @posix
 def test_a_process_killed_right_after_hold_has_lost_nothing(path: Path) -> None:
-    killed = python(HOLD_AND_DIE, path)
+    killed = processes.run(HOLD_AND_DIE, str(path))
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     store = ReviewStore(configured(path), app="acme")
     review = store.get(killed.stdout)
@@ -221,7 +222,7 @@ def test_a_process_killed_right_after_hold_has_lost_nothing(path: Path) -> None:
 
 
 def test_every_connection_asks_for_full_durability(store: ReviewStore) -> None:
-    connection = store._file._connect()
+    connection = store._database._connect()
     extra = 3  # FULL is 2
     assert connection.execute("PRAGMA synchronous").fetchone() == (extra,)
     connection.close()
@@ -598,7 +599,6 @@ def test_a_folder_that_cannot_be_made_is_refused_in_words(tmp_path: Path) -> Non
         "sqlite:///reviews.db?mode=memory",
         "sqlite:///file:reviews.db",
         "sqlite://host/reviews.db",
-        "postgresql://localhost/reviews",
         "reviews.db",
         "",
         "sqlite:///a\0b",
@@ -622,7 +622,7 @@ def test_a_relative_path_is_pinned_when_the_store_is_opened(
     monkeypatch.chdir("/")
     store.hold(item())
     store.close()
-    assert store.path == tmp_path / "var" / "r.db"
+    assert store.place == str(tmp_path / "var" / "r.db")
 
 
 @pytest.mark.parametrize(
@@ -657,7 +657,7 @@ def test_a_store_deleted_underneath_is_an_error_not_a_new_store(
 def test_a_connection_never_creates_the_file(store: ReviewStore, path: Path) -> None:
     path.unlink()
     with pytest.raises(sqlite3.OperationalError):
-        store._file._connect()
+        store._database._connect()
     assert not path.exists()
 
 

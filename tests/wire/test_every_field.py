@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import anthropic
@@ -28,9 +29,12 @@ from magistrate.wire.messages import turns
 from magistrate.wire.parts import Extracted
 from magistrate.wire.sse import event
 from play import JUDGE, World, play
-from sdk_types import SLOT, Marks, Path, changed, filled, named, places
+from sdk_types import SLOT, Marks, Path, changed, named, places
+from sdk_types import filled as fill
 
 JSON = dict[str, Any]
+SLOW = pytest.mark.slow
+filled = cache(fill)  # takes long, and nobody changes what it gives
 DIGESTS = Digests(b"key", "scope")
 
 REQUESTS: dict[str, Any] = {
@@ -190,6 +194,18 @@ def of_other_types(value: Any, mark: str) -> list[Any]:
     return [mark, {"say": mark}, [mark]]
 
 
+# The fast run puts one of these values into each place, in turn; the slow run puts all.
+EACH_OR_ALL = pytest.mark.parametrize(
+    "every",
+    [pytest.param(False, id="one type each"), pytest.param(True, id="all types", marks=SLOW)],
+)
+
+
+def some_of_other_types(old: Any, mark: str, number: int, *, every: bool) -> list[Any]:
+    values = of_other_types(old, mark)
+    return values if every else [values[number % len(values)]]
+
+
 def one_of_each_place(value: JSON) -> list[Path]:
     """The places of an object, one for each path apart from its numbers and kinds of objects."""
     chosen: dict[tuple[str, ...], Path] = {}
@@ -238,15 +254,18 @@ def small(body: JSON, at: Path) -> JSON:
     return {**rest, at[0]: body[at[0]]}
 
 
+@EACH_OR_ALL
 @pytest.mark.parametrize("body", [*requests()])
-def test_a_value_of_another_type_in_a_request_is_judged_or_named_and_digested(body: JSON):
+def test_a_value_of_another_type_in_a_request_is_judged_or_named_and_digested(
+    body: JSON, every: bool
+):
     filled_in = Marks(words=False).in_slots(body)
     wrong: list[str] = []
-    for place in one_of_each_place(filled_in):
+    for number, place in enumerate(one_of_each_place(filled_in)):
         base, at, old = alone(small(filled_in, place), place)
         before = digest_of(base)
         marks = Marks(words=True)
-        for new in of_other_types(old, mark := marks.new(at)):
+        for new in some_of_other_types(old, mark := marks.new(at), number, every=every):
             odd = put(base, at, new)
             text, unread = read_whole(odd)
             gone = lost(marks, text, unread, words=True)
@@ -261,16 +280,17 @@ def digest_of(body: JSON) -> tuple[str, int]:
     return chain[-1], len(chain)
 
 
+@EACH_OR_ALL
 @pytest.mark.parametrize("message", [*answers()])
-def test_a_value_of_another_type_in_an_answer_is_judged_or_named(message: JSON):
+def test_a_value_of_another_type_in_an_answer_is_judged_or_named(message: JSON, every: bool):
     filled_in = Marks(words=False).in_slots(message)
     wrong: list[str] = []
-    for place in one_of_each_place(filled_in):
+    for number, place in enumerate(one_of_each_place(filled_in)):
         if place == ("content",):
             continue  # without an array of blocks it is no answer, and an upstream error
         base, at, old = alone(filled_in, place)
         marks = Marks(words=True)
-        for new in of_other_types(old, marks.new(at)):
+        for new in some_of_other_types(old, marks.new(at), number, every=every):
             text, unread = read_reply(put(base, at, new))
             wrong += [f"{path} = {new!r}" for path in lost(marks, text, unread, words=True)]
     assert not wrong, "\n".join(wrong)
@@ -290,6 +310,7 @@ WARN = {
     reason: "warn"
     for reason in ("file", "media", "encrypted", "thread", "unknown_block", "unknown_event")
 } | {"remote_tools": "warn", "unknown_field": "warn"}
+WARNING = Settings.load({"version": 1, "on_uninspected": WARN})
 
 
 def around(item: JSON) -> list[JSON]:
@@ -312,7 +333,6 @@ def around(item: JSON) -> list[JSON]:
 
 def check_stream(item: JSON, marks: Marks, *, words: bool) -> list[str]:
     """The places in an event whose mark reached the caller before a judge was given it."""
-    settings = Settings.load({"version": 1, "on_uninspected": WARN})
     events = [event(each) for each in around(item)]
     world = World(
         lambda subject: Verdict(JUDGE),
@@ -320,7 +340,7 @@ def check_stream(item: JSON, marks: Marks, *, words: bool) -> list[str]:
         chunks=[each.raw for each in events],
     )
     body: JSON = {"messages": [{"role": "user", "content": "hi"}], "stream": True}
-    played = play(body, world, settings, stream=True)
+    played = play(body, world, WARNING, stream=True)
     seen, wrong, delivered = "", [], ""
     noted = [each.path for each in played.exchange.output.uninspected]
     for effect in played.effects:
@@ -361,7 +381,7 @@ ODD_EVENTS = [
     pytest.param(
         *row.values,
         id=row.id,
-        marks=pytest.mark.slow
+        marks=SLOW
         if str(row.id).startswith("message_start") and not str(row.id).endswith(" 0")
         else (),
     )
@@ -369,13 +389,15 @@ ODD_EVENTS = [
 ]
 
 
+@EACH_OR_ALL
 @pytest.mark.parametrize("item", ODD_EVENTS)
-def test_a_value_of_another_type_in_an_event_is_judged_or_named(item: JSON):
+def test_a_value_of_another_type_in_an_event_is_judged_or_named(item: JSON, every: bool):
     filled_in = changed(item, lambda _, each: "word" if each == SLOT else each)
     wrong: list[str] = []
-    for place in one_of_each_place(filled_in):
+    for number, place in enumerate(one_of_each_place(filled_in)):
         base, at, old = alone(filled_in, place)
-        for new in of_other_types(old, (marks := Marks(words=True)).new(at)):
+        marks = Marks(words=True)
+        for new in some_of_other_types(old, marks.new(at), number, every=every):
             odd = put(base, at, new)
             wrong += [f"{path} = {new!r}" for path in check_stream(odd, marks, words=True)]
     assert not wrong, "\n".join(wrong)

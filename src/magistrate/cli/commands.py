@@ -60,6 +60,11 @@ class Commands(LazyGroup):
         ),
         "gateway": Source("magistrate.cli.gateway", "app", "Manage a gateway."),
         "hooks": Source("magistrate.cli.hooks", "app", "Try a server of inference hooks."),
+        "db": Source(
+            "magistrate.cli.db",
+            "app",
+            "Make, change or remove the tables of a review queue in PostgreSQL.",
+        ),
         "reviews": Source(
             "magistrate.cli.reviews", "app", "List held answers, read them, release or reject them."
         ),

@@ -82,7 +82,7 @@ def list_(
     """
     with _open(config) as (_, store):
         found = store.list(None if status == "all" else status)
-        path = store.path
+        path = store.place
     if as_json:
         damaged = [{**asdict(record), "status": "damaged"} for record in found.damaged]
         _print_json([*map(summary, found), *damaged])
@@ -94,7 +94,7 @@ def list_(
         _fail(f"{path}: damaged records: {ids}. {message}", DAMAGED)
 
 
-def _print_list(found: Reviews, path: Path, kind: str) -> None:
+def _print_list(found: Reviews, path: str, kind: str) -> None:
     console = terminal()
     if not found and not found.damaged:
         print_line(console, f"No {kind} in {path}")

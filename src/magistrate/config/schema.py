@@ -6,6 +6,7 @@ Nothing is coerced: `"true"` and `yes` are not booleans, `1` is not text. Pydant
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
@@ -18,6 +19,8 @@ from magistrate.config.yaml_document import Document
 T = TypeVar("T")
 M = TypeVar("M", bound="Strict")
 
+_HALVED = re.compile("[\ud800-\udfff]")  # half a character: not encodable
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f]")
 OWN_FILE = "has a file of its own"  # in an `Annotated`: its keys do not belong in this file
 Listed = Annotated[tuple[T, ...], StrictType(False)]  # a YAML list; its items are still strict
 
@@ -43,9 +46,9 @@ def must_be(allowed: str) -> PydanticCustomError:
 def _text(value: str) -> str:
     if not value.strip():
         raise must_be("text that is not blank")
-    if any("\ud800" <= char <= "\udfff" for char in value):  # half a character: not encodable
+    if _HALVED.search(value):
         raise must_be("text that is valid Unicode")
-    if any(char < " " and char not in "\n\t" for char in value):
+    if _CONTROL.search(value):
         raise must_be("text without control characters; only tabs and line feeds")
     return value
 

@@ -14,6 +14,7 @@ from magistrate.core.exchange import Exchange
 from magistrate.core.input_only import moderate_answer, moderate_input, only_outage
 from magistrate.core.questions import READ_AT_ONCE
 from magistrate.text.tokens import BYTES_PER_TOKEN
+from magistrate.verdicts import STAGES
 from magistrate.wire.hook_frames import Frame, allow, deny
 from magistrate.wire.messages import JSON
 
@@ -58,14 +59,18 @@ def _verdict(exchange: Exchange, decision: Decision, on_error: OnError) -> JSON:
 
 
 def verdict_on_failure(
-    on_error: OnError, failure: str, *, decision_id: str | None, late_over_bytes: int = 0
+    on_error: OnError, failure: str, exchange: Exchange | None, *, late_over_bytes: int = 0
 ) -> JSON:
     """Return the verdict where a frame could not be judged to the end.
 
-    `late_over_bytes`: the size of a body for which the time was too short. Of a very long one,
-    its author can be the cause, so that is always a denial.
+    `exchange`: what is known so far; what a judge found against it counts, though a store failed
+    afterwards. `late_over_bytes`: the size of a body for which the time was too short. Of a very
+    long one, its author can be the cause, so that is always a denial.
     """
+    decision_id = None if exchange is None else exchange.id
     ours: JSON = {"id": decision_id, "action": "unavailable", "failure": failure}
-    if on_error == "allow" and late_over_bytes <= READ_AT_ONCE * BYTES_PER_TOKEN:
+    small = late_over_bytes <= READ_AT_ONCE * BYTES_PER_TOKEN
+    clear = exchange is None or all(only_outage(exchange, stage) for stage in STAGES)
+    if on_error == "allow" and small and clear:
         return allow(ours)
     return deny(UNAVAILABLE_TEXT, decision_id, ours)

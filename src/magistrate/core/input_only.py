@@ -81,10 +81,10 @@ def _note_disclosure(exchange: Exchange, history: RequestHistory) -> None:
 
 
 def only_outage(exchange: Exchange, stage: Stage) -> bool:
-    """Return whether a stage is `unavailable` for nothing but outages.
+    """Return whether nothing but outages keeps a stage from passing, by what is known so far.
 
-    It is not if the content can be the cause, if a floor was suspected, or if what is known would
-    not pass anyway.
+    Something does if the content can be the cause of a failure, if a floor was suspected, or if
+    what was found would not pass anyway.
     """
     state = exchange.input if stage == "input" else exchange.output
     known: list[Outcome] = [

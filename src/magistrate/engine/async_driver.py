@@ -28,6 +28,7 @@ from magistrate.core.effects import (
     Relay,
     RespondError,
     StartJudging,
+    StateEffect,
     Write,
 )
 from magistrate.core.events import Chunk, Failed, FlowEvent, JudgeResult
@@ -35,6 +36,7 @@ from magistrate.engine.async_judging import AsyncJudging
 from magistrate.engine.async_upstream import AsyncCall, AsyncUpstream
 from magistrate.engine.session import Session
 from magistrate.judging.base import ModelReply
+from magistrate.storage.base import StoreError
 from magistrate.wire.messages import JSON
 
 # What an edge gives to its caller. `Answer`, `RespondError` and `Relay` come first and alone, or a
@@ -106,9 +108,16 @@ class AsyncDriver:
                     case Answer() | RespondError() | Open() | Write():
                         yield effect
                     case _:  # a `StateEffect`, or the type checker says which one was forgotten
-                        reply = await self._session.perform_async(effect)
+                        reply = await self._perform(effect)
         finally:
             await self._release()
+
+    async def _perform(self, effect: StateEffect) -> Any:
+        try:
+            return await self._session.perform_async(effect)
+        except StoreError as error:
+            ended = await self._session.engine.off_loop(self._session.store_failed, error)
+            raise self._edge.error(ended) from None
 
     async def _release(self) -> None:
         """Close flow, then judges, then upstream.

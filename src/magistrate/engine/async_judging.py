@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import time
 
 from magistrate.core.effects import StartJudging
 from magistrate.core.events import FlowEvent, JudgeResult
+from magistrate.engine.claims import Claim
 from magistrate.engine.judge_calls import GRACE_S, judge_here, judged_at_once
 from magistrate.engine.session import Session
 from magistrate.judging.base import AskModelAsync
@@ -83,12 +85,13 @@ class AsyncJudging:
 
     async def _judge(self, ask: StartJudging, key: str) -> Outcome:
         session = self._session
-        deadline_s = session.deadline_s
+        until = time.monotonic() + session.deadline_s
+        claim = Claim(session, key, until)
         outcome: Outcome
         try:
-            async with asyncio.timeout(deadline_s + GRACE_S):
-                outcome = await session.engine.judge.judge_async(
-                    ask.subject, session.settings, self._ask_model, deadline_s
+            async with asyncio.timeout(session.deadline_s + GRACE_S):
+                outcome = await claim.wait_async() or await session.engine.judge.judge_async(
+                    ask.subject, session.settings, self._ask_model, until - time.monotonic()
                 )
         except TimeoutError:
             outcome = no_answer(session.judge)
@@ -96,9 +99,11 @@ class AsyncJudging:
             outcome = broken(session.judge, type(error).__name__)
         except BaseException as error:  # also a foreign one: the caller must not wait for ever
             self._answer(ask, broken(session.judge, type(error).__name__))
+            claim.abandon()
             raise
         outcome = await session.checked_async(ask.subject, key, outcome)
         self._answer(ask, outcome)
+        await session.engine.off_loop(claim.release)
         return outcome
 
 

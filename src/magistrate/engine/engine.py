@@ -12,10 +12,12 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from magistrate.config.diagnostics import Problem, SettingsError
 from magistrate.core.decision_record import Decision
 from magistrate.judging.base import Judge
 from magistrate.judging.claude import ClaudeJudge
 from magistrate.judging.single_flight import SingleFlight
+from magistrate.observe import audit
 from magistrate.observe.audit import Audit
 from magistrate.observe.counters import Counters
 from magistrate.observe.judge_health import JudgeHealth
@@ -35,15 +37,15 @@ T = TypeVar("T")
 
 
 class Engine:
-    """Moderation without an edge. `state`: the store of state, by default in this process.
+    """Moderation without an edge. `state`: the store of state, by default that of the settings.
 
-    Raises `ReviewError` if answers are to be held and the review store cannot be opened.
+    Raises `ReviewError` if answers are to be held and the review store cannot be opened, and
+    `SettingsError` if the state cannot be shared as the settings say.
     """
 
     def __init__(self, settings: Settings, judge: Judge, state: StateStore | None = None) -> None:
         self.settings = settings
         self.judge = judge
-        self.state: StateStore = MemoryState() if state is None else state
         self.single_flight = SingleFlight()
         self.counters = Counters()
         self.judge_health = JudgeHealth()
@@ -52,6 +54,7 @@ class Engine:
         # If the deployment sets no key, use one for this process.
         key = os.environ.get(settings.digest_key_env, "").encode()
         self._key = key or secrets.token_bytes(32)
+        self.state: StateStore = _state_store(settings, key) if state is None else state
 
     @cached_property
     def judge_info(self) -> JudgeInfo:
@@ -66,8 +69,14 @@ class Engine:
         return Digests(self._key, sha256([*about, judge.name, judge.model, judge.prompt_hash]))
 
     def record(self, decision: Decision) -> None:
-        """Store a finished decision and give it to every sink."""
-        self.state.keep_decision(decision)
+        """Store a finished decision and give it to every sink.
+
+        Every sink has it also where the store fails: it is the trace of what happened.
+        """
+        try:
+            self.state.keep_decision(decision)
+        except StoreError as error:
+            audit.warn("a decision was not stored", id=decision.id, reason=str(error))
         for sink in self.sinks:
             sink.record(decision, self.settings)
 
@@ -101,6 +110,8 @@ class Engine:
         self.state.after_fork()
         self.single_flight = SingleFlight()
         self.counters.after_fork()
+        if self.reviews is not None:
+            self.reviews.after_fork()
         if isinstance(self.judge, ClaudeJudge):
             self.judge.after_fork()
 
@@ -108,6 +119,23 @@ class Engine:
         """Close the review store. The engine must not be used afterwards."""
         if self.reviews is not None:
             self.reviews.close()
+
+
+def _state_store(settings: Settings, key: bytes) -> StateStore:
+    if settings.state == "memory":
+        return MemoryState()
+    if not key:
+        message = (
+            f"state is shared, so the environment variable {settings.digest_key_env} must hold one "
+            "secret for all processes: without it none could read what another stored"
+        )
+        raise SettingsError([Problem(settings.source, None, None, "state", message)])
+    try:
+        from magistrate.storage.redis import RedisState
+    except ModuleNotFoundError as error:
+        message = f"{error.name} is not installed: pip install 'magistrate[redis]'"
+        raise SettingsError([Problem(settings.source, None, None, "state", message)]) from None
+    return RedisState(settings.state, key=key, app=settings.app_name)
 
 
 def _review_store(settings: Settings) -> ReviewStore | None:

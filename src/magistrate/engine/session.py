@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, assert_never
 
@@ -19,6 +20,7 @@ from magistrate.core.effects import (
     HoldAnswer,
     KeepBatch,
     KeepThread,
+    RaiseDecision,
     Recall,
     RecallBatch,
     RecallThread,
@@ -30,6 +32,7 @@ from magistrate.core.effects import (
 from magistrate.core.exchange import Exchange
 from magistrate.engine.engine import Engine
 from magistrate.observe import audit
+from magistrate.storage.base import StoreError
 from magistrate.storage.review_items import HeldItem, ReviewError
 from magistrate.verdicts import JudgeInfo, Outcome, Unavailable, Verdict, broken
 from magistrate.wire.digests import GrowingDigest
@@ -60,6 +63,7 @@ class Session:
         self._started = time.monotonic()
         self._digest = GrowingDigest(engine.digests, "verdict")
         self._open: dict[str, Exchange] = {}
+        self._latest: Decision | None = None
 
     def exchange(self, body: JSON, *, threaded: bool = False) -> Exchange:
         """Open an exchange of this request."""
@@ -79,7 +83,10 @@ class Session:
     # --- effects ----------------------------------------------------------------------------------
 
     def perform(self, effect: StateEffect) -> Any:
-        """Perform an effect on the stores and return its reply. May wait for a store."""
+        """Perform an effect on the stores and return its reply. May wait for a store.
+
+        Raises `StoreError` where the state store fails: `store_failed` says how the request ends.
+        """
         state = self.engine.state
         match effect:
             case Recall(keys):
@@ -114,7 +121,16 @@ class Session:
         final = audit.kept(replace(decision, latency_ms=took), self.settings)
         if self._open.pop(decision.id, None) is not None:
             self.engine.record(final)
+            self._latest = final
         return final
+
+    def store_failed(self, error: StoreError) -> RaiseDecision:
+        """Return how a request ends whose state cannot be read or stored: nothing is released."""
+        for exchange in list(self._open.values()):
+            exchange.stage_decision = replace(exchange.stage_decision, action="unavailable")
+            self._settle(exchange.decision())
+        assert self._latest is not None, "a session has an exchange"
+        return RaiseDecision("unavailable", self._latest, detail=f"state store: {error}")
 
     def abandon(self) -> None:
         """Record how far each open exchange got: the caller left, or an exception ended it."""
@@ -142,7 +158,10 @@ class Session:
     def remembered(self, subject: Subject) -> tuple[str, Verdict | None]:
         """Return the subject's digest, and the verdict that is stored for it."""
         key = subject.digest(self._digest)
-        return key, self.engine.state.verdict(key)
+        try:
+            return key, self.engine.state.verdict(key)
+        except StoreError:  # it is asked again, which costs a call
+            return key, None
 
     async def remembered_async(self, subject: Subject) -> tuple[str, Verdict | None]:
         """Return the same without blocking the event loop."""
@@ -162,7 +181,8 @@ class Session:
             return broken(self.judge, f"unusable verdict: {type(error).__name__}")
         if isinstance(outcome, Verdict):
             kept = audit.verdict_kept(outcome, self.settings)
-            self.engine.state.keep_verdict(key, kept)
+            with suppress(StoreError):  # the next to ask pays for it
+                self.engine.state.keep_verdict(key, kept)
         return outcome
 
     async def checked_async(self, subject: Subject, key: str, outcome: Outcome) -> Outcome:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from magistrate.core.offline import OfflineDecision
+from magistrate.evals.batch_calls import OVERLOADED, accepted, ended, results
 from magistrate.evals.cases import Case
 from magistrate.evals.labels import for_case
 from magistrate.evals.plan import Plan, Work, begin, left_over
@@ -33,7 +34,7 @@ from magistrate.judging.claude import ClaudeJudge
 from magistrate.judging.plan import Question
 from magistrate.judging.prices import price_table
 from magistrate.verdicts import JudgeInfo, Outcome, Screened, Usage, Verdict
-from magistrate.wire.messages import JSON, is_object
+from magistrate.wire.messages import JSON
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -44,8 +45,6 @@ RETRY = "retry.json"  # where the rounds of a retry begin, while it is under way
 MOST_ENTRIES = 10_000
 MOST_BYTES = 200_000_000
 _POLL_S = 30.0
-_RETRIES = 8  # of a question about a batch, which costs nothing and is asked for a day
-_OVERLOADED = 529
 _UNKNOWN_ID = (
     "The run was stopped while it made this batch, so its id is not known. Look for it in the "
     "Console and add it as `id`; if it is not there, delete this file"
@@ -182,12 +181,12 @@ async def _round(
         )
     for batch in batches:
         try:
-            while not await _ended(client, batch["id"]):
+            while not await ended(client, batch["id"]):
                 progress.waiting_s = _POLL_S
                 watch(progress)
                 await anyio.sleep(_POLL_S)
             progress.waiting_s = 0.0
-            async for custom, reply in _results(client, batch["id"]):
+            async for custom, reply in results(client, batch["id"]):
                 if custom in batch["entries"]:
                     replies[batch["entries"][custom]] = reply
         except (AnthropicError, HTTPError) as error:  # the second: in the middle of results
@@ -233,9 +232,9 @@ async def _create(client: AsyncAnthropic, file: Path, questions: dict[str, JSON]
         {"custom_id": custom, "params": questions[name]} for custom, name in entries.items()
     ]
     try:
-        made = await client.messages.batches.create(requests=requests)
+        made = await accepted(client, requests)
     except APIStatusError as error:
-        if error.status_code < 500 or error.status_code == _OVERLOADED:
+        if error.status_code < 500 or error.status_code == OVERLOADED:
             await anyio.Path(file).unlink()  # an answer that says no: there is no batch
             wrong(file.parent, f"the API took no batch: {error} --resume tries again")
         wrong(file, f"{error} {_UNKNOWN_ID}")
@@ -244,33 +243,6 @@ async def _create(client: AsyncAnthropic, file: Path, questions: dict[str, JSON]
     batch: JSON = {"id": made.id, "entries": entries}
     write_json(file, batch)
     return batch
-
-
-async def _ended(client: AsyncAnthropic, batch_id: str) -> bool:
-    patient = client.with_options(max_retries=_RETRIES)
-    found = await patient.messages.batches.retrieve(batch_id)
-    return found.processing_status == "ended"
-
-
-async def _results(client: AsyncAnthropic, batch_id: str) -> AsyncIterator[tuple[str, ModelReply]]:
-    patient = client.with_options(max_retries=_RETRIES)
-    async for line in await patient.messages.batches.results(batch_id):
-        yield line.custom_id, _reply(line.result.model_dump(mode="json"))
-
-
-def _reply(result: JSON) -> ModelReply:
-    """Return one line of a batch's results, as if it had been the answer of a single call."""
-    match result.get("type"):
-        case "succeeded":
-            return ModelReply(200, result["message"])
-        case "errored":
-            outer = result.get("error")
-            inner = outer.get("error") if is_object(outer) else None
-            kind = str(inner.get("type")) if is_object(inner) else ""
-            status = {"invalid_request_error": 400, "overloaded_error": 529}.get(kind, 500)
-            return ModelReply(status, {"type": "error", "error": inner})
-        case _:  # expired or cancelled: the provider had no time for it
-            return ModelReply(0, failure="timeout")
 
 
 def _halved(answer: Outcome | Screened) -> Outcome | Screened:

@@ -127,7 +127,9 @@ class GatewayEdge:
     async def _fail(self, response: Response, ended: Ended) -> None:
         """Tell the caller: as an error response, or as the last event of a stream."""
         if response.started:
-            await response.finish(error_event(ended.kind, ended.message))
+            # `x-should-retry` cannot be said any more, and "overloaded" asks to be tried again.
+            kind = "api_error" if ended.kind == "overloaded_error" else ended.kind
+            await response.finish(error_event(kind, ended.message))
             return
         headers: Headers = [NO_RETRY] if ended.status not in (502, 504) else []
         await response.error(ended.status, ended.kind, ended.message, headers)

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import ParamSpec, TypeVar
 
 from magistrate.core.effects import Answer, RaiseDecision, RejectAnswer
+from magistrate.core.exchange import Exchange
 from magistrate.core.hook_verdicts import answer_frame, verdict_on_failure
 from magistrate.engine.async_driver import AsyncDriver
 from magistrate.engine.judge_calls import GRACE_S
@@ -90,7 +91,7 @@ class Hooks:
         """Return the verdict on a frame, whatever happens. It is kept unless magistrate failed."""
         on_error = hook.settings.on_error
         session = Session(hook.app.engine, raises=False)
-        decision_id: str | None = None
+        exchange: Exchange | None = None
         late = 0
         try:
             left = DEADLINE_S - (time.monotonic() - request.began)
@@ -99,13 +100,14 @@ class Hooks:
                 if frame.kind == "unknown":
                     return _let_pass(hook, frame)
                 exchange = session.exchange(frame.request)
-                decision_id = exchange.id
                 session.flow = answer_frame(exchange, frame, on_error)
                 left = DEADLINE_S - (time.monotonic() - request.began) - GRACE_S - _RESERVE_S
                 session.deadline_s = max(0.0, min(session.deadline_s, left))
                 verdict = await self._driven(session, hook)
         except TimeoutError:
             failure, late = "deadline", len(request.body)
+        except _Ended:
+            failure = "state store"
         except UnreadableFrame:
             failure = "frame"
         except _NotJson:  # content can be nested so deeply that no reader takes it
@@ -117,8 +119,15 @@ class Hooks:
             if digest and verdict["magistrate"]["action"] != "unavailable":
                 self._answered.put((digest,), verdict)
             return verdict
-        audit.warn("hook failed", app=hook.app.name, failure=failure, decision_id=decision_id)
-        return verdict_on_failure(on_error, failure, decision_id=decision_id, late_over_bytes=late)
+        verdict = verdict_on_failure(on_error, failure, exchange, late_over_bytes=late)
+        audit.warn(
+            "hook failed",
+            app=hook.app.name,
+            failure=failure,
+            verdict=verdict["action"],
+            decision_id=verdict["magistrate"]["id"],
+        )
+        return verdict
 
     async def _driven(self, session: Session, hook: HookApp) -> JSON:
         outward = AsyncDriver(session, _HookEdge(self._upstream, hook)).run()
@@ -129,6 +138,10 @@ class Hooks:
         finally:
             await outward.aclose()
         raise AssertionError("a flow without a verdict")
+
+
+class _Ended(Exception):
+    """The flow ended without a decision: a store failed."""
 
 
 class _NotJson(Exception):
@@ -199,5 +212,5 @@ class _HookEdge(NoUpstream):
         return await ask_model(self._upstream, self._hook.headers, body, timeout_s)
 
     def error(self, effect: RaiseDecision | RejectAnswer) -> Exception:
-        """Return what ends the request: no such effect is expected."""
-        return AssertionError(f"unexpected: {type(effect).__name__}")
+        """Return what ends the request."""
+        return _Ended()

@@ -33,6 +33,7 @@ from magistrate.sdk.requests import ModeratedRequest
 from magistrate.sdk.responses import SyncBody, declined, no_answer, rewritten, synthetic
 from magistrate.sdk.sync_judging import Judging
 from magistrate.sdk.sync_upstream import SyncUpstream
+from magistrate.storage.base import StoreError
 from magistrate.wire.messages import JSON
 
 _Outward = Relay | Answer | RespondError | Open | Write
@@ -135,7 +136,11 @@ class SyncDriver:
                     self._judging.go_on()  # the caller may take long with it
                     yield effect
                 case _:  # a `StateEffect`, or the type checker says which one was forgotten
-                    reply = self._session.perform(effect)
+                    try:
+                        reply = self._session.perform(effect)
+                    except StoreError as error:
+                        ended = self._session.store_failed(error)
+                        raise self._moderated.error(ended) from None
 
     def _next(self, read: bool) -> Head | Chunk | End | Failed | JudgeResult:
         """Return the next event from upstream or a judge, whichever is first."""

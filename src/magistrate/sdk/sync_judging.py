@@ -12,6 +12,7 @@ from anthropic import APIResponse, CallNext
 
 from magistrate.core.effects import StartJudging
 from magistrate.core.events import JudgeResult
+from magistrate.engine.claims import Claim
 from magistrate.engine.judge_calls import GRACE_S, judge_here, judged_at_once
 from magistrate.judging.base import ModelReply
 from magistrate.judging.connection import replied
@@ -136,13 +137,13 @@ class Judging:
         try:
             if ask.ticket not in self._waiting:
                 return  # the caller left while this waited for a free thread
+            claim = Claim(session, key, give_up)
+            outcome = claim.wait()
             remaining = give_up - time.monotonic()  # the time waiting for a thread counts
-            outcome = (
-                judge_here(session, ask.subject, self._ask_model, remaining)
-                if remaining > 0
-                else no_answer(session.judge)
-            )
-            outcome = session.checked(ask.subject, key, outcome)
+            if outcome is None and remaining > 0:
+                outcome = judge_here(session, ask.subject, self._ask_model, remaining)
+            outcome = session.checked(ask.subject, key, outcome or no_answer(session.judge))
+            claim.release()
             self._deliver(ask, outcome)
         finally:
             session.engine.single_flight.resolve(key, outcome)

@@ -34,12 +34,17 @@ from magistrate.settings.schema import (
     JudgeSettings,
     OnUninspected,
     ReviewSettings,
+    StateUrl,
     StreamingSettings,
     Texts,
     Written,
 )
 from magistrate.verdicts import SEVERITIES, Action, Grade, Severity, Stage, at_least
 from magistrate.wire.digests import fingerprint
+
+# Fields that no decision and no text depends on; and names and places, printed as written.
+_NO_DECISION = {"policy", "audit", "digest_key_env", "state", "streaming", "review"}
+_ADDRESSES = ("name", "store", "state")
 
 
 def _one(value: object) -> object:
@@ -96,6 +101,7 @@ class SettingsModel(Strict):
     batches: BatchSettings = BatchSettings()
     on_uninspected: OnUninspected = OnUninspected()
     audit: AuditSettings = AuditSettings()
+    state: StateUrl = "memory"
     digest_key_env: Annotated[str, AfterValidator(_variable)] = "MAGISTRATE_KEY"
 
     # The values that hold a variable of the environment, as they are written in the file.
@@ -121,7 +127,7 @@ class SettingsModel(Strict):
         """
         twin = self
         for where, written in self._placeholders.items():
-            if where[0] in ("texts", "disclosure", "judge") or where[-1] in ("name", "store"):
+            if where[0] in ("texts", "disclosure", "judge") or where[-1] in _ADDRESSES:
                 twin = cast("Self", _with(twin, where, written))
         return twin
 
@@ -219,8 +225,6 @@ class SettingsModel(Strict):
 
         Variables of the environment count with their values: what is decided depends on them.
         """
-        shape = self.model_dump(
-            mode="json", exclude={"policy", "audit", "digest_key_env", "streaming", "review"}
-        )
+        shape = self.model_dump(mode="json", exclude=_NO_DECISION)
         shape |= {"policy": self.policy.hash, "release": self.release}
         return fingerprint(shape)

@@ -5,6 +5,7 @@ Constraints between the parts are in `checks.py`; the whole settings are in `mod
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, cast
 
@@ -50,13 +51,24 @@ def _failure_mapping(value: object) -> object:
 
 
 def _store_url(value: str) -> str:
+    if re.fullmatch(r"postgresql://[^/\s]*/[^\s]+", value):
+        return value
     path = value.removeprefix("sqlite:///")
     memory = not path or path.startswith((":", "file:")) or "?" in path
     if path == value or memory or not path.isprintable() or path.endswith("/"):
-        raise must_be("sqlite:/// and the path of a file, such as sqlite:///var/reviews.db")
+        raise must_be(
+            "sqlite:/// and the path of a file, such as sqlite:///var/reviews.db, or postgresql://HOST/DATABASE"
+        )
     return value
 
 
+def _state(value: str) -> str:
+    if value != "memory" and not re.fullmatch(r"(rediss?|unix)://\S+", value):
+        raise must_be("memory, or the address of a Redis server such as redis://127.0.0.1:6379/0")
+    return value
+
+
+StateUrl = Annotated[str, AfterValidator(_state)]
 Threshold = Literal[
     "unlikely", "possible", "likely", "certain"
 ]  # "none" is the grade of clean text

@@ -43,6 +43,17 @@ class StateStore(Protocol):
         """Store a verdict."""
         ...
 
+    def claim(self, key: str, lifetime_s: float) -> str | None:
+        """Claim a question for so many seconds, and return the claim; None: it is claimed.
+
+        Its loss costs a judge call and changes no answer.
+        """
+        ...
+
+    def release(self, key: str, claim: str) -> None:
+        """Give a claim up."""
+        ...
+
     def thread(self, message_id: str) -> JSON | None:
         """Return the conversation that the provider holds under its last message's id."""
         ...

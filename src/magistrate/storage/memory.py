@@ -123,6 +123,13 @@ class MemoryState:
         with self._lock:
             self._verdicts.put((key,), verdict)
 
+    def claim(self, key: str, lifetime_s: float) -> str | None:
+        """Claim a question: always, since `SingleFlight` has joined equal ones of this process."""
+        return "claimed"
+
+    def release(self, key: str, claim: str) -> None:
+        """Give a claim up."""
+
     def thread(self, message_id: str) -> JSON | None:
         """Return the conversation that the provider holds under this id."""
         return self.threads.get(message_id)

@@ -35,8 +35,7 @@ from sqlalchemy import (
     update,
 )
 
-from magistrate.storage.review_rows import to_micros
-from magistrate.storage.sqlite import reviews
+from magistrate.storage.review_schema import reviews, to_micros
 
 SteadyClock: TypeAlias = Callable[[], float]
 

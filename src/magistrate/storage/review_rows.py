@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, NoReturn, cast, get_args
 
 from sqlalchemy import Connection, Integer, literal_column, select
@@ -16,13 +16,12 @@ from sqlalchemy.engine import Row
 from sqlalchemy.exc import DatabaseError
 
 from magistrate.storage.review_items import Clock, Review, ReviewError, Status
-from magistrate.storage.sqlite import reviews
+from magistrate.storage.review_schema import EPOCH, reviews
 
 REVIEW_ID = re.compile(r"rev_[0-9a-f]{40}")
 rowid_column = literal_column("rowid", Integer)
 STATUSES: tuple[Status, ...] = get_args(Status)
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY = timedelta(days=1)
 _LONGEST = timedelta(days=36_500)  # the longest `retain_days` that settings allow
 
@@ -35,11 +34,6 @@ class DamagedRow(Exception):
         self.column = column
 
 
-def to_micros(moment: datetime) -> int:
-    """Return a time as stored: microseconds since 1970, UTC."""
-    return (moment - _EPOCH) // timedelta(microseconds=1)
-
-
 def to_json(value: object, what: str) -> str:
     """Return a value as JSON text. Raises `ReviewError` if it is not plain JSON."""
     # ASCII: a lone surrogate in a text survives as an escape; SQLite could not store it directly.
@@ -50,11 +44,13 @@ def to_json(value: object, what: str) -> str:
 
 
 def encodable(value: str, what: str) -> None:
-    """Raise `ReviewError` for a text that cannot be stored."""
+    """Raise `ReviewError` for a text that not every database can store."""
     try:
         value.encode()
     except UnicodeEncodeError:
         raise ReviewError(f"the {what} is not valid text") from None
+    if "\0" in value:
+        raise ReviewError(f"the {what} holds a NUL character")
 
 
 def is_text(value: object) -> bool:
@@ -139,7 +135,7 @@ def _time(row: Row[Any], column: str) -> datetime:
     if not isinstance(value, int):
         raise DamagedRow(column)
     try:
-        return _EPOCH + timedelta(microseconds=value)
+        return EPOCH + timedelta(microseconds=value)
     except OverflowError:
         raise DamagedRow(column) from None
 

@@ -1,7 +1,7 @@
-"""The review queue: answers held on disk, each decided exactly once.
+"""The review queue: answers held durably, each decided exactly once.
 
-This module decides who may decide, and when items are deleted; `sqlite.py` handles the file,
-`review_rows.py` what is in a row, `review_clock.py` how much time has passed for one. Request and
+This module decides who may decide, and when items are deleted; `sqlite.py` and `postgres.py` are
+where they are, `review_rows.py` what is in a row, `review_clock.py` how old one is. Request and
 answer are stored in full before `hold` returns, so they survive a crash. No message has content.
 """
 
@@ -10,19 +10,13 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, delete, insert, or_, select, update
 from sqlalchemy.engine import Row
 
-from magistrate.storage.review_clock import (
-    SteadyClock,
-    begin_counting,
-    count_time,
-    counted_for,
-    steady_clock,
-)
+from magistrate.storage.databases import open_database
+from magistrate.storage.review_clock import SteadyClock, steady_clock
 from magistrate.storage.review_items import (
     Clock,
     DamagedReview,
@@ -48,9 +42,8 @@ from magistrate.storage.review_rows import (
     row_at,
     rowid_column,
     to_json,
-    to_micros,
 )
-from magistrate.storage.sqlite import ReviewFile, reviews
+from magistrate.storage.review_schema import Ages, reviews, to_micros
 
 if TYPE_CHECKING:
     from magistrate.settings import ReviewSettings
@@ -59,10 +52,10 @@ BUSY_TIMEOUT_S = 5.0
 
 
 class ReviewStore:
-    """The held answers of one app in one file.
+    """The held answers of one app, in a SQLite file or in PostgreSQL.
 
-    Safe to use from several threads and processes. Opening it creates the file if it does not exist
-    (not with `create=False`). Every operation raises `ReviewError` if the file cannot be used.
+    Safe to use from several threads and processes. Opening it creates what does not exist (not with
+    `create=False`). Every operation raises `ReviewError` if the database cannot be used.
 
     A review is deleted when its retention has passed, decided or not: by `hold`, `approve`,
     `reject` and `purge`, never by reading. By the clock alone it only stops being shown and
@@ -80,7 +73,7 @@ class ReviewStore:
         create: bool = True,
         busy_timeout_s: float = BUSY_TIMEOUT_S,
     ) -> None:
-        self._file = ReviewFile(settings.store, create=create, busy_timeout_s=busy_timeout_s)
+        self._database = open_database(settings.store, create, busy_timeout_s)
         self._app = app
         self._now = now
         self._steady = steady
@@ -88,9 +81,9 @@ class ReviewStore:
         self._retention = timedelta(days=settings.retain_days)
 
     @property
-    def path(self) -> Path:
-        """The path of the file."""
-        return self._file.path
+    def place(self) -> str:
+        """The file or the server, for people."""
+        return self._database.place
 
     def hold(self, item: HeldItem) -> str:
         """Store an answer durably and return its review id, which the decision record also has.
@@ -115,7 +108,7 @@ class ReviewStore:
             "decision": to_json({**item.decision, "review_id": review_id}, "decision"),
         }
         self._delete_expired()
-        with self._file.transaction("BEGIN IMMEDIATE") as connection:
+        with self._database.writing() as connection:
             connection.execute(insert(reviews).values(row))
             self._count(connection)
         return review_id
@@ -125,7 +118,7 @@ class ReviewStore:
 
         Raises `ReviewNotFound` for any other id, `ReviewDamaged` if its record cannot be read.
         """
-        with self._file.transaction("BEGIN") as connection:
+        with self._database.reading() as connection:
             return self._read(connection, review_id)
 
     def pending(self) -> Reviews:
@@ -139,7 +132,7 @@ class ReviewStore:
         those of which nobody can say which app's they are.
         """
         found, damaged = Reviews(), list[DamagedReview]()
-        with self._file.transaction("BEGIN") as connection:
+        with self._database.reading() as connection:
             for rowid, review_id in self._rows(connection, status):
                 try:
                     review = self._review(row_at(connection, rowid))
@@ -179,18 +172,22 @@ class ReviewStore:
 
         `trust_clock`: by this machine's clock alone, if its time is known to be correct.
         """
-        with self._file.transaction("BEGIN IMMEDIATE") as connection:
+        with self._database.writing() as connection:
             self._count(connection)
         return self._delete_expired(trust_clock=trust_clock)
 
     def check(self) -> None:
         """Raise `ReviewError` if the store cannot be used now."""
-        with self._file.transaction("BEGIN"):
+        with self._database.reading():
             pass
+
+    def after_fork(self) -> None:
+        """Make the store usable in a child process."""
+        self._database.after_fork()
 
     def close(self) -> None:
         """Close the store; further use raises `ReviewError`. May be called twice."""
-        self._file.close()
+        self._database.close()
 
     def _decide(
         self, review_id: str, status: Status, reviewer: str, note: str | None, edited: str | None
@@ -208,7 +205,7 @@ class ReviewStore:
             edited=edited,
         )
         self._delete_expired()
-        with self._file.transaction("BEGIN IMMEDIATE") as connection:
+        with self._database.writing() as connection:
             self._count(connection)
             review = self._read(connection, review_id)
             if lacking := self._lacks(reviewer, review):
@@ -238,16 +235,14 @@ class ReviewStore:
 
     def _delete_expired(self, *, trust_clock: bool = False) -> int:
         # Read first, on its own: a damaged page makes a transaction unable to write.
-        with self._file.transaction("BEGIN") as connection:
+        with self._database.reading() as connection:
             expired = [*self._expired(connection)]
         if not expired:
             return 0
-        with self._file.transaction("BEGIN IMMEDIATE") as connection:
-            passed = self._count(connection)
+        with self._database.writing() as connection:
+            age = self._count(connection)
             due = [
-                review.id
-                for review in expired
-                if trust_clock or counted_for(connection, review.id, passed) >= retained(review)
+                review.id for review in expired if trust_clock or age(review.id) >= retained(review)
             ]
             for review_id in due:
                 connection.execute(delete(reviews).where(reviews.c.id == review_id))
@@ -268,10 +263,8 @@ class ReviewStore:
             except DamagedRow:
                 continue
 
-    def _count(self, connection: Connection) -> int:
-        passed = count_time(connection, self._now(), self._steady())
-        begin_counting(connection, passed)
-        return passed
+    def _count(self, connection: Connection) -> Ages:
+        return self._database.ages(connection, self._now(), self._steady())
 
     def _rows(self, connection: Connection, status: Status | None) -> Iterator[tuple[int, object]]:
         """Yield row and id of this app's reviews with a status, and of what may be one of them."""
@@ -290,7 +283,7 @@ class ReviewStore:
                     review = self._review(row_at(connection, found.rowid))
                 except DamagedRow as error:
                     message = f"the record of {review_id} is damaged ({error.column})"
-                    raise ReviewDamaged(f"{self.path}: {message}") from None
+                    raise ReviewDamaged(f"{self.place}: {message}") from None
                 if self._now() < review.expires_at:
                     return review
         raise ReviewNotFound("no review with this id exists")

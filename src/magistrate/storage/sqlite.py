@@ -1,7 +1,7 @@
 """The SQLite file of the review queue: private, durable, and marked as magistrate's.
 
-This module has the schema, creates the file and keeps it private to its owner, and turns errors of
-the disk into plain messages. `reviews.py` decides who may decide what.
+This module creates the file and keeps it private to its owner, and turns errors of the disk into
+plain messages. `reviews.py` decides who may decide what.
 """
 
 from __future__ import annotations
@@ -11,59 +11,33 @@ import sqlite3
 import stat
 import threading
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import (
-    BigInteger,
-    CheckConstraint,
-    Column,
-    Connection,
-    MetaData,
-    String,
-    Table,
-    Text,
-    create_engine,
-)
+from sqlalchemy import Connection, create_engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
+from magistrate.storage.review_clock import begin_counting, count_time, counted_for
 from magistrate.storage.review_items import ReviewError
+from magistrate.storage.review_schema import Ages, metadata
 
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x6D616772  # "magr": distinguishes this file from other programs' databases
 
 _SCHEME = "sqlite:///"
 
-_metadata = MetaData()
-reviews = Table(
-    "reviews",
-    _metadata,
-    Column("id", String, primary_key=True),
-    Column("app", String, nullable=False),
-    Column("status", String, nullable=False),
-    Column("domains", Text, nullable=False),
-    Column("created_at", BigInteger, nullable=False),  # times: microseconds since 1970, UTC
-    Column("expires_at", BigInteger, nullable=False, index=True),
-    Column("decided_at", BigInteger),
-    Column("reviewer", Text),
-    Column("note", Text),
-    Column("request", Text, nullable=False),
-    Column("message", Text, nullable=False),  # the answer as it was held, never overwritten
-    Column("edited", Text),  # the text that a reviewer released instead
-    Column("decision", Text, nullable=False),
-    CheckConstraint("status IN ('pending', 'approved', 'rejected')"),
-)
-
 
 class ReviewFile:
-    """One SQLite file. `create`: create it if it does not exist.
+    """One SQLite file. `create`: create it if it does not exist. Implements `ReviewDatabase`.
 
     Raises `ReviewError` if the file cannot be used, on opening or later.
     """
 
     def __init__(self, store: str, *, create: bool, busy_timeout_s: float) -> None:
         self.path = _path_of(store)
+        self.place = str(self.path)
         self._timeout = busy_timeout_s
         self._closed = False
         # One connection per operation: threads and forks share nothing, and no connection writes to
@@ -107,15 +81,31 @@ class ReviewFile:
             raise
         return connection
 
+    def reading(self) -> AbstractContextManager[Connection]:
+        """Open a transaction that reads, on its own connection.
+
+        It ends without a commit, which SQLite refuses after it has met a damaged page.
+        """
+        return self.transaction("BEGIN")
+
+    def writing(self) -> AbstractContextManager[Connection]:
+        """Open a transaction that may write, on its own connection; no other can meanwhile."""
+        return self.transaction("BEGIN IMMEDIATE")
+
+    def ages(self, connection: Connection, now: datetime, steady_s: float) -> Ages:
+        """Return for how long a review has been here, as the file has counted it."""
+        passed = count_time(connection, now, steady_s)
+        begin_counting(connection, passed)
+        return lambda review_id: counted_for(connection, review_id, passed)
+
+    def after_fork(self) -> None:
+        """Do nothing: there is no connection between operations."""
+
     @contextmanager
     def transaction(
         self, begin: str, *, may_be_empty: bool = False
     ) -> Generator[Connection, None, None]:
-        """Open a transaction on its own connection, after checking the file again.
-
-        `BEGIN` is for reading: it ends without a commit, which SQLite refuses after it has met a
-        damaged page. `BEGIN IMMEDIATE` commits.
-        """
+        """Open a transaction on its own connection, after checking the file again."""
         if self._closed:
             raise ReviewError(f"{self.path}: this review store has been closed")
         with _plain_errors(self.path):
@@ -230,7 +220,7 @@ def _identify(connection: Connection, path: Path, *, may_be_empty: bool) -> None
 
 def _create_schema(connection: Connection) -> None:
     if _is_empty(connection):  # else another process has created it
-        _metadata.create_all(connection)
+        metadata.create_all(connection)
         connection.exec_driver_sql(f"PRAGMA application_id={APPLICATION_ID}")
         connection.exec_driver_sql(f"PRAGMA user_version={SCHEMA_VERSION}")
 

@@ -23,6 +23,7 @@ from magistrate.wire.messages import JSON, is_array, is_object
 CHILD_SAFETY = "child safety"
 UNLABELLED = "its labels say nothing about the policy"
 
+_HALVED = re.compile("[\ud800-\udfff]")
 _LANGUAGE = re.compile(r"([a-z]{2,3})([-_][a-z0-9]+)*")
 
 
@@ -267,6 +268,6 @@ def _text(row: JSON, column: str, *, needed: bool = False, place: str | None = N
         raise Unusable(f"{place} is {'empty' if has(row, column) else 'missing'}")
     if "\0" in text:
         raise Unusable(f"{place} has a NUL character in it")
-    if any("\ud800" <= char <= "\udfff" for char in text):
+    if _HALVED.search(text):
         raise Unusable(f"{place} has half a character in it, which is no Unicode text")
     return text

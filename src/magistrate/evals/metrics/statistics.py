@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import import_module
 from statistics import NormalDist
 from typing import Any, TypeVar
@@ -65,6 +66,7 @@ class Estimate:
     interval: Interval | None
 
 
+@lru_cache(10_000)
 def wilson(hits: int, of: int) -> Interval | None:
     """Wilson's score interval for `hits` of `of` independent cases; None for none."""
     if not of:
