@@ -59,6 +59,7 @@ class Commands(LazyGroup):
             "Serve the Messages API, moderated, to any client in any language.",
         ),
         "gateway": Source("magistrate.cli.gateway", "app", "Manage a gateway."),
+        "hooks": Source("magistrate.cli.hooks", "app", "Try a server of inference hooks."),
         "db": Source(
             "magistrate.cli.db",
             "app",

@@ -24,7 +24,6 @@ from magistrate.core.effects import (
     Next,
     PropagateError,
     RaiseDecision,
-    Recall,
     RejectAnswer,
     Relay,
     Remember,
@@ -40,7 +39,7 @@ from magistrate.core.outcomes import (
     note_continuation,
     settle,
 )
-from magistrate.core.questions import ask
+from magistrate.core.questions import ask, recall_history
 from magistrate.settings import Settings
 from magistrate.wire.messages import JSON, is_array, is_object, parsed
 from magistrate.wire.parts import Extracted, Uninspected
@@ -91,7 +90,7 @@ def _besides_params(body: JSON, index: int) -> Extracted:
 
 def moderate_batch(body: JSON, entries: list[Entry], settings: Settings) -> Flow[None]:
     """Judge every entry, then send the batch: all of it, without blocked entries, or not at all."""
-    histories, stage_decisions = yield from _judge_entries(body, entries, settings)
+    histories, stage_decisions = yield from _judge_entries(body, entries)
     stopped = [entry for entry in entries if stage_decisions[id(entry)].stops]
     missing = next((e for e in stopped if stage_decisions[id(e)].action == "unavailable"), None)
     if missing is not None:
@@ -135,7 +134,7 @@ def moderate_batch(body: JSON, entries: list[Entry], settings: Settings) -> Flow
 
 
 def _judge_entries(
-    body: JSON, entries: list[Entry], settings: Settings
+    body: JSON, entries: list[Entry]
 ) -> Flow[tuple[dict[int, RequestHistory], dict[int, StageDecision]]]:
     histories: dict[int, RequestHistory] = {}
     stage_decisions: dict[int, StageDecision] = {}
@@ -144,10 +143,7 @@ def _judge_entries(
         while queue and len(out) < WIDTH:
             index, entry = queue.popleft()
             exchange = entry.exchange
-            history = RequestHistory.of(
-                exchange.body, exchange.digests, redact=settings.history == "redact"
-            )
-            history = replace(history, known=(yield from perform(Recall(history.keys()))))
+            history = yield from recall_history(exchange)
             histories[id(entry)] = history
             subject, unread = history.read()
             besides = _besides_params(body, index)

@@ -92,6 +92,11 @@ def is_blocking(settings: Settings, stage: Stage, outcome: Outcome) -> bool:
     return decide(settings, stage, [outcome]).stops
 
 
+def is_outage(outcome: Outcome) -> bool:
+    """Return whether no judge was available for a reason that the content cannot have caused."""
+    return isinstance(outcome, Unavailable) and outcome.reason in _OUTAGES and not outcome.floor
+
+
 def blocks(settings: Settings, stage: Stage, found: Finding) -> bool:
     """Return whether this finding alone is a reason to block."""
     return _on_finding(settings, stage, found).action == "block"
@@ -162,7 +167,7 @@ def _on_failure(
     settings: Settings, stage: Stage, failure: Unavailable, can_act: bool
 ) -> StageDecision:
     action: Action = getattr(settings.judge.on_failure, stage)
-    if failure.reason in _OUTAGES and action != "block" and not can_act and not failure.floor:
+    if is_outage(failure) and action != "block" and not can_act:
         return StageDecision(stage, action)
     return StageDecision(stage, "unavailable")
 

@@ -9,7 +9,6 @@ may release. `streaming` handles an answer as it is written; `outcomes` ends the
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import replace
 
 from magistrate.core.decide import StageDecision
 from magistrate.core.effects import (
@@ -19,7 +18,6 @@ from magistrate.core.effects import (
     Forward,
     Next,
     PropagateError,
-    Recall,
     RejectAnswer,
     Relay,
     end,
@@ -37,26 +35,25 @@ from magistrate.core.outcomes import (
     remember,
     settle,
 )
-from magistrate.core.questions import about_answer, ask
+from magistrate.core.questions import (
+    about_answer,
+    as_provoked,
+    ask,
+    await_outcome,
+    recall_history,
+)
 from magistrate.core.streaming import answer_stream
-from magistrate.core.subject_size import total_size
-from magistrate.verdicts import Outcome, Unavailable
 from magistrate.wire.messages import JSON, acts_on_the_provider, is_array, is_object, parsed
 from magistrate.wire.parts import Part, Subject, as_context
 
 # How much of a stream is read ahead while the input is still being judged, in bytes.
 _READ_AHEAD = 256 * 1024
-# This many tokens are searched for disguised text in well under a second or two, whatever they say.
-_READ_AT_ONCE = 50_000
 
 
 def moderate(exchange: Exchange) -> Flow[None]:
     """Take one request to its end: an answer, a refusal, or an exception the edge raises."""
     settings = exchange.settings
-    history = RequestHistory.of(
-        exchange.body, exchange.digests, redact=settings.history == "redact"
-    )
-    history = replace(history, known=(yield from perform(Recall(history.keys()))))
+    history = yield from recall_history(exchange)
     subject, unread = history.read()
     exchange.input.note(unread)
     can_act = acts_on_the_provider(exchange.body)
@@ -114,19 +111,6 @@ def moderate(exchange: Exchange) -> Flow[None]:
             yield from _answer_json(exchange, history, question, inbox)
 
 
-def _as_provoked(outcome: Outcome, subject: Subject) -> Outcome:
-    """Return a timeout over a very long text as `too_long`; return other outcomes unchanged.
-
-    Reading such a text may have taken the time. Its author can cause this, so it must not fail
-    open as an outage does.
-    """
-    late = isinstance(outcome, Unavailable) and outcome.reason == "timeout"
-    size = total_size(part for part in subject.parts if part.judged) if late else 0
-    if not late or size <= _READ_AT_ONCE:
-        return outcome
-    return replace(outcome, reason="too_long", detail=f"{size:,} tokens took too long to judge")
-
-
 def _await_input(
     exchange: Exchange,
     subject: Subject,
@@ -142,7 +126,7 @@ def _await_input(
         event = yield from perform(Next(read=not over and size < _READ_AHEAD))
         match event:
             case JudgeResult(outcome=outcome):
-                exchange.input.outcomes.append(_as_provoked(outcome, subject))
+                exchange.input.outcomes.append(as_provoked(outcome, subject))
                 return head
             case Head(ok=ok):
                 head = event
@@ -208,9 +192,5 @@ def _judge_output(
     asking = about_answer(exchange, question, message, "output")
     if asking is not None:
         yield from perform(asking)
-        while True:
-            event = yield from perform(Next(read=False))
-            if isinstance(event, JudgeResult):
-                exchange.output.outcomes.append(event.outcome)
-                break
+        exchange.output.outcomes.append((yield from await_outcome()))
     return exchange.decide("output")

@@ -174,16 +174,11 @@ def _pending(
     exchange: Exchange, history: RequestHistory, decided: StageDecision, answer: JSON
 ) -> Flow[JSON]:
     """Put the answer into the review queue, and only then return the pending notice."""
-    released = _with_disclosure(exchange, history, answer)
-    held = yield from perform(
-        HoldAnswer(decided.domains, exchange.body, released, exchange.decision())
-    )
-    if isinstance(held, StoreFailure):
-        exchange.stage_decision = replace(decided, action="unavailable", domains=())
+    failure = yield from hold(exchange, decided, _with_disclosure(exchange, history, answer))
+    if failure is not None:
         decision = yield from settle(exchange)
-        unavailable = RaiseDecision("unavailable", decision, detail=f"review store: {held.reason}")
-        return (yield from end(unavailable))
-    exchange.review_id = held
+        detail = f"review store: {failure.reason}"
+        return (yield from end(RaiseDecision("unavailable", decision, detail=detail)))
     if exchange.raises_when_held:
         decision = yield from settle(exchange)
         yield from end(RaiseDecision("held", decision))
@@ -194,6 +189,18 @@ def _pending(
         structured=exchange.structured,
         disclosure=exchange.disclose_in_notice(history),
     )
+
+
+def hold(exchange: Exchange, decided: StageDecision, answer: JSON) -> Flow[StoreFailure | None]:
+    """Put an answer into the review queue; if that fails, the exchange is `unavailable`."""
+    held = yield from perform(
+        HoldAnswer(decided.domains, exchange.body, answer, exchange.decision())
+    )
+    if isinstance(held, StoreFailure):
+        exchange.stage_decision = replace(decided, action="unavailable", domains=())
+        return held
+    exchange.review_id = held
+    return None
 
 
 def _with_disclosure(exchange: Exchange, history: RequestHistory, answer: JSON) -> JSON:

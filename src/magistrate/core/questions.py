@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from magistrate.core.decide import is_blocking
-from magistrate.core.effects import StartJudging
+from magistrate.core.effects import Flow, Next, Recall, StartJudging, perform
+from magistrate.core.events import JudgeResult
 from magistrate.core.exchange import Exchange
-from magistrate.verdicts import Outcome, Stage
+from magistrate.core.history import RequestHistory
+from magistrate.core.subject_size import total_size
+from magistrate.verdicts import Outcome, Stage, Unavailable
 from magistrate.wire.content import Pieces, Windows, read_answer
 from magistrate.wire.messages import JSON
 from magistrate.wire.parts import Part, Subject
+
+# This many tokens are searched for disguised text in well under a second or two, whatever they say.
+READ_AT_ONCE = 50_000
+
+
+def recall_history(exchange: Exchange) -> Flow[RequestHistory]:
+    """Return the exchange's request with what is stored about its turns."""
+    redact = exchange.settings.history == "redact"
+    history = RequestHistory.of(exchange.body, exchange.digests, redact=redact)
+    return replace(history, known=(yield from perform(Recall(history.keys()))))
 
 
 def ask(exchange: Exchange, stage: Stage, subject: Subject, ticket: str) -> StartJudging:
@@ -48,3 +62,24 @@ def about_answer(
     if not any(part.judged for part in found.parts):
         return None
     return ask(exchange, "output", Subject("output", (*question, *found.parts), final), ticket)
+
+
+def await_outcome() -> Flow[Outcome]:
+    """Wait for the answer to the only question that was asked."""
+    while True:
+        event = yield from perform(Next(read=False))
+        if isinstance(event, JudgeResult):
+            return event.outcome
+
+
+def as_provoked(outcome: Outcome, subject: Subject) -> Outcome:
+    """Return a timeout over a very long text as `too_long`; return other outcomes unchanged.
+
+    Reading such a text may have taken the time. Its author can cause this, so it must not fail
+    open as an outage does.
+    """
+    late = isinstance(outcome, Unavailable) and outcome.reason == "timeout"
+    size = total_size(part for part in subject.parts if part.judged) if late else 0
+    if not late or size <= READ_AT_ONCE:
+        return outcome
+    return replace(outcome, reason="too_long", detail=f"{size:,} tokens took too long to judge")

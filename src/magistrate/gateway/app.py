@@ -16,6 +16,8 @@ from magistrate.gateway.admin import Admin
 from magistrate.gateway.apps import App, Apps
 from magistrate.gateway.batches import answers_about_batches, with_own_results_url
 from magistrate.gateway.edge import GatewayEdge, relay, upstream_failed
+from magistrate.gateway.hook_apps import hook_apps
+from magistrate.gateway.hooks import Hooks
 from magistrate.gateway.http import (
     JSON_TYPE,
     NO_RETRY,
@@ -62,6 +64,7 @@ class Gateway:
         self.upstream = Upstream(served.gateway.upstream)
         self._public_url = served.gateway.public_url
         self._admin = Admin(self.apps, self.upstream)
+        self._hooks = Hooks(hook_apps(served, self.apps), self.upstream)
 
     async def close(self) -> None:
         """Close the connections and the stores."""
@@ -84,7 +87,7 @@ class Gateway:
 
     async def _serve(self, request: Request, response: Response) -> None:
         try:
-            own = self._admin.route(request)
+            own = self._hooks.route(request) or self._admin.route(request)
             await (own(request, response) if own else self._moderated(request, response))
         except BadRequest as error:
             await response.error(error.status, error.kind, error.message, [NO_RETRY])

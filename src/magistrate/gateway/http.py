@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -57,13 +58,17 @@ class CallerLeft(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request that arrived whole. `target` is its path and query, exactly as they were sent."""
+    """A request that arrived whole. `target` is its path and query, exactly as they were sent.
+
+    `began`: when its headers were there, in seconds of the monotonic clock.
+    """
 
     method: str
     target: str
     headers: tuple[tuple[str, str], ...]
     body: bytes
     scheme: str = "http"
+    began: float = field(default_factory=time.monotonic)
 
     def header(self, name: str) -> str | None:
         """Return the value of a header; the last, if it was sent more than once."""
@@ -90,6 +95,7 @@ async def read(scope: Scope, receive: Receive, *, most_bytes: int, idle_s: float
     Raises `BadRequest` for a body that is larger than `most_bytes`, encoded, or arrives with a
     pause of more than `idle_s` seconds; `CallerLeft` for one that never ends.
     """
+    began = time.monotonic()
     headers = tuple((k.decode("latin-1"), v.decode("latin-1")) for k, v in scope["headers"])
     raw: bytes = scope.get("raw_path") or scope["path"].encode()
     query: bytes = scope["query_string"]
@@ -113,7 +119,8 @@ async def read(scope: Scope, receive: Receive, *, most_bytes: int, idle_s: float
             raise BadRequest(413, "request_too_large", large)
         pieces.append(piece)
         more = message.get("more_body", False)
-    request = Request(scope["method"], target, headers, b"".join(pieces), scope["scheme"])
+    body = b"".join(pieces)
+    request = Request(scope["method"], target, headers, body, scope["scheme"], began)
     encoding = request.header("content-encoding")
     if encoding not in (None, "", "identity"):
         plain = f"send the body without content-encoding: {encoding!r} cannot be judged"

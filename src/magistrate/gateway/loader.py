@@ -115,6 +115,9 @@ def _violations(gateway: GatewaySettings, document: Document) -> list[Problem]:
         if any(keys[key] > 1 for key in app.keys):
             message = "a key is listed twice: a key belongs to one app"
             found.append(document.problem((*place, "keys"), message))
+        if app.hooks and not app.hooks.secrets_env and not app.hooks.allow_unsigned:
+            message = "name the variable that holds the secret: without one, no frame is accepted"
+            found.append(document.problem((*place, "hooks"), message))
     if any(app.keys for app in gateway.apps) and not all(app.keys for app in gateway.apps):
         message = (
             "some apps have keys and some have none: without a key, a caller of the first would be "

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from magistrate.config.schema import Listed, Strict, Text, must_be
+from magistrate.core.hook_verdicts import OnError
 
 DEFAULT_UPSTREAM = "https://api.anthropic.com"
 
@@ -37,6 +38,22 @@ def _name(value: str) -> str:
 
 
 Url = Annotated[str, AfterValidator(_url)]
+Variable = Annotated[str, AfterValidator(_variable)]
+
+
+class HooksSettings(Strict):
+    """How one app answers inference hooks.
+
+    `secrets_env`: the variables that hold the secrets of its webhooks; of several, any may have
+    signed a frame, as while a secret is rotated. `upstream_key_env`: the variable with the key that
+    its judge asks with, if not the gateway's. `on_error`: the verdict where magistrate itself
+    fails. `allow_unsigned`: also take frames without any signature.
+    """
+
+    secrets_env: Listed[Variable] = ()
+    upstream_key_env: Variable | None = None
+    on_error: OnError = "deny"
+    allow_unsigned: bool = False
 
 
 class AppSettings(Strict):
@@ -44,11 +61,13 @@ class AppSettings(Strict):
 
     `config`: its magistrate.yaml, relative to this file. `keys`: hashes of the keys that callers
     of this app present; without any, callers present their own credentials for upstream.
+    `hooks`: how it answers Anthropic's inference hooks; without it, it answers none.
     """
 
     name: Annotated[str, AfterValidator(_name)]
     config: Text | None = None
     keys: Listed[Text] = ()
+    hooks: HooksSettings | None = None
 
 
 class GatewaySettings(Strict):
@@ -59,7 +78,7 @@ class GatewaySettings(Strict):
     """
 
     upstream: Url = DEFAULT_UPSTREAM
-    upstream_key_env: Annotated[str, AfterValidator(_variable)] = "ANTHROPIC_API_KEY"
+    upstream_key_env: Variable = "ANTHROPIC_API_KEY"
     public_url: Url | None = None
     apps: Listed[AppSettings] = Field(default=(AppSettings(name="app"),))
 

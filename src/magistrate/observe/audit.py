@@ -107,8 +107,15 @@ def _level(decision: Decision, *, shadow: bool) -> int:
 
 
 def warn(message: str, **fields: object) -> None:
-    """Write one operational warning."""
-    _log.warning(message, **fields)
+    """Write one operational warning. Never raises, even if a handler does."""
+    with suppress(Exception):
+        _log.warning(message, **fields)
+
+
+def note(message: str, **fields: object) -> None:
+    """Write one operational event that needs no attention. Never raises, even if a handler does."""
+    with suppress(Exception):
+        _log.info(message, **fields)
 
 
 def warn_developers(message: str) -> None:
