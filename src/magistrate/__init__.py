@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from magistrate.sdk.clients import Anthropic, AsyncAnthropic
     from magistrate.sdk.errors import Blocked, HeldForReview, ModerationError, ModerationUnavailable
     from magistrate.sdk.middleware import Moderation
-    from magistrate.sdk.platforms import (
+    from magistrate.sdk.platform_clients import (
         AnthropicAWS,
         AnthropicBedrock,
         AnthropicBedrockMantle,

@@ -14,7 +14,7 @@ import typer
 from magistrate._version import __version__
 from magistrate.cli.lazy import LazyGroup, Source
 from magistrate.cli.printing import UNUSABLE, console, text
-from magistrate.cli.streams import replace_outputs
+from magistrate.cli.stdio import replace_outputs
 
 
 class Commands(LazyGroup):

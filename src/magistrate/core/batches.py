@@ -43,8 +43,8 @@ from magistrate.core.questions import ask, recall_history
 from magistrate.settings import Settings
 from magistrate.wire.messages import JSON, is_array, is_object, parsed
 from magistrate.wire.parts import Extracted, Uninspected
-from magistrate.wire.residue import residue
 from magistrate.wire.shapes import Shape
+from magistrate.wire.unknown_fields import residue
 
 # The API demands this of the caller's own names for entries.
 _ENTRY: Mapping[str, Shape] = {"custom_id": re.compile("[A-Za-z0-9_-]{1,64}")}

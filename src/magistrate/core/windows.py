@@ -16,9 +16,9 @@ from magistrate.wire.event_fields import DELTA_FIELDS, unread
 from magistrate.wire.message_builder import MessageBuilder
 from magistrate.wire.messages import JSON, is_object
 from magistrate.wire.parts import Uninspected
-from magistrate.wire.residue import dump
 from magistrate.wire.shapes import ANSWER, OPAQUE, WORD, left_over
 from magistrate.wire.sse import Event
+from magistrate.wire.unknown_fields import dump
 
 # Sizes in tokens, estimated at four bytes each. The first window is small, so that a reader sees
 # text early; later ones are larger, since every verdict reads the answer so far again. Including

@@ -10,8 +10,8 @@ from dataclasses import replace
 from magistrate._version import __version__
 from magistrate.core.offline import OfflineDecision
 from magistrate.gateway.apps import App, Apps
-from magistrate.gateway.edge import ask_model
 from magistrate.gateway.http import BadRequest, Request, Response
+from magistrate.gateway.moderated_request import ask_model
 from magistrate.gateway.upstream import Upstream
 from magistrate.judging.base import ModelReply
 from magistrate.storage.review_items import ReviewError, ReviewNotFound

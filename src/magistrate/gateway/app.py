@@ -15,7 +15,6 @@ from magistrate.engine.routing import Stopped, open_session
 from magistrate.gateway.admin import Admin
 from magistrate.gateway.apps import App, Apps
 from magistrate.gateway.batches import answers_about_batches, with_own_results_url
-from magistrate.gateway.edge import GatewayEdge, relay, upstream_failed
 from magistrate.gateway.hook_apps import hook_apps
 from magistrate.gateway.hooks import Hooks
 from magistrate.gateway.http import (
@@ -29,6 +28,7 @@ from magistrate.gateway.http import (
     returned_headers,
 )
 from magistrate.gateway.loader import Served
+from magistrate.gateway.moderated_request import GatewayEdge, relay, upstream_failed
 from magistrate.gateway.upstream import FAILURES, Upstream, whole
 from magistrate.wire.messages import JSON, as_bytes, is_object, parsed
 

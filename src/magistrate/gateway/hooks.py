@@ -20,9 +20,9 @@ from magistrate.engine.async_driver import AsyncDriver
 from magistrate.engine.judge_calls import GRACE_S
 from magistrate.engine.no_upstream import NoUpstream
 from magistrate.engine.session import Session
-from magistrate.gateway.edge import ask_model
 from magistrate.gateway.hook_apps import HookApp
 from magistrate.gateway.http import BadRequest, Request, Response
+from magistrate.gateway.moderated_request import ask_model
 from magistrate.gateway.signatures import ID, BadSignature, is_signed, verify
 from magistrate.gateway.upstream import Upstream
 from magistrate.judging.base import ModelReply

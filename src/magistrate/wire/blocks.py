@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 
 from magistrate.wire.messages import JSON, blocks, is_array, is_object
 from magistrate.wire.parts import Extract, Kind, Part, Role, Uninspected
-from magistrate.wire.residue import dump, residue
 from magistrate.wire.shapes import CACHE_MARK, CALLER, ID, OPAQUE, WORD, Shape
 from magistrate.wire.sources import SOURCE, read_source, taken_labels
+from magistrate.wire.unknown_fields import dump, residue
 
 # Results that arrive complete and were not written in the conversation.
 _THIRD_PARTY_BLOCKS = frozenset(

@@ -20,8 +20,8 @@ from magistrate.wire.parts import (
     as_context,
     piece,
 )
-from magistrate.wire.residue import dump, read_residue, residue
 from magistrate.wire.shapes import ANSWER, CONTAINER, SETTINGS, is_free, left_over
+from magistrate.wire.unknown_fields import dump, read_residue, residue
 
 # Fields of a request that are read in their own places.
 _READ_APART = frozenset({"messages", "system", "tools", "mcp_servers"})

@@ -16,8 +16,8 @@ from typing import Literal
 from magistrate.values import value
 from magistrate.wire.messages import JSON, is_array, is_object
 from magistrate.wire.parts import Extracted, Part, Uninspected
-from magistrate.wire.residue import dump, residue
 from magistrate.wire.shapes import ID, WORD, Shape, is_free, left_over
+from magistrate.wire.unknown_fields import dump, residue
 
 Kind = Literal["prompt", "tool_call", "unknown"]
 

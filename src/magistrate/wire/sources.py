@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 from magistrate.wire.messages import JSON, is_array, is_object
 from magistrate.wire.parts import Extract, Part, Role, Uninspected
-from magistrate.wire.residue import dump, residue
 from magistrate.wire.shapes import ID, WORD, Shape
+from magistrate.wire.unknown_fields import dump, residue
 
 SOURCE: Mapping[str, Shape] = {"type": WORD, "media_type": WORD, "file_id": ID}
 
