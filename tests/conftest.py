@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import ssl
 import sys
 from collections.abc import Callable
@@ -27,6 +28,12 @@ gc.disable()
 # A client that may speak TLS reads all of the machine's certificates: 30 ms. No test speaks it, so
 # they are read once.
 ssl.create_default_context = cache(ssl.create_default_context)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Two workers more than there are cores, or twice as many: a third of the time is waiting."""
+    cores = os.cpu_count() or 1
+    return min(2 * cores, cores + 2)
 
 
 def pytest_collection_finish() -> None:
