@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -20,6 +19,7 @@ import httpx2
 import pytest
 
 from edges import CLAUSE, asking
+from gateway_process import process
 from gateways import Served, served
 from magistrate.gateway import app as gateway_app
 from magistrate.gateway import serve as gateway_serve
@@ -340,40 +340,6 @@ def test_a_gateway_whose_review_store_is_gone_is_not_ready(tmp_path: Path) -> No
 
 
 # --- the process ----------------------------------------------------------------------------------
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return found.getsockname()[1]
-
-
-@contextmanager
-def process(folder: Path, upstream: str, *more: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    port = free_port()
-    command = [sys.executable, "-m", "magistrate", "serve", "--port", str(port)]
-    environ = {k: v for k, v in os.environ.items() if not k.startswith("MAGISTRATE")}
-    with subprocess.Popen(
-        [*command, "--upstream", upstream, *more],
-        cwd=folder,
-        env=environ,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as running:
-        url = f"http://127.0.0.1:{port}"
-        try:
-            until = time.monotonic() + 30
-            while True:
-                try:
-                    httpx2.get(f"{url}/healthz", timeout=1.0)
-                    break
-                except httpx2.HTTPError:
-                    assert running.poll() is None, running.stderr and running.stderr.read()
-                    assert time.monotonic() < until
-                    time.sleep(0.05)
-            yield url, running
-        finally:
-            if running.poll() is None:
-                running.kill()
 
 
 def test_the_command_serves_drains_and_ends(tmp_path: Path) -> None:

@@ -38,6 +38,17 @@ def serve(
     workers: Annotated[
         int, typer.Option("--workers", min=1, max=64, help="How many processes serve.")
     ] = 1,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            "--metrics-port",
+            min=1,
+            max=65535,
+            help="Serve metrics for Prometheus at this port. Needs the extra `metrics`; callers "
+            "must not reach it.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Serve the Messages API, moderated, to any client in any language.
 
@@ -71,9 +82,20 @@ def serve(
         )
         if workers > 1:
             bullets(out, ["What was judged is remembered by each process for itself."])
-        run(source, upstream=upstream, host=host, port=port, workers=workers)
+        run(
+            source,
+            upstream=upstream,
+            host=host,
+            port=port,
+            workers=workers,
+            metrics_port=metrics_port,
+        )
     except SettingsError as error:
         refuse(error, False)
+    except ModuleNotFoundError as error:
+        message = f"{error.name} is not installed: pip install 'magistrate[metrics]'"
+        console(stderr=True).print(text(message), soft_wrap=True)
+        raise typer.Exit(UNUSABLE) from None
     except ReviewError as error:
         console(stderr=True).print(text(str(error)), soft_wrap=True)
         raise typer.Exit(UNUSABLE) from None

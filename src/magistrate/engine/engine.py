@@ -80,6 +80,10 @@ class Engine:
         for sink in self.sinks:
             sink.record(decision, self.settings)
 
+    def add_sink(self, sink: Sink) -> None:
+        """Give every decision from now on to another sink too."""
+        self.sinks = (*self.sinks, sink)
+
     async def off_loop(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a function that uses the state store, without blocking the event loop."""
         if self.state.blocks:

@@ -38,12 +38,20 @@ BODY_IDLE_S = 30.0
 _log = structlog.get_logger("magistrate.gateway")
 
 
-def make_app(served: Served) -> Starlette:
-    """Return the gateway's application.
+def make_app(served: Served, *, counted: bool = False) -> Starlette:
+    """Return the gateway's application. `counted`: its decisions are counted for Prometheus.
 
     Raises `SettingsError` or `ReviewError` if an app cannot be served.
     """
     gateway = Gateway(served)
+    if counted:
+        from prometheus_client import REGISTRY
+
+        from magistrate.observe.metrics import Metrics
+
+        metrics = Metrics(REGISTRY)
+        for app in gateway.apps.all:
+            app.engine.add_sink(metrics.of(app.name))
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None, None]:

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+from contextlib import ExitStack
 from typing import Any
 
 import uvicorn
@@ -16,6 +17,7 @@ from uvicorn.supervisors import Multiprocess
 
 from magistrate.gateway.app import make_app
 from magistrate.gateway.loader import load
+from magistrate.gateway.metrics_server import serving_metrics
 
 # Seconds for a request's headers to arrive, and for which an unused connection is kept.
 HEADERS_S = 10.0
@@ -75,12 +77,31 @@ class PatientProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
-def serve(source: str | None, *, upstream: str | None, host: str, port: int, workers: int) -> None:
+def serve(
+    source: str | None,
+    *,
+    upstream: str | None,
+    host: str,
+    port: int,
+    workers: int,
+    metrics_port: int | None = None,
+) -> None:
     """Serve until SIGTERM or Ctrl-C; then running requests have a minute to end.
 
-    Raises, before anything is served, `SettingsError` or `ReviewError` if an app cannot be served,
-    and `OSError` if the port cannot be used.
+    `metrics_port`: where metrics are served, for all processes together. Raises, before anything is
+    served, `SettingsError` or `ReviewError` if an app cannot be served, and `OSError` if a port
+    cannot be used.
     """
+    with ExitStack() as stack:
+        if metrics_port is not None:
+            several = workers > 1
+            stack.enter_context(serving_metrics(host, metrics_port, several=several))
+        _serve(source, upstream, host, port, workers, counted=metrics_port is not None)
+
+
+def _serve(
+    source: str | None, upstream: str | None, host: str, port: int, workers: int, *, counted: bool
+) -> None:
     options: dict[str, Any] = {
         "http": PatientProtocol,
         "lifespan": "on",
@@ -93,7 +114,7 @@ def serve(source: str | None, *, upstream: str | None, host: str, port: int, wor
         "timeout_keep_alive": KEEP_ALIVE_S,
         "timeout_graceful_shutdown": DRAIN_S,
     }
-    application = make_app(load(source, upstream=upstream))
+    application = make_app(load(source, upstream=upstream), counted=counted and workers == 1)
     # Bound here: uvicorn would end the process with an exit code of its own.
     with socket.create_server((host, port), backlog=2048) as listener:
         # uvicorn raises the signal again when it is done; by default that would kill the process.
@@ -101,7 +122,7 @@ def serve(source: str | None, *, upstream: str | None, host: str, port: int, wor
         if workers == 1:
             uvicorn.Server(uvicorn.Config(application, **options)).run(sockets=[listener])
             return
-        os.environ[_ARGUMENTS] = json.dumps([source, upstream])
+        os.environ[_ARGUMENTS] = json.dumps([source, upstream, counted])
         config = uvicorn.Config(f"{__name__}:worker", factory=True, workers=workers, **options)
         Multiprocess(config, [listener]).run()
 
@@ -112,5 +133,5 @@ def _done(number: int, frame: object) -> None:
 
 def worker() -> Starlette:
     """Return the application of one worker process."""
-    source, upstream = json.loads(os.environ[_ARGUMENTS])
-    return make_app(load(source, upstream=upstream))
+    source, upstream, counted = json.loads(os.environ[_ARGUMENTS])
+    return make_app(load(source, upstream=upstream), counted=counted)
