@@ -293,7 +293,9 @@ def card() -> str:
     """The measured part of the model card."""
     policy = builtin_policy()
     cases = load_cases([ROOT / "evals" / "cases"], policy)
-    agreed = Dataset(tuple(case for case in cases if case.contested is None))
+    # As in training: a word says nothing about whether a turn asks for the same again.
+    plain = [case for case in cases if case.contested is None and not case.declined]
+    agreed = Dataset(tuple(plain))
     dev, unseen = agreed.only("dev").cases, agreed.only("test")
     judge = LocalJudge()
     test = judged(unseen, judge)
