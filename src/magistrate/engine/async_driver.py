@@ -18,6 +18,7 @@ import anyio
 from magistrate.core.decision_record import Upstream
 from magistrate.core.effects import (
     Answer,
+    AnyEffect,
     Cancel,
     Forward,
     Next,
@@ -82,13 +83,15 @@ class AsyncDriver:
         """
         # The `finally` also runs for a stream that is dropped unclosed: the loop closes generators.
         reply: Any = None
+        begun = not self._session.is_large
         try:
             while True:
                 try:
-                    effect = self._flow.send(reply)
+                    # The first step reads the request; the others read what arrives.
+                    effect = self._flow.send(reply) if begun else await self._begin()
                 except StopIteration:
                     return
-                reply = None
+                reply, begun = None, True
                 match effect:
                     case StartJudging():
                         await self._judging.ask(effect)
@@ -111,6 +114,10 @@ class AsyncDriver:
                         reply = await self._perform(effect)
         finally:
             await self._release()
+
+    async def _begin(self) -> AnyEffect:
+        """Read the request on a thread."""
+        return await asyncio.to_thread(self._flow.send, None)
 
     async def _perform(self, effect: StateEffect) -> Any:
         try:

@@ -54,6 +54,7 @@ class Session:
     ) -> None:
         self.engine = engine
         self.raises = raises
+        self.is_large = False  # reading its request would hold an event loop up
         self.settings = engine.settings
         self.judge: JudgeInfo = engine.judge_info
         self.stream = stream

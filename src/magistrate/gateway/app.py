@@ -12,6 +12,7 @@ from starlette.routing import Mount
 from starlette.types import Receive, Scope, Send
 
 from magistrate.engine.routing import Stopped, open_session
+from magistrate.engine.session import Session
 from magistrate.gateway.admin import Admin
 from magistrate.gateway.apps import App, Apps
 from magistrate.gateway.batches import answers_about_batches, with_own_results_url
@@ -20,10 +21,12 @@ from magistrate.gateway.hooks import Hooks
 from magistrate.gateway.http import (
     JSON_TYPE,
     NO_RETRY,
+    SMALL_BYTES,
     BadRequest,
     CallerLeft,
     Request,
     Response,
+    off_loop,
     read,
     returned_headers,
 )
@@ -110,9 +113,7 @@ class Gateway:
         app = self.apps.of(request)
         request = _aliased(request)
         headers = self.apps.headers(request)
-        session = open_session(
-            app.engine, request.method, request.target, _body(request), raises=False
-        )
+        session = await off_loop(request, self._session, app, request)
         if isinstance(session, Stopped):
             raise BadRequest(400, "invalid_request_error", session.reason)
         if session is None:
@@ -120,6 +121,14 @@ class Gateway:
             return
         edge = GatewayEdge(session, self.upstream, request, headers, self._rewriting(request))
         await edge.respond(response)
+
+    def _session(self, app: App, request: Request) -> Session | Stopped | None:
+        session = open_session(
+            app.engine, request.method, request.target, _body(request), raises=False
+        )
+        if isinstance(session, Session):
+            session.is_large = len(request.body) > SMALL_BYTES
+        return session
 
     def _rewriting(self, request: Request) -> Callable[[JSON], JSON]:
         base = self._public_url or request.base_url

@@ -11,7 +11,6 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Awaitable, Callable
-from typing import ParamSpec, TypeVar
 
 from magistrate.core.effects import Answer, RaiseDecision, RejectAnswer
 from magistrate.core.exchange import Exchange
@@ -21,7 +20,7 @@ from magistrate.engine.judge_calls import GRACE_S
 from magistrate.engine.no_upstream import NoUpstream
 from magistrate.engine.session import Session
 from magistrate.gateway.hook_apps import HookApp
-from magistrate.gateway.http import BadRequest, Request, Response
+from magistrate.gateway.http import BadRequest, Request, Response, off_loop
 from magistrate.gateway.moderated_request import ask_model
 from magistrate.gateway.signatures import ID, BadSignature, is_signed, verify
 from magistrate.gateway.upstream import Upstream
@@ -33,8 +32,6 @@ from magistrate.wire.messages import JSON, parsed
 from magistrate.wire.routes import segments
 
 Handler = Callable[[Request, Response], Awaitable[None]]
-P = ParamSpec("P")
-T = TypeVar("T")
 
 PATH = "/hooks/inference"
 # Seconds from a request's headers to its verdict. The caller waits for 5 by default, and its own
@@ -44,8 +41,6 @@ DEADLINE_S = 3.5
 _RESERVE_S = 0.1
 # For how long, in seconds, a repeated delivery gets the same answer; how many answers are kept.
 _REPEATED_S, _REPEATED = 600.0, 10_000
-# A larger body is checked and parsed on a thread: it takes too long for an event loop.
-_SMALL_BYTES = 256 * 1024
 
 
 class Hooks:
@@ -81,7 +76,7 @@ class Hooks:
         return self._apps.get(path.removeprefix(f"{PATH}/"))
 
     async def _answer(self, hook: HookApp, request: Request, response: Response) -> None:
-        digest = await _off_loop(request, _authentic, hook, request)
+        digest = await off_loop(request, _authentic, hook, request)
         verdict = self._answered.get(digest) if digest else None
         if verdict is None:
             verdict = await self._verdict(hook, request, digest)
@@ -96,7 +91,7 @@ class Hooks:
         try:
             left = DEADLINE_S - (time.monotonic() - request.began)
             async with asyncio.timeout(left):
-                frame = await _off_loop(request, _frame, request.body)
+                frame = await off_loop(request, _frame, request.body)
                 if frame.kind == "unknown":
                     return _let_pass(hook, frame)
                 exchange = session.exchange(frame.request)
@@ -169,12 +164,6 @@ def _authentic(hook: HookApp, request: Request) -> str:
     except BadSignature as error:
         raise BadRequest(401, "authentication_error", f"not signed: {error}") from None
     return f"{hook.app.name} {headers[ID]} {hashlib.sha256(request.body).hexdigest()}"
-
-
-async def _off_loop(request: Request, call: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
-    if len(request.body) <= _SMALL_BYTES:
-        return call(*args, **more)
-    return await asyncio.to_thread(call, *args, **more)
 
 
 def _let_pass(hook: HookApp, frame: Frame) -> JSON:

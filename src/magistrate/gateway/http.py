@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import orjson
 from starlette.types import Receive, Scope, Send
@@ -15,6 +15,8 @@ from magistrate.core.refusals import HEADER
 from magistrate.wire.messages import JSON
 from magistrate.wire.sse import event
 
+P = ParamSpec("P")
+T = TypeVar("T")
 Headers = list[tuple[str, str]]
 
 # Connection-specific fields (RFC 9110, 7.6.1), and what the other side computes by itself.
@@ -37,6 +39,8 @@ _NOT_SENT = _HOP_BY_HOP | {"host", "accept-encoding", "expect", APP_HEADER}
 # Bodies are delivered decoded, so the encoding that upstream used says nothing about them.
 _NOT_RETURNED = _HOP_BY_HOP | {"content-encoding", HEADER}
 SSE = "text/event-stream"
+# A larger body is parsed and read on a thread: it takes too long for an event loop.
+SMALL_BYTES = 256 * 1024
 JSON_TYPE: tuple[str, str] = ("content-type", "application/json")
 # The SDKs obey this header: an error of ours comes again, however often it is asked.
 NO_RETRY: tuple[str, str] = ("x-should-retry", "false")
@@ -87,6 +91,13 @@ class Request:
     def base_url(self) -> str:
         """Return the address at which the caller reached the gateway."""
         return f"{self.scheme}://{self.header('host') or 'localhost'}"
+
+
+async def off_loop(request: Request, call: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
+    """Call a function that reads a request's body: on a thread, if that takes long."""
+    if len(request.body) <= SMALL_BYTES:
+        return call(*args, **more)
+    return await asyncio.to_thread(call, *args, **more)
 
 
 async def read(scope: Scope, receive: Receive, *, most_bytes: int, idle_s: float) -> Request:
