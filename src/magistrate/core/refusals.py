@@ -6,6 +6,7 @@ it is not mistaken for the platform's own refusal.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from magistrate.wire.messages import JSON, is_object
@@ -13,6 +14,20 @@ from magistrate.wire.sse import Event, event
 
 HEADER = "magistrate-decision"
 _SYNTHETIC_ID = "msg_magistrate_"
+# Servers and clients take headers of some kilobytes; a batch may name thousands of entries.
+_MOST_HEADER = 4096
+
+
+def header_value(public: JSON) -> str:
+    """Return the public part of a decision as the value of `HEADER`: JSON in ASCII.
+
+    What is a list or an object is left out where all of it would be too long; the body has it.
+    """
+    value = json.dumps(public, separators=(",", ":"))
+    if len(value) <= _MOST_HEADER:
+        return value
+    kept = {key: item for key, item in public.items() if not isinstance(item, dict | list)}
+    return json.dumps({**kept, "truncated": True}, separators=(",", ":"))
 
 
 def refusal(

@@ -20,6 +20,7 @@ from magistrate.wire.messages import JSON, is_array, is_object, parsed
 from magistrate.wire.routes import segments
 
 Handler = Callable[[Request, Response], Awaitable[None]]
+PROBES = frozenset({"/", "/healthz", "/readyz"})
 _DECISIONS = "/magistrate/decisions/"
 _REVIEWS = "/magistrate/reviews/"
 

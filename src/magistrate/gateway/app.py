@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from magistrate.engine.routing import Stopped, open_session
 from magistrate.engine.session import Session
-from magistrate.gateway.admin import Admin
+from magistrate.gateway.admin import PROBES, Admin
 from magistrate.gateway.apps import App, Apps
 from magistrate.gateway.batches import answers_about_batches, with_own_results_url
 from magistrate.gateway.hook_apps import hook_apps
@@ -26,6 +26,7 @@ from magistrate.gateway.http import (
     CallerLeft,
     Request,
     Response,
+    head_of,
     off_loop,
     read,
     returned_headers,
@@ -34,9 +35,11 @@ from magistrate.gateway.loader import Served
 from magistrate.gateway.moderated_request import GatewayEdge, relay, upstream_failed
 from magistrate.gateway.upstream import FAILURES, Upstream, whole
 from magistrate.wire.messages import JSON, as_bytes, is_object, parsed
+from magistrate.wire.routes import segments
 
 MOST_BYTES = 64 * 1024 * 1024  # the largest body that any client of the API sends is 32 MB
 BODY_IDLE_S = 30.0
+BODY_S = 300.0
 
 _log = structlog.get_logger("magistrate.gateway")
 
@@ -88,13 +91,24 @@ class Gateway:
         if scope["type"] != "http":
             return
         try:
-            request = await read(scope, receive, most_bytes=MOST_BYTES, idle_s=BODY_IDLE_S)
+            head = head_of(scope)
+            if not self._is_open(head):
+                self.apps.of(head)  # before a stranger's body is read
+            request = await read(
+                head, receive, most_bytes=MOST_BYTES, idle_s=BODY_IDLE_S, whole_s=BODY_S
+            )
         except CallerLeft:
             return
         except BadRequest as error:
-            await response.error(error.status, error.kind, error.message, [NO_RETRY])
+            # What is left of the body is not read: it would be the next request.
+            refused = [NO_RETRY, ("connection", "close")]
+            await response.error(error.status, error.kind, error.message, refused)
             return
         await _until_caller_leaves(receive, self._serve(request, response))
+
+    def _is_open(self, head: Request) -> bool:
+        """Return whether a request needs no key: a probe, or a hook, which is signed."""
+        return head.path in PROBES or segments(head.target)[:1] == ["hooks"]
 
     async def _serve(self, request: Request, response: Response) -> None:
         try:
@@ -108,6 +122,12 @@ class Gateway:
                 raise
             ended = upstream_failed(error)
             await response.error(ended.status, ended.kind, ended.message)
+        except Exception as error:
+            _log.error("failed", target=request.path, error=type(error).__name__)
+            if response.started:
+                raise
+            said = f"magistrate failed: {type(error).__name__}"
+            await response.error(500, "api_error", said, [NO_RETRY])
 
     async def _moderated(self, request: Request, response: Response) -> None:
         app = self.apps.of(request)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ParamSpec, TypeVar
 
 import orjson
@@ -35,15 +36,24 @@ _HOP_BY_HOP = frozenset(
     }
 )
 APP_HEADER = "magistrate-app"
-_NOT_SENT = _HOP_BY_HOP | {"host", "accept-encoding", "expect", APP_HEADER}
+_OVERRIDES = frozenset({"x-http-method-override", "x-http-method", "x-method-override"})
+_NOT_SENT = _HOP_BY_HOP | _OVERRIDES | {"host", "accept-encoding", "expect", APP_HEADER}
 # Bodies are delivered decoded, so the encoding that upstream used says nothing about them.
 _NOT_RETURNED = _HOP_BY_HOP | {"content-encoding", HEADER}
 SSE = "text/event-stream"
 # A larger body is parsed and read on a thread: it takes too long for an event loop.
 SMALL_BYTES = 256 * 1024
+# Of one body: parsing more would hold every other request up for seconds.
+MOST_VALUES = 500_000
 JSON_TYPE: tuple[str, str] = ("content-type", "application/json")
 # The SDKs obey this header: an error of ours comes again, however often it is asked.
 NO_RETRY: tuple[str, str] = ("x-should-retry", "false")
+
+
+# What some servers take for another path, or for its end.
+_AMBIGUOUS = re.compile(r"//|\\|;|/\.{1,2}(?:/|$)|%(?:2e|2f|3b|3f|23|5c|00)", re.IGNORECASE)
+_CHARSET = re.compile(r"charset=\"?([^\s\";]+)", re.IGNORECASE)
+_READS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 
 
 class BadRequest(Exception):
@@ -100,26 +110,50 @@ async def off_loop(request: Request, call: Callable[P, T], *args: P.args, **more
     return await asyncio.to_thread(call, *args, **more)
 
 
-async def read(scope: Scope, receive: Receive, *, most_bytes: int, idle_s: float) -> Request:
-    """Read a request with its body.
+def head_of(scope: Scope) -> Request:
+    """Return a request without its body.
 
-    Raises `BadRequest` for a body that is larger than `most_bytes`, encoded, or arrives with a
-    pause of more than `idle_s` seconds; `CallerLeft` for one that never ends.
+    Raises `BadRequest` for one that two servers may read in two ways, or that is encoded.
     """
-    began = time.monotonic()
-    headers = tuple((k.decode("latin-1"), v.decode("latin-1")) for k, v in scope["headers"])
+    try:
+        headers = tuple((key.decode(), value.decode()) for key, value in scope["headers"])
+    except UnicodeDecodeError:
+        raise BadRequest(400, "invalid_request_error", "a header is not UTF-8") from None
     raw: bytes = scope.get("raw_path") or scope["path"].encode()
     query: bytes = scope["query_string"]
     target = (raw + (b"?" + query if query else b"")).decode("latin-1")
+    head = Request(scope["method"], target, headers, b"", scope["scheme"])
+    if not target.startswith("/") or _AMBIGUOUS.search(head.path):
+        raise BadRequest(400, "invalid_request_error", "this path can be read in two ways")
+    encodings = [value for key, value in headers if key == "content-encoding"]
+    if any(value not in ("", "identity") for value in encodings):
+        plain = f"send the body without content-encoding: {encodings[0]!r} cannot be judged"
+        raise BadRequest(400, "invalid_request_error", plain)
+    charset = _CHARSET.search(head.header("content-type") or "")
+    if charset is not None and charset[1].lower() not in ("utf-8", "utf8", "us-ascii"):
+        raise BadRequest(400, "invalid_request_error", "send the body as UTF-8")
+    return head
+
+
+async def read(
+    head: Request, receive: Receive, *, most_bytes: int, idle_s: float, whole_s: float
+) -> Request:
+    """Read a request's body.
+
+    Raises `BadRequest` for a body that is larger than `most_bytes`, takes longer than `whole_s`
+    seconds, has a pause of more than `idle_s` seconds, holds more values than can be read at once,
+    or belongs to a method that has none; `CallerLeft` for one that never ends.
+    """
     pieces: list[bytes] = []
     size = 0
     more = True
     while more:
+        left_s = min(idle_s, head.began + whole_s - time.monotonic())
         try:
-            async with asyncio.timeout(idle_s):
+            async with asyncio.timeout(left_s):
                 message = await receive()
         except TimeoutError:
-            late = f"no data for {idle_s:g} s while the body was read"
+            late = f"no more data for {idle_s:g} s, or not all of it within {whole_s:g} s"
             raise BadRequest(408, "timeout_error", late) from None
         if message["type"] == "http.disconnect":
             raise CallerLeft
@@ -130,13 +164,13 @@ async def read(scope: Scope, receive: Receive, *, most_bytes: int, idle_s: float
             raise BadRequest(413, "request_too_large", large)
         pieces.append(piece)
         more = message.get("more_body", False)
+    if size and head.method in _READS:
+        raise BadRequest(400, "invalid_request_error", f"{head.method} takes no body")
     body = b"".join(pieces)
-    request = Request(scope["method"], target, headers, body, scope["scheme"], began)
-    encoding = request.header("content-encoding")
-    if encoding not in (None, "", "identity"):
-        plain = f"send the body without content-encoding: {encoding!r} cannot be judged"
-        raise BadRequest(400, "invalid_request_error", plain)
-    return request
+    if body.count(b"{") + body.count(b"[") > MOST_VALUES:
+        many = f"the body has more than {MOST_VALUES:,} objects and arrays"
+        raise BadRequest(413, "request_too_large", many)
+    return replace(head, body=body)
 
 
 def returned_headers(headers: Iterable[tuple[str, str]]) -> Headers:
@@ -175,7 +209,7 @@ class Response:
     async def start(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
         """Send the status and the headers."""
         self.started = True
-        raw = [(key.encode("latin-1"), value.encode("latin-1")) for key, value in headers]
+        raw = [(key.encode(), value.encode(errors="surrogateescape")) for key, value in headers]
         await self._send({"type": "http.response.start", "status": status, "headers": raw})
 
     async def write(self, data: bytes) -> None:

@@ -92,9 +92,34 @@ def _of_file(
                     one if one.line is not None else document.problem(place, str(one))
                     for one in error.problems
                 ]
+    if found is not None and not problems:
+        problems += _shared_names(found.gateway, apps, document)
     if problems or found is None:
         raise SettingsError(problems)
     return Served(_checked(found.gateway, upstream), apps)
+
+
+def _shared_names(
+    gateway: GatewaySettings, apps: Mapping[str, Settings], document: Document
+) -> list[Problem]:
+    """Return which apps would read each other's records: one name in one store."""
+    found: list[Problem] = []
+    seen: dict[tuple[str, str], str] = {}
+    for at, app in enumerate(gateway.apps):
+        settings = apps[app.name]
+        stores = [settings.review.store if settings.review is not None else "", settings.state]
+        for store in stores:
+            if store in ("", "memory"):
+                continue
+            other = seen.setdefault((settings.app_name, store), app.name)
+            if other != app.name:
+                message = (
+                    f"{app.name} and {other} share a store under the name "
+                    f"{settings.app_name!r}, so they would read each other's records: give each an "
+                    "`app.name` of its own"
+                )
+                found.append(document.problem(("gateway", "apps", at, "name"), message))
+    return found
 
 
 def _violations(gateway: GatewaySettings, document: Document) -> list[Problem]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 import aiohttp
-import orjson
 
 from magistrate.core.effects import (
     Answer,
@@ -21,7 +20,7 @@ from magistrate.core.effects import (
     Write,
 )
 from magistrate.core.events import Head
-from magistrate.core.refusals import HEADER
+from magistrate.core.refusals import HEADER, header_value
 from magistrate.engine.async_driver import AsyncDriver, Outward
 from magistrate.engine.session import Session
 from magistrate.gateway.http import (
@@ -98,7 +97,7 @@ class GatewayEdge:
                 case Answer(message, public, ours):
                     status, headers = self._head(ours)
                     headers = [(k, v) for k, v in headers if k != "content-type"]
-                    mark = (HEADER, _header(public))
+                    mark = (HEADER, header_value(public))
                     body = as_bytes(self._rewrite(message))
                     await response.bytes(status, body, [*headers, JSON_TYPE, mark])
                 case RespondError(status, body):
@@ -121,7 +120,7 @@ class GatewayEdge:
         return status, [
             *headers,
             ("content-type", f"{SSE}; charset=utf-8"),
-            (HEADER, _header(opening.public)),
+            (HEADER, header_value(opening.public)),
         ]
 
     async def _fail(self, response: Response, ended: Ended) -> None:
@@ -198,15 +197,15 @@ class GatewayEdge:
         return Ended(400, "invalid_request_error", message)
 
 
-# What the caller sends for itself; a judge's request has its own.
-_OF_THE_CALL = frozenset({"anthropic-beta", "content-type", "accept"})
+# All that a judge's request has of the caller's: other headers could steer what is between.
+_OF_THE_CALLER = frozenset({"x-api-key", "authorization", "anthropic-version", "user-agent"})
 
 
 async def ask_model(
     upstream: Upstream, headers: Headers, body: JSON, timeout_s: float
 ) -> ModelReply:
     """Send one judge's request. Never raises because of what the server does."""
-    kept = [(key, value) for key, value in headers if key not in _OF_THE_CALL]
+    kept = [(key, value) for key, value in headers if key in _OF_THE_CALLER]
     if not any(key == "anthropic-version" for key, _ in kept):
         kept.append(("anthropic-version", "2023-06-01"))
     try:
@@ -237,7 +236,3 @@ def upstream_failed(error: BaseException) -> Ended:
     if is_timeout(error):
         return Ended(504, "timeout_error", "magistrate: upstream did not answer in time")
     return Ended(502, "api_error", f"magistrate: upstream failed: {type(error).__name__}")
-
-
-def _header(public: JSON) -> str:
-    return orjson.dumps(public).decode("ascii")

@@ -38,11 +38,13 @@ class PatientProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._header_bytes = 0
+        self._has_head = False
         self._timer: asyncio.TimerHandle | None = None
         self._wait()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._has_head = False
         self._wait()
 
     def on_url(self, url: bytes) -> None:
@@ -50,13 +52,24 @@ class PatientProtocol(HttpToolsProtocol):
         self._count(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._has_head:
+            return  # a trailer: it would count as a header that a proxy in front did not see
+        if name.lower() == b"upgrade":
+            # uvicorn would leave the body unread, and take it for the next request.
+            raise ValueError("connections are not upgraded here")
         super().on_header(name, value)
         self._count(len(name) + len(value))
 
     def on_headers_complete(self) -> None:
         self._stop()
         self._header_bytes = 0
+        self._has_head = True
         super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._timer is None and not self._is_answering():
+            self._wait()  # what came was no request: an empty line keeps no connection
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop()
@@ -64,7 +77,18 @@ class PatientProtocol(HttpToolsProtocol):
 
     def _wait(self) -> None:
         self._stop()
-        self._timer = self.loop.call_later(HEADERS_S, self.transport.close)
+        self._timer = self.loop.call_later(HEADERS_S, self._too_late)
+
+    def _too_late(self) -> None:
+        self._timer = None
+        if self._is_answering():  # an earlier request of this connection
+            self._wait()
+        else:
+            self.transport.close()
+
+    def _is_answering(self) -> bool:
+        cycle: Any = self.cycle  # None before the first request
+        return cycle is not None and not cycle.response_complete
 
     def _stop(self) -> None:
         if self._timer is not None:
@@ -116,7 +140,8 @@ def _serve(
     }
     application = make_app(load(source, upstream=upstream), counted=counted and workers == 1)
     # Bound here: uvicorn would end the process with an exit code of its own.
-    with socket.create_server((host, port), backlog=2048) as listener:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, port), family=family, backlog=2048) as listener:
         # uvicorn raises the signal again when it is done; by default that would kill the process.
         signal.signal(signal.SIGTERM, _done)
         if workers == 1:

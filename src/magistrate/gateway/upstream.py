@@ -7,6 +7,8 @@ import re
 from collections.abc import AsyncIterator
 from importlib.util import find_spec
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from multidict import CIMultiDict
@@ -31,6 +33,7 @@ class Upstream:
 
     def __init__(self, base: str) -> None:
         self._base = base.rstrip("/")
+        self._proxy = _proxy_of(base)
         self._http: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
@@ -39,7 +42,6 @@ class Upstream:
             connector=aiohttp.TCPConnector(limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=IDLE_S),
-            trust_env=True,
         )
 
     async def close(self) -> None:
@@ -74,9 +76,19 @@ class Upstream:
             headers=sent,
             data=body or None,
             allow_redirects=False,
+            proxy=self._proxy,
             skip_auto_headers=("user-agent", "accept", "content-type"),
             **more,
         )
+
+
+def _proxy_of(base: str) -> str | None:
+    """Return the proxy that the environment names for upstream.
+
+    aiohttp's own reading of the environment would send credentials of ~/.netrc too.
+    """
+    at = urlsplit(base)
+    return None if proxy_bypass(at.hostname or "") else getproxies().get(at.scheme)
 
 
 def _encodings(offered: str | None) -> str:

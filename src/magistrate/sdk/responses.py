@@ -15,7 +15,6 @@ from functools import cache
 from typing import Any, TypeVar
 
 import httpx2
-import orjson
 from anthropic import (
     Anthropic,
     APIRequest,
@@ -28,7 +27,7 @@ from anthropic import (
 from anthropic.lib.bedrock import AnthropicBedrock
 
 from magistrate.core.effects import RejectAnswer
-from magistrate.core.refusals import HEADER
+from magistrate.core.refusals import HEADER, header_value
 from magistrate.sdk.bodies import AsyncBody, SyncBody, elapsed
 from magistrate.sdk.errors import ModerationError
 from magistrate.wire.messages import JSON, as_bytes
@@ -55,7 +54,7 @@ def rewritten(response: R, public: JSON, body: JSON | SyncBody | AsyncBody) -> R
     old = response.http_response
     # Unchanged bytes: what a proxy puts into a header need not be ASCII.
     headers = [(k, v) for k, v in old.headers.raw if k.lower() not in _DROPPED]
-    headers.append((HEADER.encode("ascii"), _header(public).encode("ascii")))
+    headers.append((HEADER.encode("ascii"), header_value(public).encode("ascii")))
     new = object.__new__(type(response))  # what `copy.copy` does, but faster
     new.__dict__.update(response.__dict__)
     if not isinstance(body, dict) and _translator(response) is not None:
@@ -84,7 +83,7 @@ def synthetic(
 ) -> R:
     """Return a response of our own, for a request without a (usable) upstream response."""
     kind = "application/json" if isinstance(body, dict) else f"{_SSE}; charset=utf-8"
-    headers = {HEADER: _header(public), "content-type": kind}
+    headers = {HEADER: header_value(public), "content-type": kind}
     return wrapped(_raw(request, headers, body), request, cls)
 
 
@@ -218,10 +217,6 @@ def _raw(
 
 def _request(request: APIRequest) -> httpx2.Request:
     return httpx2.Request(request.method.upper(), "https://magistrate.invalid/v1/messages")
-
-
-def _header(public: JSON) -> str:
-    return orjson.dumps(public).decode("ascii")
 
 
 def _body(body: JSON | SyncBody | AsyncBody) -> dict[str, Any]:
