@@ -532,6 +532,7 @@ def test_a_call_that_breaks_off_is_judged_as_far_as_it_came():
     "wire",
     [
         b'event: novel\ndata: {"type": "novel", "text": "who knows"}\n\n',
+        b'event: novel\ndata: {"type": "novel"}\n\n',
         b'data: {"type": "content_block_delta", "index": 0, "delta": "words"}\n\n',
         b'data: {"type": "message_start", "message": "words"}\n\n',
     ],
