@@ -23,7 +23,7 @@ def serve(
     ] = None,
     host: Annotated[str, typer.Option("--host", help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="The port to listen on.")
+        int, typer.Option("--port", min=1, max=65535, help="The port to listen on.")
     ] = 8080,
     upstream: Annotated[
         str | None,
@@ -54,8 +54,8 @@ def serve(
 
     Point a client at it: `ANTHROPIC_BASE_URL=http://127.0.0.1:8080`. Needs the extra `gateway`.
 
-    Exit codes: 0 after SIGTERM; 130 after Ctrl-C; 2 where the file, a store or the port cannot be
-    used.
+    Exit codes: 0 after SIGTERM, and with several processes after Ctrl-C; 130 after Ctrl-C with one;
+    2 where the file, a store or a port cannot be used.
     """
     try:
         from magistrate.gateway.loader import load
