@@ -21,6 +21,7 @@ from magistrate.settings.schema import (
 )
 from magistrate.testing import (
     JudgeScript,
+    LatencyProfile,
     Simulator,
     error,
     fails_with,
@@ -97,8 +98,11 @@ LONG = "A quiet sentence about bread and butter. " * 120
 
 @pytest.mark.parametrize("on_block", ["refuse", "raise"])
 def test_a_late_block_ends_a_stream_as_the_settings_say(on_block: str, tmp_path: Path) -> None:
-    sim = Simulator(text(LONG + BAD), judge=BLOCKING)
-    with asked(sim, tmp_path, settings={"on_block": on_block}) as (gateway, at):
+    # Paced, so that the beginning is judged before the end is there, however busy the machine is.
+    words = text(LONG[: len(LONG) // 5] + BAD)
+    sim = Simulator(words, judge=BLOCKING, profile=LatencyProfile(per_event_s=0.003))
+    settings = {"on_block": on_block, "input_check": "before"}
+    with asked(sim, tmp_path, settings=settings) as (gateway, at):
         got = at.ask("create(stream=True)", asking("hi"))
         assert "bread and butter" in got.seen
         assert BAD not in got.seen

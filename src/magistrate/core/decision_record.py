@@ -76,6 +76,12 @@ class Decision:
             "review_id": self.review_id,
         }
 
+    @property
+    def missing_judges(self) -> str:
+        """Return which judges were not available and why, for people; without content."""
+        said = (f"{each.stage} judge {each.reason} {each.detail}" for each in self.judge_failures)
+        return "; ".join(each.strip() for each in said)
+
     def as_json(self, *, evidence: bool) -> dict[str, Any]:
         """Return the record as JSON. `evidence` adds judged content, so it must be stated."""
         return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import structlog
 from starlette.applications import Starlette
@@ -185,9 +186,7 @@ def _aliased(request: Request) -> Request:
     """Return the request with the path that upstream has: some SDKs leave the version out."""
     if not request.path.startswith("/messages"):
         return request
-    return Request(
-        request.method, f"/v1{request.target}", request.headers, request.body, request.scheme
-    )
+    return replace(request, target=f"/v1{request.target}")
 
 
 def _body(request: Request) -> JSON | None:

@@ -186,10 +186,7 @@ class GatewayEdge:
             return Ended(502, "api_error", f"upstream did not answer: {effect.detail}")
         decision = effect.decision
         if effect.kind == "unavailable":
-            why = effect.detail or "; ".join(
-                f"{failed.stage} judge: {failed.reason} {failed.detail}".rstrip()
-                for failed in decision.judge_failures
-            )
+            why = effect.detail or decision.missing_judges
             message = f"magistrate: moderation is unavailable ({decision.id}): {why}"
             return Ended(529, "overloaded_error", message)
         what = ", ".join(effect.entries) or "the answer"

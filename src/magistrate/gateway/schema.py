@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, Field
 
+from magistrate.config.fields import FormatVersion, VariableName
 from magistrate.config.schema import Listed, Strict, Text, must_be
 from magistrate.core.hook_verdicts import OnError
 
 DEFAULT_UPSTREAM = "https://api.anthropic.com"
 
 
-def _one(value: object) -> object:
-    if isinstance(value, int) and not isinstance(value, bool) and value == 1:
-        return value
-    raise must_be("1, the only version of this file")
-
-
 def _url(value: str) -> str:
     if not re.fullmatch(r"https?://[^\s/?#@]+(?:/[^\s?#]*)?", value):
         raise must_be("an address such as https://api.anthropic.com, without query or credentials")
     return value.rstrip("/")
-
-
-def _variable(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
-        raise must_be("the name of an environment variable")
-    return value
 
 
 def _name(value: str) -> str:
@@ -38,7 +27,6 @@ def _name(value: str) -> str:
 
 
 Url = Annotated[str, AfterValidator(_url)]
-Variable = Annotated[str, AfterValidator(_variable)]
 
 
 class HooksSettings(Strict):
@@ -50,8 +38,8 @@ class HooksSettings(Strict):
     fails. `allow_unsigned`: also take frames without any signature.
     """
 
-    secrets_env: Listed[Variable] = ()
-    upstream_key_env: Variable | None = None
+    secrets_env: Listed[VariableName] = ()
+    upstream_key_env: VariableName | None = None
     on_error: OnError = "deny"
     allow_unsigned: bool = False
 
@@ -78,7 +66,7 @@ class GatewaySettings(Strict):
     """
 
     upstream: Url = DEFAULT_UPSTREAM
-    upstream_key_env: Variable = "ANTHROPIC_API_KEY"
+    upstream_key_env: VariableName = "ANTHROPIC_API_KEY"
     public_url: Url | None = None
     apps: Listed[AppSettings] = Field(default=(AppSettings(name="app"),))
 
@@ -86,5 +74,5 @@ class GatewaySettings(Strict):
 class GatewayFile(Strict):
     """The whole file."""
 
-    version: Annotated[Literal[1], BeforeValidator(_one)] = 1
+    version: FormatVersion = 1
     gateway: GatewaySettings

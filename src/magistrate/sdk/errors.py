@@ -86,9 +86,7 @@ def error_for(effect: RaiseDecision) -> ModerationError:
         case "unavailable":
             if effect.detail:
                 return ModerationUnavailable(decision, effect.detail)
-            reasons = [
-                f"{f.stage} judge {f.reason} {f.detail}".strip() for f in decision.judge_failures
-            ]
+            reasons = [decision.missing_judges]
             if any(map(_may_be_the_model, decision.judge_failures)):
                 model = decision.judge.model
                 reasons.append(f"set `judge.model` if this provider has no model called {model}")

@@ -5,16 +5,16 @@ Constraints between the parts of the file are a table in `checks.py`; `loader.py
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateAttr
+from pydantic import BaseModel, Field, PrivateAttr
 
 from magistrate.config.diagnostics import Where
-from magistrate.config.schema import OWN_FILE, Strict, must_be
+from magistrate.config.fields import FormatVersion, VariableName
+from magistrate.config.schema import OWN_FILE, Strict
 from magistrate.policy import (
     DEFAULT_APP_NAME,
     AppProfile,
@@ -47,18 +47,6 @@ _NO_DECISION = {"policy", "audit", "digest_key_env", "state", "streaming", "revi
 _ADDRESSES = ("name", "store", "state")
 
 
-def _one(value: object) -> object:
-    if isinstance(value, int) and not isinstance(value, bool) and value == 1:
-        return value
-    raise must_be("1, the only version of this file")
-
-
-def _variable(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
-        raise must_be("the name of an environment variable")
-    return value
-
-
 def _with(value: object, where: Where, text: str) -> object:
     """Return a copy of a part of the settings with `text` at `where`, if there is a text."""
     if not where:
@@ -85,7 +73,7 @@ class ClauseAction:
 class SettingsModel(Strict):
     """The settings of one app: every key of the file, and values derived from them."""
 
-    version: Annotated[Literal[1], BeforeValidator(_one)] = 1
+    version: FormatVersion = 1
     policy: Annotated[Policy, OWN_FILE] = Field(default_factory=builtin_policy)
     app: Annotated[AppProfile | None, Written] = None
     judge: JudgeSettings = JudgeSettings()
@@ -102,7 +90,7 @@ class SettingsModel(Strict):
     on_uninspected: OnUninspected = OnUninspected()
     audit: AuditSettings = AuditSettings()
     state: StateUrl = "memory"
-    digest_key_env: Annotated[str, AfterValidator(_variable)] = "MAGISTRATE_KEY"
+    digest_key_env: VariableName = "MAGISTRATE_KEY"
 
     # The values that hold a variable of the environment, as they are written in the file.
     _placeholders: dict[Where, str] = PrivateAttr(default_factory=dict[Where, str])
